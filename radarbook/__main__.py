@@ -1,0 +1,3 @@
+from radarbook.cli import main
+
+main()

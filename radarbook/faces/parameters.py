@@ -1,0 +1,196 @@
+"""One batched container for everything that decides a face's radar image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radarbook.errors import InputError
+
+#: Physical range ``(low, high)`` of every pose and rendering parameter; shape and expression
+#: coefficients are standard normal and bounded at ±3 where a bound is needed (the paper's tanh).
+RANGES: dict[str, tuple[tuple[float, float], ...]] = {
+    # metres, radar frame (x, y, z): ±5 cm
+    "translation": ((-0.05, 0.05),) * 3,
+    # radians (yaw, pitch, roll): ±5° yaw, ±10° pitch and roll
+    "rotation": tuple((-math.radians(a), math.radians(a)) for a in (5.0, 10.0, 10.0)),
+    # dynamic range (dB below the image maximum), material factor (0 smooth … 1 rough),
+    # antenna size (metres)
+    "rendering": ((-30.0, -15.0), (0.0, 0.5), (1.0e-3, 4.0e-3)),
+}
+COEFFICIENT_BOUND = 3.0
+#: Evaluation's rendering parameters: −20 dB, nearly smooth skin, a half-wavelength antenna.
+DEFAULT_RENDERING = (-20.0, 0.1, 2.0e-3)
+NAMES = ("shape", "expression", "translation", "rotation", "rendering")
+
+
+@dataclass(frozen=True)
+class FaceParameters:
+    """Batched face, pose and rendering parameters (B faces; any float dtype, any device).
+
+    Attributes
+    ----------
+    shape : Tensor (B, S)
+        Shape coefficients in standard deviations (10 in the paper).
+    expression : Tensor (B, E)
+        Expression coefficients in standard deviations (7 in the paper).
+    translation : Tensor (B, 3)
+        Metres, along the radar frame's x, y, z.
+    rotation : Tensor (B, 3)
+        Radians: yaw about the model's +y, pitch about +x, roll about +z
+        (see :mod:`radarbook.faces.pose` for order and signs).
+    rendering : Tensor (B, 3)
+        Dynamic range (dB, negative), material factor (dimensionless), antenna size (metres).
+
+    Every field is differentiable. Batch sizes, dtypes and devices must agree; an
+    :class:`~radarbook.errors.InputError` says which does not.
+    """
+
+    shape: Tensor
+    expression: Tensor
+    translation: Tensor
+    rotation: Tensor
+    rendering: Tensor
+
+    def __post_init__(self) -> None:
+        for name in NAMES:
+            value = getattr(self, name)
+            width = {"translation": 3, "rotation": 3, "rendering": 3}.get(name)
+            if value.ndim != 2 or (width is not None and value.shape[1] != width):
+                wanted = f"(batch, {width or 'K'})"
+                raise InputError(f"{name}: expected a tensor {wanted}, found {tuple(value.shape)}")
+            for what in ("dtype", "device"):
+                if getattr(value, what) != getattr(self.shape, what):
+                    found, first = getattr(value, what), getattr(self.shape, what)
+                    raise InputError(f"{name}: {what} {found} differs from shape's {first}")
+            if len(value) != len(self.shape):
+                raise InputError(
+                    f"{name}: batch of {len(value)} differs from shape's {len(self.shape)}"
+                )
+
+    # -- construction ---------------------------------------------------------------------------
+
+    @classmethod
+    def neutral(
+        cls,
+        batch: int = 1,
+        *,
+        n_shape: int = 10,
+        n_expression: int = 7,
+        rendering: Sequence[float] = DEFAULT_RENDERING,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> FaceParameters:
+        """The mean face, frontal and centred, with the evaluation's rendering parameters."""
+
+        def zeros(width: int) -> Tensor:
+            return torch.zeros(batch, width, dtype=dtype, device=device)
+
+        values = torch.tensor(tuple(rendering), dtype=dtype, device=device).expand(batch, 3)
+        return cls(zeros(n_shape), zeros(n_expression), zeros(3), zeros(3), values.clone())
+
+    @classmethod
+    def cat(cls, parts: Sequence[FaceParameters]) -> FaceParameters:
+        """Concatenate along the batch."""
+        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in NAMES))
+
+    # -- the normalised vector ------------------------------------------------------------------
+
+    def normalised(self) -> Tensor:
+        """(B, S + E + 9): coefficients as they are, pose and rendering mapped to [-1, 1].
+
+        The order is shape, expression, translation, rotation, rendering. This is what networks
+        predict and what the paper's L2 errors are taken on.
+        """
+        parts = [self.shape, self.expression]
+        for name in ("translation", "rotation", "rendering"):
+            value = getattr(self, name)
+            centre, half = _centre_half(name, value)
+            parts.append((value - centre) / half)
+        return torch.cat(parts, dim=1)
+
+    @classmethod
+    def from_normalised(
+        cls, vector: Tensor, n_shape: int = 10, n_expression: int = 7
+    ) -> FaceParameters:
+        """The inverse of :meth:`normalised` for a (B, n_shape + n_expression + 9) tensor."""
+        wanted = n_shape + n_expression + 9
+        if vector.ndim != 2 or vector.shape[1] != wanted:
+            raise InputError(
+                f"normalised parameters: expected (batch, {wanted}), found {tuple(vector.shape)}"
+            )
+        sizes = (n_shape, n_expression, 3, 3, 3)
+        parts = dict(zip(NAMES, vector.split(sizes, dim=1), strict=True))
+        for name in ("translation", "rotation", "rendering"):
+            centre, half = _centre_half(name, vector)
+            parts[name] = parts[name] * half + centre
+        return cls(**parts)
+
+    def clamped(self) -> FaceParameters:
+        """The nearest parameters inside the physical ranges and ±3 standard deviations."""
+        vector = self.normalised()
+        k = self.shape.shape[1] + self.expression.shape[1]
+        bound = torch.ones_like(vector)
+        bound[:, :k] = COEFFICIENT_BOUND
+        return self.from_normalised(
+            torch.maximum(torch.minimum(vector, bound), -bound),
+            self.shape.shape[1],
+            self.expression.shape[1],
+        )
+
+    # -- container habits -----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, index: int | slice | Tensor) -> FaceParameters:
+        """A batch again, also for a single integer index."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"face {index} of {len(self)}")
+            index = slice(index, index + 1 or None)
+        return FaceParameters(*(getattr(self, name)[index] for name in NAMES))
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> FaceParameters:
+        """The same parameters on another device or in another dtype."""
+        return FaceParameters(*(getattr(self, n).to(device=device, dtype=dtype) for n in NAMES))
+
+    def detach(self) -> FaceParameters:
+        """The same values without their graph."""
+        return FaceParameters(*(getattr(self, name).detach() for name in NAMES))
+
+    def replace(self, **changes: Tensor) -> FaceParameters:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """The fields by name, in their fixed order."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @property
+    def dynamic_range_db(self) -> Tensor:
+        """(B,) dB, negative."""
+        return self.rendering[:, 0]
+
+    @property
+    def material(self) -> Tensor:
+        """(B,) material factor: 0 smooth, 1 rough."""
+        return self.rendering[:, 1]
+
+    @property
+    def antenna_size(self) -> Tensor:
+        """(B,) metres."""
+        return self.rendering[:, 2]
+
+
+def _centre_half(name: str, like: Tensor) -> tuple[Tensor, Tensor]:
+    limits: Any = torch.tensor(RANGES[name], dtype=like.dtype, device=like.device)
+    low, high = limits.unbind(1)
+    return (high + low) / 2, (high - low) / 2

@@ -1,0 +1,127 @@
+"""Profiles: every size, schedule and seed of a run, by name, validated before anything runs.
+
+``smoke`` is for continuous integration and a first look, ``laptop`` a small real result on a CPU,
+``paper`` the paper's sizes on one large GPU. Every field can be overridden by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from radarbook.errors import InputError
+
+Inputs = Literal["amplitude", "depth", "both"]
+
+
+class Profile(BaseModel):
+    """All settings of one run. SI units. Immutable; unknown names and ill-typed values raise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    name: str
+    # face model
+    n_shape: int = Field(10, ge=1, description="shape coefficients")
+    n_expression: int = Field(7, ge=1, description="expression coefficients")
+    # scene and image grid (radar frame, metres)
+    distance: float = Field(0.30, gt=0.1, lt=2, description="array to nose-tip side, m")
+    extent: float = Field(0.30, gt=0, description="side of the square image, m")
+    pixels: int = Field(64, ge=16, description="image side, pixels")
+    depth_start: float = Field(0.23, gt=0, description="first depth plane, m")
+    depth_stop: float = Field(0.47, gt=0, description="last depth plane, m")
+    depth_planes: int = Field(33, ge=4, description="depth planes")
+    frequencies: int = Field(24, ge=2, le=128, description="frequency steps simulated, 72-82 GHz")
+    # data
+    train: int = Field(2000, ge=1, description="training faces")
+    validation: int = Field(100, ge=1, description="validation faces")
+    test: int = Field(200, ge=1, description="test faces")
+    # networks
+    encoder: Literal["small", "resnet18", "paper"] = "resnet18"
+    decoder: Literal["small", "resnet18", "paper"] = "resnet18"
+    recipe: Literal["fast", "paper"] = "fast"
+    inputs: tuple[Inputs, ...] = ("amplitude", "depth", "both")
+    encoder_epochs: int = Field(40, ge=1)
+    encoder_batch: int = Field(50, ge=1)
+    encoder_rate: float = Field(1e-3, gt=0)
+    renderer_epochs: int = Field(60, ge=1)
+    renderer_batch: int = Field(50, ge=1)
+    renderer_rate: float = Field(1e-3, gt=0)
+    autoencoder_epochs: int = Field(20, ge=1)
+    autoencoder_batch: int = Field(50, ge=1)
+    autoencoder_rate: float = Field(3e-4, gt=0)
+    parameter_weight: float = Field(1.0, ge=0, description="λ of the autoencoder's loss")
+    # test-time optimization
+    fit_faces: int = Field(4, ge=1, description="held-out faces fitted in chapter 07")
+    fit_steps: int = Field(100, ge=1, description="steps through the learned renderer")
+
+
+PROFILES: dict[str, Profile] = {
+    "smoke": Profile(
+        name="smoke",
+        pixels=48,
+        depth_planes=25,
+        frequencies=16,
+        train=48,
+        validation=8,
+        test=16,
+        encoder="small",
+        decoder="small",
+        encoder_epochs=8,
+        encoder_batch=16,
+        renderer_epochs=12,
+        renderer_batch=16,
+        autoencoder_epochs=4,
+        autoencoder_batch=16,
+        fit_faces=2,
+        fit_steps=20,
+    ),
+    "laptop": Profile(name="laptop"),
+    "paper": Profile(
+        name="paper",
+        pixels=128,
+        depth_planes=49,
+        frequencies=128,
+        train=8000,
+        validation=1000,
+        test=1000,
+        encoder="paper",
+        decoder="paper",
+        recipe="paper",
+        encoder_epochs=200,
+        encoder_rate=1e-2,
+        renderer_epochs=300,
+        renderer_batch=150,
+        autoencoder_epochs=300,
+        autoencoder_rate=1e-3,
+        fit_faces=100,
+        fit_steps=200,
+    ),
+}
+
+
+def get_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """The named profile with some fields overridden.
+
+    Values may be strings (from the command line). Raises :class:`InputError` naming an unknown
+    profile, an unknown field (with the known ones), or an ill-typed value.
+    """
+    if name not in PROFILES:
+        raise InputError(f"unknown profile '{name}': expected one of {', '.join(PROFILES)}")
+    values = PROFILES[name].model_dump() | dict(overrides or {})
+    try:
+        profile = Profile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Profile.model_fields)
+            raise InputError(f"unknown parameter '{field}': expected one of {known}") from None
+        raise InputError(f"parameter '{field}': {first['msg']}, found {first['input']!r}") from None
+    if profile.depth_stop <= profile.depth_start:
+        raise InputError(
+            f"parameter 'depth_stop': expected more than depth_start = {profile.depth_start} m, "
+            f"found {profile.depth_stop} m"
+        )
+    return profile
