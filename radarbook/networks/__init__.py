@@ -1,0 +1,1 @@
+"""Networks: the encoder, the learned renderer and the autoencoder made of the two."""
