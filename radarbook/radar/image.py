@@ -6,10 +6,17 @@ This module holds the container that every renderer returns; how a volume become
 
 from __future__ import annotations
 
+import math
+import os
 from dataclasses import dataclass, replace
 
+import h5py
 import torch
 from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.files import atomic_path
+from radarbook.radar.imaging import Grid
 
 
 @dataclass(frozen=True)
@@ -81,3 +88,97 @@ class RadarImage:
             mask=self.mask & (self.amplitude_db > level),
             dynamic_range_db=floor,
         )
+
+
+def image_from_volume(
+    volume: Tensor, grid: Grid, dynamic_range_db: float | Tensor = -60.0
+) -> RadarImage:
+    """Amplitude, depth and mask of a volume by maximum projection along depth, Eqs. (5.1)-(5.3).
+
+    Parameters
+    ----------
+    volume : Tensor (z, y, x) or (B, z, y, x), complex
+        On ``grid``, whose depth planes must be equally spaced.
+    dynamic_range_db : float or Tensor (B,)
+        Negative dB below each image's maximum at which amplitude is clipped.
+
+    Returns
+    -------
+    RadarImage
+        B images (one for a single volume). The peak along depth is refined to a fraction of a
+        plane by the parabola through the logarithms of the strongest plane and its neighbours.
+        Amplitude and depth are differentiable with respect to the volume and to the range.
+    """
+    batch = volume if volume.ndim == 4 else volume[None]
+    if batch.ndim != 4 or tuple(batch.shape[-3:]) != grid.shape:
+        raise InputError(f"volume: expected (z, y, x) = {grid.shape}, found {tuple(volume.shape)}")
+    z = grid.z.to(device=batch.device)
+    power = batch.real.square() + batch.imag.square() if batch.is_complex() else batch.square()
+    tiny = torch.finfo(power.dtype).tiny
+    level = torch.log(power.clamp(min=tiny))
+    index = level.detach().argmax(1, keepdim=True)
+    peak = level.gather(1, index)
+    depth = z.to(power.dtype)[index]
+    if len(z) >= 3:
+        # At the volume's ends there is no parabola: the plane itself is the answer.
+        inner = index.clamp(1, len(z) - 2)
+        before, here, after = (level.gather(1, inner + i) for i in (-1, 0, 1))
+        bend = (before - 2 * here + after).clamp(max=-1e-6)
+        offset = (0.5 * (before - after) / bend).clamp(-0.5, 0.5)
+        inside = inner == index
+        depth = depth + torch.where(inside, offset, 0.0) * (z[1] - z[0]).to(depth.dtype)
+        peak = peak + torch.where(inside, -0.25 * (before - after) * offset, 0.0)
+    decibel = peak[:, 0] * (10 / math.log(10))
+    decibel = decibel - decibel.amax((1, 2), keepdim=True)
+    floor = torch.as_tensor(dynamic_range_db).to(decibel).expand(len(decibel))
+    return RadarImage(
+        amplitude_db=torch.maximum(decibel, floor[:, None, None]),
+        depth=depth[:, 0],
+        mask=decibel.detach() > floor.detach()[:, None, None],
+        x=grid.x.to(decibel),
+        y=grid.y.to(decibel),
+        dynamic_range_db=floor,
+    )
+
+
+_UNITS = {"amplitude_db": "dB", "depth": "m", "mask": "1", "x": "m", "y": "m"}
+
+
+def save_image(path: str | os.PathLike[str], image: RadarImage) -> None:
+    """Write a radar image to HDF5, atomically.
+
+    Datasets ``amplitude_db``, ``depth``, ``mask`` ((H, W) for one image, (B, H, W) for more),
+    ``x``, ``y``, each with its unit as attribute ``units``; attribute ``dynamic_range_db``.
+    """
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["kind"] = "radarbook radar image"
+        file.attrs["dynamic_range_db"] = image.dynamic_range_db.detach().cpu().numpy()
+        for name, unit in _UNITS.items():
+            value = getattr(image, name).detach().cpu().numpy()
+            if value.ndim == 3 and len(value) == 1:
+                value = value[0]
+            file.create_dataset(name, data=value).attrs["units"] = unit
+
+
+def load_image(path: str | os.PathLike[str]) -> RadarImage:
+    """Read what :func:`save_image` wrote. Raises :class:`~radarbook.errors.InputError`."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: no such file")
+    try:
+        with h5py.File(path) as file:
+            values = {name: torch.from_numpy(file[name][()]) for name in _UNITS}
+            floor = torch.from_numpy(file.attrs["dynamic_range_db"])
+    except (OSError, KeyError) as error:
+        names = ", ".join(_UNITS)
+        raise InputError(
+            f"{path}: expected an HDF5 radar image with {names}, found: {str(error)!s}"
+        ) from None
+    for name in ("amplitude_db", "depth", "mask"):
+        if values[name].ndim == 2:
+            values[name] = values[name][None]
+        wanted = (len(floor), len(values["y"]), len(values["x"]))
+        if tuple(values[name].shape) != wanted:
+            raise InputError(
+                f"{path}: expected {name} of shape {wanted}, found {tuple(values[name].shape)}"
+            )
+    return RadarImage(dynamic_range_db=floor, **values)

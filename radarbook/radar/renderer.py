@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
-from radarbook.radar.image import RadarImage
+from radarbook.faces.pose import to_radar
+from radarbook.profiles import Profile
+from radarbook.radar.array import Array, qar50
+from radarbook.radar.image import RadarImage, image_from_volume
+from radarbook.radar.imaging import Grid, Window, back_project
+from radarbook.radar.scattering import SKIN_PERMITTIVITY
+from radarbook.radar.simulate import simulate
+from radarbook.radar.waveform import Waveform, qar50_waveform
+
+if TYPE_CHECKING:
+    from radarbook.faces.model import MorphableModel
 
 
 @runtime_checkable
@@ -20,3 +32,96 @@ class Renderer(Protocol):
     def render(self, parameters: FaceParameters) -> RadarImage:
         """Radar images (B, H, W) of B faces."""
         ...
+
+
+class PhysicalRenderer:
+    """Face parameters to radar images by physics: mesh, signal, back-projection, projection.
+
+    Parameters
+    ----------
+    model : MorphableModel
+        Gives the face; its dtype and device are what everything is computed in.
+    array, waveform
+        QAR50 and 24 of its steps by default.
+    grid : Grid
+        Voxels of the volume; its x and y are the image's pixels.
+    distance : float
+        Array to the nose-tip side of the untransformed mean face, m.
+    window
+        Along frequency, see :func:`~radarbook.radar.imaging.back_project`.
+    permittivity, seed
+        Of skin, and of the diffuse phases: see :func:`~radarbook.radar.simulate.simulate`.
+    """
+
+    def __init__(
+        self,
+        model: MorphableModel,
+        *,
+        array: Array | None = None,
+        waveform: Waveform | None = None,
+        grid: Grid,
+        distance: float = 0.30,
+        window: Window = "rectangular",
+        permittivity: complex | None = SKIN_PERMITTIVITY,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.array = array if array is not None else qar50()
+        self.waveform = waveform if waveform is not None else qar50_waveform(24)
+        self.grid = grid
+        self.distance = distance
+        self.window = window
+        self.permittivity = permittivity
+        self.seed = seed
+
+    @classmethod
+    def for_profile(
+        cls, model: MorphableModel, profile: Profile, **options: Any
+    ) -> PhysicalRenderer:
+        """The renderer of a profile's images; ``options`` as in the constructor."""
+        return cls(
+            model,
+            waveform=qar50_waveform(profile.frequencies),
+            grid=Grid.for_profile(profile),
+            distance=profile.distance,
+            **options,
+        )
+
+    def signal(self, parameters: FaceParameters) -> Tensor:
+        """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
+        return simulate(
+            to_radar(self.model, parameters, self.distance),
+            self.model.triangles,
+            self.array,
+            self.waveform,
+            material=parameters.material,
+            antenna_size=parameters.antenna_size,
+            permittivity=self.permittivity,
+            seed=self.seed,
+        )
+
+    def volume(self, parameters: FaceParameters) -> Tensor:
+        """(B, z, y, x) complex volumes on the renderer's grid."""
+        return back_project(
+            self.signal(parameters), self.array, self.waveform, self.grid, window=self.window
+        )
+
+    def render(self, parameters: FaceParameters) -> RadarImage:
+        """Radar images (B, H, W), each clipped at its own dynamic range."""
+        volume = self.volume(parameters)
+        return image_from_volume(volume, self.grid, parameters.dynamic_range_db)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the images, JSON-able, for fingerprints."""
+        eps = self.permittivity
+        return {
+            "model": self.model.fingerprint,
+            "tx": self.array.tx.tolist(),
+            "rx": self.array.rx.tolist(),
+            "frequencies": self.waveform.frequencies.tolist(),
+            "grid": [axis.tolist() for axis in (self.grid.x, self.grid.y, self.grid.z)],
+            "distance": self.distance,
+            "window": self.window,
+            "permittivity": None if eps is None else [eps.real, eps.imag],
+            "seed": self.seed,
+        }

@@ -1,0 +1,125 @@
+"""Meshes in the radar frame: checks of a user's scene, and the primitives that physics knows.
+
+All meshes are ``(vertices (N, 3) metres, triangles (F, 3) int64)``, counter-clockwise seen from
+outside, so that a closed body's normals point away from it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import trimesh
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from radarbook.errors import InputError
+
+Mesh = tuple[Tensor, Tensor]
+
+
+def check_scene(
+    vertices: ArrayLike | Tensor, triangles: ArrayLike | Tensor, source: str = "mesh"
+) -> Mesh:
+    """The mesh as (float64, int64) tensors, if it is a scene this radar can look at.
+
+    Raises :class:`~radarbook.errors.InputError` for a mesh that is empty or ill-shaped, has a
+    vertex that is not finite, a face index out of range, a part behind the radar (z ≤ 0), or a
+    size or distance that metres do not explain (most often millimetres read as metres).
+    """
+    points = np.asarray(vertices, dtype=np.float64)
+    faces = np.asarray(triangles)
+    for name, value in (("vertices", points), ("triangles", faces)):
+        if value.size == 0:
+            raise InputError(f"{source}: expected a mesh with {name}, found none")
+        if value.ndim != 2 or value.shape[1] != 3:
+            raise InputError(f"{source}: expected {name} (count, 3), found {value.shape}")
+    bad = int(np.count_nonzero(~np.isfinite(points).all(axis=1)))
+    if bad:
+        raise InputError(f"{source}: expected finite vertices, found {bad} with NaN or infinity")
+    if not np.issubdtype(faces.dtype, np.integer):
+        raise InputError(f"{source}: expected integer triangles, found dtype {faces.dtype}")
+    low, high = int(faces.min()), int(faces.max())
+    if low < 0 or high >= len(points):
+        raise InputError(
+            f"{source}: expected face indices 0 … {len(points) - 1}, found {low} … {high}"
+        )
+    used = points[np.unique(faces)]
+    extent = float(np.ptp(used, axis=0).max())
+    nearest, farthest = float(used[:, 2].min()), float(used[:, 2].max())
+    if extent > 5 or farthest > 10:
+        raise InputError(
+            f"{source}: expected a scene in metres, found a size of {extent:.4g} and depths up to "
+            f"{farthest:.4g}; this looks like millimetres: pass --units mm"
+        )
+    if nearest <= 0:
+        raise InputError(
+            f"{source}: expected every vertex in front of the radar (z > 0), "
+            f"found z = {nearest:.4g} m; the mesh must be in the radar frame"
+        )
+    return torch.from_numpy(points), torch.from_numpy(faces.astype(np.int64))
+
+
+def sphere(centre: tuple[float, float, float], radius: float, facet: float) -> Mesh:
+    """A sphere of icosahedral facets about ``facet`` metres on a side; vertices on the sphere."""
+    edge = 1.05 * radius  # of the icosahedron that the subdivision starts from
+    levels = max(0, math.ceil(math.log2(edge / facet)))
+    ball = trimesh.creation.icosphere(subdivisions=levels, radius=radius)
+    return _tensors(ball.vertices + np.asarray(centre), ball.faces)
+
+
+def plate(
+    centre: tuple[float, float, float],
+    width: float,
+    height: float,
+    facet: float,
+    tilt: tuple[float, float] = (0.0, 0.0),
+) -> Mesh:
+    """A flat rectangle that faces the array: its normal is -z, then turned by ``tilt``.
+
+    ``tilt`` is (about y, about x), radians, right-handed in the radar frame.
+    """
+    nx, ny = (max(1, round(side / facet)) for side in (width, height))
+    x, y = np.linspace(-width / 2, width / 2, nx + 1), np.linspace(-height / 2, height / 2, ny + 1)
+    points = np.stack([*np.meshgrid(x, y), np.zeros((ny + 1, nx + 1))], axis=-1).reshape(-1, 3)
+    corner = (np.arange(ny)[:, None] * (nx + 1) + np.arange(nx)).ravel()
+    a, b, c, d = corner, corner + 1, corner + nx + 2, corner + nx + 1
+    faces = np.concatenate([np.stack([a, c, b], 1), np.stack([a, d, c], 1)])
+    turn = trimesh.transformations.rotation_matrix
+    rotation = (turn(tilt[0], [0, 1, 0]) @ turn(tilt[1], [1, 0, 0]))[:3, :3]
+    return _tensors(points @ rotation.T + np.asarray(centre), faces)
+
+
+def corner(apex: tuple[float, float, float], edge: float, facet: float) -> Mesh:
+    """A triangular trihedral corner reflector that opens towards the array (its axis is -z).
+
+    ``edge`` is the length of the three edges that meet at the apex, metres.
+    """
+    # Three mutually orthogonal edges, symmetric about -z.
+    ring = np.radians([90, 210, 330])
+    axes = np.stack([np.cos(ring), np.sin(ring), np.full(3, -math.sqrt(0.5))], axis=1)
+    axes *= edge / np.linalg.norm(axes, axis=1, keepdims=True)
+    points = np.concatenate([np.zeros((1, 3)), axes])
+    faces = np.array([[0, 1, 3], [0, 3, 2], [0, 2, 1]])
+    inside = np.cross(points[faces[:, 1]], points[faces[:, 2]]) @ axes.sum(0)
+    faces[inside < 0] = faces[inside < 0][:, ::-1]
+    pieces = max(1, math.ceil(math.log2(edge * math.sqrt(2) / facet)))
+    mesh = trimesh.Trimesh(points, faces, process=False)
+    for _ in range(pieces):
+        mesh = mesh.subdivide()
+    return _tensors(mesh.vertices + np.asarray(apex), mesh.faces)
+
+
+def join(*meshes: Mesh) -> Mesh:
+    """Several meshes as one."""
+    offsets = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
+    faces = [t + int(o) for (_, t), o in zip(meshes, offsets[:-1], strict=True)]
+    return torch.cat([vertices for vertices, _ in meshes]), torch.cat(faces)
+
+
+def _tensors(vertices: ArrayLike, faces: ArrayLike) -> Mesh:
+    return (
+        torch.from_numpy(np.array(vertices, dtype=np.float64)),
+        torch.from_numpy(np.array(faces, dtype=np.int64)),
+    )
