@@ -140,7 +140,7 @@ def resnet(depth: int, channels: int, outputs: int, *, pool: int = 1) -> nn.Modu
     from monai.networks.nets import resnet18, resnet50  # seconds to import, so only when used
 
     build = {18: resnet18, 50: resnet50}[depth]
-    network = build(
+    network: Any = build(
         spatial_dims=2,
         n_input_channels=channels,
         num_classes=outputs,

@@ -1,0 +1,186 @@
+"""Checkpoints and weights: safetensors with a JSON header, written whole or not at all.
+
+A checkpoint holds everything training goes on from; a weights file holds a finished network and
+what it takes to build it. Neither contains a pickle, so reading one runs nobody's code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from radarbook.errors import InputError
+from radarbook.files import atomic_path
+from radarbook.networks.autoencoder import Autoencoder
+from radarbook.networks.encoder import Encoder
+from radarbook.networks.renderer import LearnedRenderer
+
+Path_ = str | os.PathLike[str]
+HEADER = "radarbook"
+
+
+def save_tensors(path: Path_, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able header to one safetensors file, atomically."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, {HEADER: json.dumps(header)})
+
+
+def load_tensors(path: Path_) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors (CPU) and header of a file by :func:`save_tensors`.
+
+    Raises :class:`InputError` if the file is missing, is not safetensors, or is not one of ours.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path}: expected a safetensors file, found {error}") from None
+    if HEADER not in metadata:
+        raise InputError(f"{path}: expected weights written by radarbook, found another's")
+    return tensors, json.loads(metadata[HEADER])
+
+
+# -- the optimizer's state, without pickle ------------------------------------------------------
+
+
+def pack_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimizer's ``state_dict`` as flat tensors and a JSON-able rest."""
+    tensors = {}
+    rest: dict[str, Any] = {"state": {}, "param_groups": state["param_groups"]}
+    for index, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{key}"] = value
+            else:
+                rest["state"].setdefault(str(index), {})[key] = value
+    return tensors, rest
+
+
+def unpack_optimizer(
+    tensors: Mapping[str, Tensor], rest: Mapping[str, Any], parameters: list[nn.Parameter]
+) -> dict[str, Any]:
+    """The ``state_dict`` that :func:`pack_optimizer` took apart.
+
+    Moments get the memory layout of their parameter: the same layout takes the same code path,
+    without which a resumed run is not bit for bit the uninterrupted one.
+    """
+    state: dict[int, dict[str, Any]] = {
+        int(index): dict(values) for index, values in rest["state"].items()
+    }
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape:
+            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+        state.setdefault(int(index), {})[key] = value.detach()
+    return {"state": state, "param_groups": rest["param_groups"]}
+
+
+# -- identity -----------------------------------------------------------------------------------
+
+
+def difference(expected: Any, found: Any, name: str = "") -> str | None:
+    """The first place where two JSON-able values differ, as "name: expected …, found …"."""
+    if isinstance(expected, Mapping) and isinstance(found, Mapping):
+        for key in dict.fromkeys([*expected, *found]):
+            inner = difference(
+                expected.get(key, "nothing"),
+                found.get(key, "nothing"),
+                f"{name}.{key}" if name else str(key),
+            )
+            if inner:
+                return inner
+        return None
+    # JSON knows no tuples: compare what would be read back.
+    if json.loads(json.dumps(expected)) == json.loads(json.dumps(found)):
+        return None
+    return f"{name}: expected {expected}, found {found}"
+
+
+def check_identity(path: Path_, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` naming the first difference between what a checkpoint is of
+    (architecture, dataset, settings) and what is being trained."""
+    different = difference(expected, found)
+    if different:
+        raise InputError(f"{path}: this checkpoint is of another training: {different}")
+
+
+# -- finished networks --------------------------------------------------------------------------
+
+
+def save_weights(
+    path: Path_,
+    network: Encoder | LearnedRenderer | Autoencoder,
+    *,
+    half: bool = False,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network's weights and what builds it; with ``half``, weights in half precision.
+
+    ``about`` is any JSON-able note (where the weights come from) kept in the header.
+    """
+    tensors = {
+        name: value.half() if half and value.is_floating_point() else value
+        for name, value in network.state_dict().items()
+    }
+    header = {"kind": network.kind, "config": network.config, "about": dict(about or {})}
+    save_tensors(path, tensors, header)
+
+
+def read_about(path: Path_) -> dict[str, Any]:
+    """The note kept with a network's weights."""
+    _, header = load_tensors(path)
+    about: dict[str, Any] = header.get("about", {})
+    return about
+
+
+def _load(path: Path_, kind: str) -> Any:
+    tensors, header = load_tensors(path)
+    if header.get("kind") != kind:
+        raise InputError(f"{path}: expected the weights of a {kind}, found {header.get('kind')}")
+    config = header["config"]
+    network: Any
+    if kind == "encoder":
+        network = Encoder(**config)
+    elif kind == "renderer":
+        network = LearnedRenderer(**config)
+    else:
+        network = Autoencoder(Encoder(**config["encoder"]), LearnedRenderer(**config["renderer"]))
+    wanted = network.state_dict()
+    for name in dict.fromkeys([*wanted, *tensors]):
+        if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape:
+            found = tuple(tensors[name].shape) if name in tensors else "nothing"
+            expected = tuple(wanted[name].shape) if name in wanted else "nothing"
+            raise InputError(f"{path}: weights {name}: expected {expected}, found {found}")
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def load_encoder(path: Path_) -> Encoder:
+    """An encoder by :func:`save_weights`, on the CPU, float32, in evaluation mode."""
+    encoder: Encoder = _load(path, "encoder")
+    return encoder
+
+
+def load_renderer(path: Path_) -> LearnedRenderer:
+    """A learned renderer by :func:`save_weights`, on the CPU, float32, in evaluation mode."""
+    renderer: LearnedRenderer = _load(path, "renderer")
+    return renderer
+
+
+def load_autoencoder(path: Path_) -> Autoencoder:
+    """An autoencoder by :func:`save_weights`, on the CPU, float32, in evaluation mode."""
+    autoencoder: Autoencoder = _load(path, "autoencoder")
+    return autoencoder
