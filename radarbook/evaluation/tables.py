@@ -1,0 +1,174 @@
+"""The results table: our rows beside the paper's, as ratios to each one's mean-face baseline."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radarbook.errors import InputError
+from radarbook.files import write_json
+
+PAPER = "Bräutigam et al. 2025, arXiv 2412.02403, table of results"
+#: (method, input, L2 shape, L2 expression, L2 total, vertex distance in mm) as published.
+PAPER_RESULTS: tuple[tuple[str, str, float, float, float, float], ...] = (
+    ("baseline, mean face", "–", 0.991, 1.000, 0.808, 4.42),
+    ("baseline, random face", "–", 2.012, 2.059, 1.648, 6.28),
+    ("encoder", "amplitude", 0.840, 0.921, 0.655, 3.47),
+    ("encoder", "depth", 0.740, 0.910, 0.608, 2.77),
+    ("encoder", "both", 0.735, 0.885, 0.598, 2.82),
+    ("autoencoder", "amplitude", 0.770, 0.815, 0.594, 3.29),
+    ("autoencoder", "depth", 0.634, 0.850, 0.544, 2.56),
+    ("autoencoder", "both", 0.640, 0.820, 0.539, 2.61),
+)
+MEAN_FACE, RANDOM_FACE = PAPER_RESULTS[0][0], PAPER_RESULTS[1][0]
+_MEASURES = ("l2_shape", "l2_expression", "l2_total", "vertex_mm")
+_SHOWN = {"both": "amplitude + depth"}
+
+
+def paper_row(method: str, inputs: str) -> dict[str, Any] | None:
+    """The paper's row of a method and its input, with the ratio to its mean face; else None."""
+    mean = PAPER_RESULTS[0][-1]
+    for name, of, *values in PAPER_RESULTS:
+        if (name, of) == (method, inputs):
+            row: dict[str, Any] = dict(zip(_MEASURES, values, strict=True))
+            return row | {"vertex_ratio": values[-1] / mean}
+    return None
+
+
+def hardware() -> str:
+    """The machine a number was measured on, in words: processor or GPU, cores, torch version."""
+    if torch.cuda.is_available():
+        where = torch.cuda.get_device_name()
+    else:
+        where = _processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{where}, {cores} CPU cores, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor()
+
+
+def result_row(
+    method: str,
+    inputs: str,
+    summary: Mapping[str, Any],
+    *,
+    command: str,
+    profile: str,
+    seconds: float | None,
+    where: str | None = None,
+) -> dict[str, Any]:
+    """One row of ``results.json``: a summary of errors with its provenance.
+
+    ``command`` makes the row again; ``seconds`` is the training's time (None: nothing trained);
+    ``where`` the hardware (by default, this machine).
+    """
+    return {
+        "method": method,
+        "input": inputs,
+        **summary,
+        "command": command,
+        "profile": profile,
+        "hardware": where or hardware(),
+        "seconds": seconds,
+    }
+
+
+def with_ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with ``vertex_ratio``: vertex distance over that of the mean face among them."""
+    means = [row["vertex_mm"] for row in rows if row["method"] == MEAN_FACE]
+    if len(means) != 1:
+        raise InputError(f"results: expected one row '{MEAN_FACE}', found {len(means)}")
+    return [dict(row) | {"vertex_ratio": row["vertex_mm"] / means[0]} for row in rows]
+
+
+def write_results(
+    path: str | os.PathLike[str],
+    rows: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ``results.json`` atomically: ``{"about": …, "rows": […]}``, ratios included."""
+    write_json(path, {"about": dict(about or {}), "rows": with_ratios(rows)})
+
+
+def read_results(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows and note of a ``results.json``; :class:`InputError` if it is not one."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return content["rows"], content["about"]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: expected a results.json, found something else") from None
+
+
+def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the table: ours, the paper's vertex distance and both ratios."""
+    header = [
+        "method",
+        "input",
+        "L2 shape",
+        "L2 expression",
+        "L2 total",
+        "vertex (mm)",
+        "95 % interval",
+        "ratio to mean face",
+        "paper: L2 shape",
+        "paper: L2 expression",
+        "paper: L2 total",
+        "paper: vertex (mm)",
+        "paper: ratio",
+    ]
+    cells = []
+    for row in with_ratios(rows):
+        low, high = row["vertex_interval_mm"]
+        published = paper_row(row["method"], row["input"])
+        cells.append(
+            [
+                row["method"],
+                _SHOWN.get(row["input"], row["input"]),
+                *(f"{row[m]:.3f}" for m in _MEASURES[:3]),
+                f"{row['vertex_mm']:.2f}",
+                f"{low:.2f} – {high:.2f}",
+                f"{row['vertex_ratio']:.2f}",
+                *(f"{published[m]:.3f}" if published else "–" for m in _MEASURES[:3]),
+                f"{published['vertex_mm']:.2f}" if published else "–",
+                f"{published['vertex_ratio']:.2f}" if published else "–",
+            ]
+        )
+    return header, cells
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as Markdown."""
+    header, cells = table_cells(rows)
+    rule = ["---", "---", *("---:" for _ in header[2:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *cells]) + "\n"
+
+
+def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table as HTML."""
+    header, cells = table_cells(rows)
+
+    def line(tag: str, values: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values) + "</tr>"
+
+    body = "\n".join(line("td", cell) for cell in cells)
+    return (
+        f'<table class="results">\n<thead>{line("th", header)}</thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table>\n"
+    )
