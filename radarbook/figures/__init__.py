@@ -1,0 +1,40 @@
+"""plotly figures in one look, static pictures of the same, and explorers."""
+
+from radarbook.figures.charts import bars, curves, histogram, similarity_matrix, table
+from radarbook.figures.display import mime_bundle, save_png, show, use
+from radarbook.figures.faces import error_map, face, faces_row, faces_slider, mesh_trace
+from radarbook.figures.images import (
+    array_layout,
+    image_slider,
+    point_spread,
+    radar_image,
+    radar_images,
+    range_profile,
+    volume_slices,
+    width_at,
+)
+
+__all__ = [
+    "array_layout",
+    "bars",
+    "curves",
+    "error_map",
+    "face",
+    "faces_row",
+    "faces_slider",
+    "histogram",
+    "image_slider",
+    "mesh_trace",
+    "mime_bundle",
+    "point_spread",
+    "radar_image",
+    "radar_images",
+    "range_profile",
+    "save_png",
+    "show",
+    "similarity_matrix",
+    "table",
+    "use",
+    "volume_slices",
+    "width_at",
+]

@@ -1,0 +1,76 @@
+# Two commands are enough: `make run` (from nothing to the finished book) and `make test`.
+# Both start from `make setup`. Variables: PYTHON (3.11 or newer), PROFILE (smoke, laptop, paper),
+# OUTPUT (where results go), TORCH_INDEX (a package index to take torch from, when the usual one
+# would bring a build for another machine).
+
+PYTHON ?= python3
+PROFILE ?= smoke
+OUTPUT ?= build
+TORCH_INDEX ?=
+JOBS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.md)
+
+# One thread a process: the tests run $(JOBS) processes at once.
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+# uv does not read pip's settings, so the folder of extra wheels is handed over.
+UV := $(shell command -v uv 2>/dev/null)
+ifdef UV
+VENV := uv venv --quiet --python $(PYTHON) .venv
+INSTALL := uv pip install --quiet --python $(BIN)/python $(if $(PIP_FIND_LINKS),--find-links "$(PIP_FIND_LINKS)")
+else
+VENV := $(PYTHON) -m venv .venv
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run book test lint format pairing sync clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(STAMP) ## .venv with every package pinned and the radarbook command in it
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "radarbook needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 2; }
+	@echo "Setting up .venv (a few minutes the first time)"
+	rm -f $@
+	test -x $(BIN)/python || $(VENV)
+	$(INSTALL) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(INSTALL) -c constraints.txt -e '.[dev]'
+	touch $@
+
+run: setup ## the notebooks in order, then the book (PROFILE=smoke, laptop or paper)
+	$(BIN)/radarbook run --profile $(PROFILE) --output $(OUTPUT)
+	$(BIN)/radarbook book build --output $(OUTPUT)
+	@echo "The book: open $(OUTPUT)/book/html/index.html in a browser"
+
+book: setup ## the book alone, from the notebooks as they were last executed
+	$(BIN)/radarbook book build --output $(OUTPUT)
+	@echo "The book: open $(OUTPUT)/book/html/index.html in a browser"
+
+test: setup ## all tests
+	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
+
+lint: setup ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## put the sources into the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+pairing: setup ## each notebook's .ipynb and .md say the same
+	$(BIN)/python -m pytest -q tests/test_project.py -k pair
+
+sync: setup ## bring each notebook's two files to the newer of them
+	$(if $(NOTEBOOKS),$(BIN)/jupytext --sync $(NOTEBOOKS),@echo "no notebooks")
+
+clean: ## remove what was built or computed (not .venv)
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

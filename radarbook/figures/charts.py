@@ -1,0 +1,196 @@
+"""Curves, bars, tables and matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import ArrayLike
+
+from radarbook.errors import InputError
+from radarbook.figures import theme
+from radarbook.figures.faces import _array
+
+
+def curves(
+    series: Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]],
+    *,
+    x_title: str = "epoch",
+    y_title: str = "loss",
+    log_y: bool = False,
+    title: str = "",
+    references: Mapping[str, float] | None = None,
+) -> go.Figure:
+    """Named curves: y values counted from 1, or (x, y) pairs; ``references`` are dotted levels."""
+    figure = theme.new_figure()
+    low, high = np.inf, -np.inf
+    for name, values in series.items():
+        if isinstance(values, tuple):
+            x, y = (_array(part, np.float64) for part in values)
+        else:
+            y = _array(values, np.float64)
+            x = np.arange(1, len(y) + 1, dtype=np.float64)
+        if x.shape != y.shape or x.ndim != 1:
+            raise InputError(f"curve '{name}': expected as many x as y, found {x.shape}, {y.shape}")
+        few = len(x) <= 40
+        mode = "lines+markers" if few else "lines"
+        figure.add_trace(
+            go.Scatter(x=np.float32(x), y=np.float32(y), mode=mode, name=name, marker={"size": 5})
+        )
+        if len(x):
+            low, high = min(low, float(x.min())), max(high, float(x.max()))
+    for name, level in (references or {}).items():
+        figure.add_trace(
+            go.Scatter(
+                x=[low, high],
+                y=[level, level],
+                mode="lines",
+                name=name,
+                line={"dash": "dot", "width": 1.5, "color": "#777777"},
+            )
+        )
+    figure.update_layout(
+        xaxis_title=x_title, yaxis_title=y_title, title={"text": title}, showlegend=True
+    )
+    if log_y:
+        figure.update_yaxes(type="log")
+    return figure
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, float]],
+    *,
+    y_title: str,
+    x_title: str = "",
+    title: str = "",
+) -> go.Figure:
+    """Grouped bars: ``{series: {category: value}}``."""
+    figure = theme.new_figure(barmode="group")
+    for name, values in groups.items():
+        figure.add_trace(
+            go.Bar(
+                x=list(values),
+                y=np.array(list(values.values()), np.float64),
+                name=name,
+                hovertemplate="%{x}: %{y:.3g}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        xaxis_title=x_title,
+        yaxis_title=y_title,
+        title={"text": title},
+        showlegend=len(groups) > 1,
+    )
+    return figure
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, decimals: int = 3, title: str = ""
+) -> go.Figure:
+    """A table; numbers are written with ``decimals`` digits after the point, None as a dash."""
+
+    def text(value: Any) -> str:
+        if value is None:
+            return "–"
+        return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
+
+    for number, row in enumerate(rows):
+        if len(row) != len(columns):
+            raise InputError(f"rows[{number}]: expected {len(columns)} cells, found {len(row)}")
+    cells = [[text(row[n]) for row in rows] for n in range(len(columns))]
+    width = [
+        max([len(c), *(len(v) for v in column)]) for c, column in zip(columns, cells, strict=True)
+    ]
+    figure = theme.new_figure(
+        go.Table(
+            columnwidth=width,
+            header={
+                "values": [f"<b>{c}</b>" for c in columns],
+                "align": "left",
+                "fill": {"color": "#E8EEF4"},
+                "height": 28,
+            },
+            cells={"values": cells, "align": "left", "fill": {"color": "#FFFFFF"}, "height": 26},
+        ),
+        title={"text": title},
+        margin={"l": 5, "r": 5, "t": 40 if title else 8, "b": 5},
+    )
+    figure.update_layout(height=(48 if title else 18) + 28 + 27 * len(rows) + 6)
+    return figure
+
+
+def similarity_matrix(
+    matrix: ArrayLike,
+    labels: Sequence[str],
+    *,
+    column_labels: Sequence[str] | None = None,
+    x_title: str = "",
+    y_title: str = "",
+    title: str = "",
+    bar_title: str = "cosine similarity",
+) -> go.Figure:
+    """A matrix of values in −1 … 1, its first row on top."""
+    values = _array(matrix, np.float32)
+    columns = list(labels if column_labels is None else column_labels)
+    if values.shape != (len(labels), len(columns)):
+        raise InputError(
+            f"matrix: expected ({len(labels)}, {len(columns)}) to match the labels, "
+            f"found {values.shape}"
+        )
+    figure = theme.new_figure(
+        go.Heatmap(
+            z=values,
+            x=columns,
+            y=list(labels),
+            colorscale=theme.SIGNED_SCALE,
+            reversescale=True,
+            zmin=-1.0,
+            zmax=1.0,
+            colorbar={"title": {"text": bar_title, "side": "right"}, "thickness": 12},
+            hovertemplate="%{y} · %{x}: %{z:.2f}<extra></extra>",
+        ),
+        title={"text": title},
+        width=620,
+        height=560,
+    )
+    figure.update_xaxes(title_text=x_title, type="category", constrain="domain")
+    figure.update_yaxes(
+        title_text=y_title,
+        type="category",
+        autorange="reversed",
+        scaleanchor="x",
+        constrain="domain",
+    )
+    return figure
+
+
+def histogram(
+    series: Mapping[str, ArrayLike],
+    *,
+    x_title: str,
+    bins: int = 40,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> go.Figure:
+    """Counts of values on common bins, as outlines (counted here, so the figure stays small)."""
+    values = {name: _array(v, np.float64).reshape(-1) for name, v in series.items()}
+    everything = np.concatenate(list(values.values()))
+    edges = np.histogram_bin_edges(everything, bins=bins, range=limits)
+    figure = theme.new_figure()
+    for name, numbers in values.items():
+        counts, _ = np.histogram(numbers, edges)
+        figure.add_trace(
+            go.Scatter(
+                x=np.float32(np.repeat(edges, 2)[1:-1]),
+                y=np.float32(np.repeat(counts, 2)),
+                mode="lines",
+                name=name,
+                fill="tozeroy",
+            )
+        )
+    figure.update_layout(
+        xaxis_title=x_title, yaxis_title="count", title={"text": title}, showlegend=len(series) > 1
+    )
+    return figure

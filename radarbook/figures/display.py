@@ -1,0 +1,56 @@
+"""Showing and saving figures: interactive and static at once.
+
+A figure goes into a notebook twice: as plotly's own JSON, which JupyterLab and the book draw with
+plotly.js, and as a PNG, for every reader that has no JavaScript (a code host's preview, a printed
+page, a mail).
+"""
+
+from __future__ import annotations
+
+import json
+from os import PathLike
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io as pio
+from plotly.io.base_renderers import MimetypeRenderer
+
+from radarbook.figures import static
+from radarbook.files import atomic_path
+
+PLOTLY_MIME = "application/vnd.plotly.v1+json"
+
+
+def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Data and metadata of the notebook output of a figure."""
+    spec = json.loads(figure.to_json())
+    width = int(figure.layout.width or figure.layout.template.layout.width or 700)
+    data = {PLOTLY_MIME: spec, "image/png": static.png(spec)}
+    return data, {"image/png": {"width": width}}
+
+
+def show(figure: go.Figure) -> None:
+    """Display a figure in the running notebook, interactive and static."""
+    from IPython.display import display
+
+    data, metadata = mime_bundle(figure)
+    display(data, raw=True, metadata=metadata)
+
+
+def save_png(figure: go.Figure, path: str | PathLike[str], *, scale: float = 2.0) -> None:
+    """Write a figure as a PNG file, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(static.png(figure, scale=scale))
+
+
+class BothRenderer(MimetypeRenderer):
+    """plotly's hook for figures that end a cell: the same two representations as :func:`show`."""
+
+    def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
+        return mime_bundle(go.Figure(fig_dict, skip_invalid=True))[0]
+
+
+def use() -> None:
+    """Make a bare figure at the end of a notebook cell appear as :func:`show` would."""
+    pio.renderers["radarbook"] = BothRenderer()
+    pio.renderers.default = "radarbook"

@@ -1,0 +1,294 @@
+"""Faces as pictures: one mesh, several side by side, values on the surface, a slider of faces.
+
+Everything here is drawn in the model frame (millimetres; +x the subject's left, +y up, +z out of
+the nose) and seen from in front of the face, so the subject's left is on the viewer's right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import ArrayLike, NDArray
+
+from radarbook.errors import InputError
+from radarbook.figures import theme
+
+# Light from the upper left in front, as in a portrait. Plotly places it in data units.
+_LIGHT_POSITION = {"x": -400.0, "y": 600.0, "z": 1500.0}
+_LIGHTING = {
+    "ambient": 0.42,
+    "diffuse": 0.75,
+    "specular": 0.12,
+    "roughness": 0.6,
+    "fresnel": 0.05,
+    "vertexnormalsepsilon": 0,
+    "facenormalsepsilon": 0,
+}
+#: Camera directions by name (plotly's units: 1 is about half the scene).
+VIEWS = {
+    "front": {"x": 0.0, "y": 0.0, "z": 1.7},
+    "half-left": {"x": 1.05, "y": 0.15, "z": 1.3},
+    "half-right": {"x": -1.05, "y": 0.15, "z": 1.3},
+    "left": {"x": 1.7, "y": 0.0, "z": 0.1},
+}
+
+
+def _array(value: Any, dtype: type) -> NDArray[Any]:
+    """A NumPy array of a NumPy array, list or (possibly differentiable) tensor."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return np.ascontiguousarray(value, dtype=dtype)
+
+
+def _vertices(vertices: Any, name: str = "vertices_mm") -> NDArray[np.float32]:
+    points = _array(vertices, np.float32)
+    if points.ndim == 3 and len(points) == 1:
+        points = points[0]
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise InputError(f"{name}: expected (N, 3) coordinates, found shape {points.shape}")
+    return points
+
+
+def _indices(triangles: Any, count: int) -> NDArray[Any]:
+    faces = _array(triangles, np.int64)
+    # The smallest type that holds the indices: plotly writes typed arrays as they are.
+    return faces.astype(np.uint16 if count <= 2**16 else np.uint32)
+
+
+def _scene(view: str | dict[str, float], title: str = "") -> dict[str, Any]:
+    eye = VIEWS[view] if isinstance(view, str) else view
+    return {
+        "aspectmode": "data",
+        "camera": {
+            "up": {"x": 0, "y": 1, "z": 0},
+            "eye": eye,
+            "projection": {"type": "orthographic"},
+        },
+        "xaxis": {"title": {"text": "x (mm), subject's left"}},
+        "yaxis": {"title": {"text": "y (mm), up"}},
+        "zaxis": {"title": {"text": "z (mm), out of the nose"}},
+    }
+
+
+def mesh_trace(
+    vertices_mm: Any,
+    triangles: Any,
+    *,
+    values: ArrayLike | None = None,
+    colour: str = theme.FACE,
+    scale: str = theme.ERROR_SCALE,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    name: str = "",
+    opacity: float = 1.0,
+) -> go.Mesh3d:
+    """A lit mesh in one colour, or coloured by ``values`` per vertex (N,) with a colour bar."""
+    points = _vertices(vertices_mm)
+    i, j, k = _indices(triangles, len(points)).T.copy()
+    trace = go.Mesh3d(
+        x=points[:, 0].copy(),
+        y=points[:, 1].copy(),
+        z=points[:, 2].copy(),
+        i=i,
+        j=j,
+        k=k,
+        name=name,
+        opacity=opacity,
+        flatshading=False,
+        lighting=_LIGHTING,
+        lightposition=_LIGHT_POSITION,
+        hoverinfo="x+y+z" if values is None else "x+y+z+text",
+    )
+    if values is None:
+        trace.update(color=colour)
+        return trace
+    numbers = _array(values, np.float32).reshape(-1)
+    if len(numbers) != len(points):
+        raise InputError(f"values: expected one per vertex ({len(points)}), found {len(numbers)}")
+    low, high = limits or (float(np.nanmin(numbers)), float(np.nanmax(numbers)))
+    trace.update(
+        intensity=numbers,
+        colorscale=scale,
+        cmin=low,
+        cmax=high if high > low else low + 1e-6,
+        showscale=True,
+        colorbar={"title": {"text": title, "side": "right"}, "thickness": 14, "len": 0.8},
+        hoverinfo="x+y+z",
+        hovertemplate="%{intensity:.3g}<extra></extra>",
+    )
+    return trace
+
+
+def face(
+    vertices_mm: Any,
+    triangles: Any,
+    *,
+    values: ArrayLike | None = None,
+    colour: str = theme.FACE,
+    colorbar_title: str = "",
+    scale: str = theme.ERROR_SCALE,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    view: str | dict[str, float] = "front",
+) -> go.Figure:
+    """One face: vertices (N, 3) mm in the model frame, triangles (F, 3).
+
+    With ``values`` (N,) the surface carries a quantity, its unit in ``colorbar_title``.
+    """
+    trace = mesh_trace(
+        vertices_mm,
+        triangles,
+        values=values,
+        colour=colour,
+        scale=scale,
+        limits=limits,
+        title=colorbar_title,
+    )
+    return theme.new_figure(
+        trace,
+        scene=_scene(view),
+        title={"text": title},
+        height=480,
+        margin={"l": 0, "r": 0, "t": 40 if title else 10, "b": 0},
+    )
+
+
+def error_map(
+    vertices_mm: Any,
+    triangles: Any,
+    errors_mm: ArrayLike,
+    *,
+    title: str = "",
+    limit: float | None = None,
+    view: str | dict[str, float] = "front",
+) -> go.Figure:
+    """A face coloured by its vertex distance to another, in millimetres from zero."""
+    high = float(np.nanmax(_array(errors_mm, np.float32))) if limit is None else limit
+    return face(
+        vertices_mm,
+        triangles,
+        values=errors_mm,
+        colorbar_title="distance (mm)",
+        limits=(0.0, high),
+        title=title,
+        view=view,
+    )
+
+
+def faces_row(
+    faces: Sequence[Any],
+    triangles: Any,
+    labels: Sequence[str],
+    *,
+    values: Sequence[ArrayLike] | None = None,
+    colorbar_title: str = "",
+    limits: tuple[float, float] | None = None,
+    columns: int = 4,
+    title: str = "",
+    colour: str = theme.FACE,
+) -> go.Figure:
+    """A contact sheet: several faces (N, 3) mm of one mesh, side by side with a label each.
+
+    All share one scene (moved apart by whole widths, so sizes compare), because a browser keeps
+    only about sixteen WebGL scenes alive on a page.
+    """
+    shapes = [_vertices(f, f"faces[{n}]") for n, f in enumerate(faces)]
+    if len(labels) != len(shapes):
+        raise InputError(f"labels: expected {len(shapes)}, one per face, found {len(labels)}")
+    span = np.max([s.max(0) - s.min(0) for s in shapes], axis=0)
+    step_x, step_y = 1.12 * span[0], 1.24 * span[1]
+    columns = min(columns, len(shapes))
+    rows = -(-len(shapes) // columns)
+    if values is not None and limits is None:
+        stacked = np.concatenate([_array(v, np.float32).reshape(-1) for v in values])
+        limits = (float(np.nanmin(stacked)), float(np.nanmax(stacked)))
+    figure = theme.new_figure(title={"text": title})
+    texts: list[tuple[float, float, float, str]] = []
+    for n, (points, label) in enumerate(zip(shapes, labels, strict=True)):
+        row, column = divmod(n, columns)
+        middle = (points.max(0) + points.min(0)) / 2
+        shift = np.array([column * step_x - middle[0], -row * step_y - middle[1], -middle[2]])
+        trace = mesh_trace(
+            points + shift.astype(np.float32),
+            triangles,
+            values=None if values is None else values[n],
+            colour=colour,
+            limits=limits,
+            title=colorbar_title,
+            name=label,
+        )
+        trace.update(showscale=values is not None and n == 0)
+        figure.add_trace(trace)
+        texts.append((shift[0] + middle[0], -row * step_y - 0.58 * span[1], span[2] / 2, label))
+    x, y, z, words = zip(*texts, strict=True)
+    figure.add_trace(
+        go.Scatter3d(
+            x=np.array(x, np.float32),
+            y=np.array(y, np.float32),
+            z=np.array(z, np.float32),
+            text=words,
+            mode="text",
+            textfont={"size": 12},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    scene = _scene({"x": 0.0, "y": 0.0, "z": 1.2})
+    hidden = {"visible": False}
+    scene |= {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden}
+    height = int(min(760, 60 + rows * theme.WIDTH / columns * 1.15))
+    figure.update_layout(scene=scene, height=height, margin={"l": 0, "r": 0, "t": 40, "b": 0})
+    return figure
+
+
+def faces_slider(
+    faces: Sequence[Any],
+    triangles: Any,
+    labels: Sequence[str],
+    *,
+    parameter: str = "",
+    title: str = "",
+    view: str | dict[str, float] = "half-left",
+) -> go.Figure:
+    """One mesh that a slider moves through ``faces``: plotly's own frames, so no kernel is needed.
+
+    ``labels`` are the slider's stops and ``parameter`` what they count.
+    """
+    shapes = [_vertices(f, f"faces[{n}]") for n, f in enumerate(faces)]
+    middle = len(shapes) // 2
+    figure = face(shapes[middle], triangles, title=title, view=view)
+    figure.frames = [
+        go.Frame(
+            name=str(n),
+            data=[go.Mesh3d(x=s[:, 0].copy(), y=s[:, 1].copy(), z=s[:, 2].copy())],
+            traces=[0],
+        )
+        for n, s in enumerate(shapes)
+    ]
+    everything = np.concatenate(shapes)
+    low, high = everything.min(0) - 5, everything.max(0) + 5
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {}}
+    figure.update_layout(
+        # Fixed axes, or the face would seem to stand still while the box changes.
+        scene={
+            f"{axis}axis": {"range": [float(low[n]), float(high[n])]}
+            for n, axis in enumerate("xyz")
+        },
+        height=540,
+        margin={"b": 80},
+        sliders=[
+            {
+                "active": middle,
+                "currentvalue": {"prefix": f"{parameter}: "},
+                "pad": {"t": 10},
+                "steps": [
+                    {"method": "animate", "label": str(label), "args": [[str(n)], still]}
+                    for n, label in enumerate(labels)
+                ],
+            }
+        ],
+    )
+    return figure

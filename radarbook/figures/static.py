@@ -1,0 +1,522 @@
+"""Static pictures of our plotly figures, drawn without a browser.
+
+plotly's own image export starts a Chrome; a library should not. This module draws the trace types
+that the project uses (heatmap, scatter, bar, table, mesh3d, scatter3d) with matplotlib, and meshes
+by casting one ray a pixel with embree. It reads a figure as plotly writes it, so a figure restored
+from a notebook can be drawn as well. What it draws is the figure's first state: a slider stands
+where it is set.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import plotly.colors
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+from radarbook.figures import theme
+
+_DPI = 100
+_DASHES = {"dot": ":", "dash": "--", "dashdot": "-.", "solid": "-", None: "-"}
+_SYMBOLS = {"square": "s", "circle": "o", "x": "x", "diamond": "D", "cross": "+", None: "o"}
+
+
+def png(figure: Any, *, scale: float = 1.6) -> bytes:
+    """A PNG of a plotly figure (or its dictionary), ``scale`` pixels for each layout pixel."""
+    spec = figure.to_plotly_json() if hasattr(figure, "to_plotly_json") else figure
+    layout = _Layout(spec.get("layout", {}))
+    canvas = Figure(figsize=(layout.width / _DPI, layout.height / _DPI), dpi=_DPI * scale)
+    FigureCanvasAgg(canvas)
+    with mpl.rc_context({"font.size": 9.0, "axes.linewidth": 0.6, "axes.edgecolor": "#666666"}):
+        _draw(canvas, spec.get("data", []), layout)
+        file = io.BytesIO()
+        canvas.savefig(file, format="png", facecolor="white")
+    return file.getvalue()
+
+
+class _Layout:
+    """A figure's layout with the template behind it, and its places in figure fractions."""
+
+    def __init__(self, layout: Mapping[str, Any]) -> None:
+        self.own = layout
+        self.base = layout.get("template", {}).get("layout", {})
+        self.width = float(self.get("width") or theme.WIDTH)
+        self.height = float(self.get("height") or theme.HEIGHT)
+        margin = {"l": 80, "r": 80, "t": 100, "b": 80}
+        margin |= dict(self.base.get("margin", {})) | dict(layout.get("margin", {}))
+        self.left = margin["l"] / self.width
+        self.bottom = margin["b"] / self.height
+        self.inner_width = 1 - self.left - margin["r"] / self.width
+        self.inner_height = 1 - self.bottom - margin["t"] / self.height
+
+    def get(self, name: str) -> Any:
+        value = self.own.get(name)
+        return self.base.get(name) if value is None else value
+
+    def axis(self, kind: str, reference: str) -> Mapping[str, Any]:
+        """The layout's entry for a trace's reference: ("x", "x2") is ``xaxis2``."""
+        axis: Mapping[str, Any] = self.own.get(f"{kind}axis{reference[1:]}", {})
+        return axis
+
+    def place(self, x: Any = (0, 1), y: Any = (0, 1)) -> tuple[float, float, float, float]:
+        """A paper-fraction rectangle as (left, bottom, width, height) of the figure."""
+        return (
+            self.left + x[0] * self.inner_width,
+            self.bottom + y[0] * self.inner_height,
+            (x[1] - x[0]) * self.inner_width,
+            (y[1] - y[0]) * self.inner_height,
+        )
+
+
+def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> None:
+    flat: dict[tuple[str, str], Axes] = {}
+    scenes: dict[str, list[Mapping[str, Any]]] = {}
+    legend: dict[tuple[str, str], int] = {}
+    for number, trace in enumerate(traces):
+        kind = trace.get("type", "scatter")
+        if kind in ("mesh3d", "scatter3d"):
+            scenes.setdefault(trace.get("scene", "scene"), []).append(trace)
+            continue
+        if kind == "table":
+            _table(canvas.add_axes(layout.place()), trace)
+            continue
+        key = (trace.get("xaxis", "x"), trace.get("yaxis", "y"))
+        if key not in flat:
+            x_domain = layout.axis("x", key[0]).get("domain", (0, 1))
+            y_domain = layout.axis("y", key[1]).get("domain", (0, 1))
+            flat[key] = canvas.add_axes(layout.place(x_domain, y_domain))
+        colour = layout.get("colorway") or theme.COLOURS
+        colour = colour[number % len(colour)]
+        if kind == "heatmap":
+            _heatmap(canvas, flat[key], trace, layout)
+        elif kind in ("scatter", "scattergl"):
+            _scatter(flat[key], trace, colour)
+            legend[key] = legend.get(key, 0) + 1
+        elif kind == "bar":
+            same = [t for t in traces if t.get("type") == "bar"]
+            _bar(flat[key], trace, colour, same.index(trace), len(same))
+            legend[key] = legend.get(key, 0) + 1
+        else:
+            raise NotImplementedError(f"no static drawing of a '{kind}' trace")
+    for key, axes in flat.items():
+        _axes(axes, layout, *key)
+        wanted = layout.own.get("showlegend")
+        if key in legend and (len(traces) > 1 if wanted is None else wanted):
+            handles, labels = axes.get_legend_handles_labels()
+            if labels:
+                axes.legend(handles, labels, fontsize=8, framealpha=0.8, edgecolor="#DDDDDD")
+    for name, members in scenes.items():
+        scene = layout.own.get(name, {})
+        domain = scene.get("domain", {})
+        place = layout.place(domain.get("x", (0, 1)), domain.get("y", (0, 1)))
+        _scene(canvas, canvas.add_axes(place), members, scene, layout)
+    for note in layout.own.get("annotations", ()):
+        if note.get("xref") == "paper" and note.get("yref") == "paper":
+            x, y, _, _ = layout.place((note["x"], 1), (note["y"], 1))
+            canvas.text(x, y, _plain(note.get("text")), ha="center", va="bottom", fontsize=9.5)
+    title = _title(layout.own)
+    if title:
+        canvas.text(0.5, 1 - 14 / layout.height, title, ha="center", va="top", fontsize=11)
+    for slider in layout.own.get("sliders", ()):
+        prefix = slider.get("currentvalue", {}).get("prefix", "")
+        stop = slider["steps"][slider.get("active", 0)]["label"]
+        canvas.text(
+            0.5, 10 / layout.height, f"{prefix}{stop}", ha="center", va="bottom", color="#555555"
+        )
+
+
+# -- reading plotly's values ---------------------------------------------------------------------
+
+
+def _values(value: Any) -> NDArray[Any]:
+    """An array from a list, an array, or plotly's typed array {dtype, bdata, shape}."""
+    if isinstance(value, Mapping) and "bdata" in value:
+        flat = np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
+        shape = value.get("shape")
+        return flat.reshape([int(n) for n in str(shape).split(",")]) if shape else flat
+    return np.asarray(value)
+
+
+def _plain(text: Any) -> str:
+    """Text without plotly's small HTML."""
+    return re.sub(r"<[^>]+>", "", str(text or "").replace("<br>", "\n"))
+
+
+def _title(owner: Mapping[str, Any]) -> str:
+    title = owner.get("title", "")
+    return _plain(title.get("text", "") if isinstance(title, Mapping) else title)
+
+
+def _rgb(colour: Any) -> tuple[float, float, float]:
+    found = re.match(r"rgba?\(([^)]*)\)", str(colour))
+    if found:
+        red, green, blue = (float(part) / 255 for part in found[1].split(",")[:3])
+        return red, green, blue
+    return to_rgb(str(colour))
+
+
+def _colour_map(trace: Mapping[str, Any]) -> LinearSegmentedColormap:
+    scale = trace.get("colorscale") or theme.DEPTH_SCALE
+    if isinstance(scale, str):
+        scale = plotly.colors.get_colorscale(scale)
+    stops = [(float(where), _rgb(colour)) for where, colour in scale]
+    if trace.get("reversescale"):
+        stops = [(1 - where, colour) for where, colour in reversed(stops)]
+    return LinearSegmentedColormap.from_list("plotly", stops)
+
+
+def _colour_bar(canvas: Figure, trace: Mapping[str, Any], norm: Normalize, layout: _Layout) -> None:
+    bar = trace.get("colorbar", {})
+    x, y, length = bar.get("x", 1.02), bar.get("y", 0.5), bar.get("len", 1.0)
+    left, bottom, _, height = layout.place((x, x), (y - length / 2, y + length / 2))
+    width = bar.get("thickness", 14) / layout.width
+    left = min(left, 1 - width - 52 / layout.width)
+    axes = canvas.add_axes((left, bottom, width, height))
+    scale = mpl.cm.ScalarMappable(norm, _colour_map(trace))
+    canvas.colorbar(scale, cax=axes).outline.set_linewidth(0.4)
+    axes.set_ylabel(_title(bar), fontsize=9)
+
+
+# -- flat traces ---------------------------------------------------------------------------------
+
+
+def _positions(axes: Axes, which: str, value: Any) -> NDArray[Any]:
+    """Coordinates along an axis; categories become 0, 1, 2 … with their names as ticks."""
+    array = _values(value)
+    if array.dtype.kind not in "US":
+        return array
+    known: list[str] = getattr(axes, f"radarbook_{which}", [])
+    known += [name for name in dict.fromkeys(array.tolist()) if name not in known]
+    setattr(axes, f"radarbook_{which}", known)
+    slant = which == "x" and max(len(name) for name in known) * len(known) > 80
+    getattr(axes, f"set_{which}ticks")(
+        range(len(known)),
+        [_plain(name) for name in known],
+        **({"rotation": 40, "ha": "right"} if slant else {}),
+    )
+    return np.array([known.index(name) for name in array.tolist()], np.float64)
+
+
+def _edges(centres: NDArray[Any]) -> tuple[float, float]:
+    """The outer edges of equally spaced cells, from their centres."""
+    half = (centres[-1] - centres[0]) / max(len(centres) - 1, 1) / 2 or 0.5
+    return float(centres[0] - half), float(centres[-1] + half)
+
+
+def _heatmap(canvas: Figure, axes: Axes, trace: Mapping[str, Any], layout: _Layout) -> None:
+    z = _values(trace["z"]).astype(np.float64)
+    x = _positions(axes, "x", trace.get("x", np.arange(z.shape[1])))
+    y = _positions(axes, "y", trace.get("y", np.arange(z.shape[0])))
+    low = trace.get("zmin", np.nanmin(z) if np.isfinite(z).any() else 0.0)
+    high = trace.get("zmax", np.nanmax(z) if np.isfinite(z).any() else 1.0)
+    norm = Normalize(low, high)
+    axes.imshow(
+        z,
+        cmap=_colour_map(trace),
+        norm=norm,
+        origin="lower",
+        extent=(*_edges(x), *_edges(y)),
+        aspect="auto",
+        interpolation="nearest",
+    )
+    if trace.get("showscale", True):
+        _colour_bar(canvas, trace, norm, layout)
+
+
+def _scatter(axes: Axes, trace: Mapping[str, Any], colour: str) -> None:
+    line, marker = trace.get("line", {}), trace.get("marker", {})
+    mode = trace.get("mode", "lines")
+    x, y = (_positions(axes, which, trace[which]) for which in "xy")
+    shade = marker.get("color") or line.get("color") or colour
+    if not isinstance(shade, str):
+        shade = colour
+    symbol = marker.get("symbol") if isinstance(marker.get("symbol"), str) else None
+    size = marker.get("size", 6)
+    axes.plot(
+        x,
+        y,
+        color=_rgb(line.get("color") or shade),
+        linestyle=_DASHES.get(line.get("dash"), "-") if "lines" in mode else "none",
+        linewidth=0.75 * line.get("width", 2),
+        marker=_SYMBOLS.get(symbol, "o") if "markers" in mode else None,
+        markersize=0.72 * (size if isinstance(size, int | float) else 6),
+        markeredgewidth=0,
+        markerfacecolor=_rgb(shade),
+        label=_plain(trace.get("name")) if trace.get("showlegend", True) else None,
+    )
+    if trace.get("fill") == "tozeroy":
+        axes.fill_between(x, y, color=_rgb(shade), alpha=0.35, linewidth=0)
+    if "text" in mode:
+        for where, what, word in zip(x, y, trace.get("text", ()), strict=False):
+            axes.annotate(_plain(word), (where, what), fontsize=8, ha="center", va="bottom")
+
+
+def _bar(axes: Axes, trace: Mapping[str, Any], colour: str, number: int, count: int) -> None:
+    x, y = (_positions(axes, which, trace[which]) for which in "xy")
+    width = 0.8 / count
+    errors = trace.get("error_y", {}).get("array")
+    axes.bar(
+        x + (number - (count - 1) / 2) * width,
+        y.astype(np.float64),
+        width,
+        color=_rgb(trace.get("marker", {}).get("color") or colour),
+        label=_plain(trace.get("name")),
+        yerr=None if errors is None else _values(errors),
+    )
+
+
+def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> None:
+    """Titles, scales, direction and aspect of one panel."""
+    for which, reference in (("x", x_reference), ("y", y_reference)):
+        spec = layout.axis(which, reference)
+        getattr(axes, f"set_{which}label")(_title(spec))
+        if spec.get("type") == "log":
+            getattr(axes, f"set_{which}scale")("log")
+        limits = spec.get("range")
+        if limits is not None:
+            power = spec.get("type") == "log"
+            getattr(axes, f"set_{which}lim")(*((10.0**v if power else v) for v in limits))
+        elif spec.get("autorange") == "reversed":
+            getattr(axes, f"invert_{which}axis")()
+    if layout.axis("y", y_reference).get("scaleanchor"):
+        axes.set_aspect("equal", adjustable="box")
+    if not axes.images:
+        axes.grid(color="#E6E6E6", linewidth=0.6)
+        axes.set_axisbelow(True)
+    axes.tick_params(labelsize=8, width=0.6, length=3)
+
+
+def _table(axes: Axes, trace: Mapping[str, Any]) -> None:
+    axes.axis("off")
+    header = [_plain(cell) for cell in trace["header"]["values"]]
+    columns = [[_plain(cell) for cell in column] for column in trace["cells"]["values"]]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    widths = [
+        max([len(h), *(len(c) for c in column)]) + 2
+        for h, column in zip(header, columns, strict=True)
+    ]
+    drawn = axes.table(
+        rows or [[""] * len(header)],
+        colLabels=header,
+        colWidths=[w / sum(widths) for w in widths],
+        cellLoc="left",
+        bbox=Bbox.unit(),
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(9)
+    for (row, _), cell in drawn.get_celld().items():
+        cell.set_edgecolor("#D5DCE3")
+        cell.set_linewidth(0.6)
+        if row == 0:
+            cell.set_facecolor("#E8EEF4")
+            cell.set_text_props(fontweight="bold")
+
+
+# -- scenes --------------------------------------------------------------------------------------
+
+
+class _Camera:
+    """Orthographic: screen axes from plotly's eye and up, framed on the given points."""
+
+    def __init__(self, scene: Mapping[str, Any], points: NDArray[Any], aspect: float) -> None:
+        camera = scene.get("camera", {})
+        eye, up = (
+            np.array([float(camera.get(name, {}).get(axis, default)) for axis, default in pairs])
+            for name, pairs in (
+                ("eye", (("x", 1.25), ("y", 1.25), ("z", 1.25))),
+                ("up", (("x", 0.0), ("y", 0.0), ("z", 1.0))),
+            )
+        )
+        self.back = eye / np.linalg.norm(eye)
+        right = np.cross(up, self.back)
+        self.right = right / np.linalg.norm(right)
+        self.up = np.cross(self.back, self.right)
+        flat = points @ np.stack([self.right, self.up], axis=1)
+        low, high = flat.min(0), flat.max(0)
+        self.centre = (low + high) / 2
+        half = np.maximum((high - low) / 2 * 1.06, 1e-9)
+        # Grow the shorter side so that one unit is equally long both ways on the picture.
+        half = np.array([max(half[0], half[1] * aspect), max(half[1], half[0] / aspect)])
+        self.half = half
+        self.far = float(np.abs(points @ self.back).max()) * 2 + 1.0
+
+    def project(self, points: NDArray[Any]) -> NDArray[Any]:
+        return points @ np.stack([self.right, self.up, self.back], axis=1)
+
+    def rays(self, width: int, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Origins and directions of one ray a pixel, top row first, as float32 (n, 3)."""
+        u = self.centre[0] + self.half[0] * ((np.arange(width) + 0.5) / width * 2 - 1)
+        v = self.centre[1] + self.half[1] * (1 - (np.arange(height) + 0.5) / height * 2)
+        plane = u[None, :, None] * self.right + v[:, None, None] * self.up
+        origins = (plane + self.far * self.back).reshape(-1, 3).astype(np.float32)
+        return origins, np.broadcast_to(-self.back, origins.shape).astype(np.float32)
+
+
+def _points(trace: Mapping[str, Any]) -> NDArray[Any]:
+    return np.stack([_values(trace[axis]).astype(np.float64) for axis in "xyz"], axis=1)
+
+
+def _scene(
+    canvas: Figure,
+    axes: Axes,
+    traces: list[Mapping[str, Any]],
+    scene: Mapping[str, Any],
+    layout: _Layout,
+) -> None:
+    place = axes.get_position()
+    width = int(place.width * canvas.get_figwidth() * canvas.dpi)
+    height = int(place.height * canvas.get_figheight() * canvas.dpi)
+    camera = _Camera(scene, np.concatenate([_points(t) for t in traces]), width / height)
+    extent = (-camera.half[0], camera.half[0], -camera.half[1], camera.half[1])
+    left, right, low, high = (e + camera.centre[n // 2] for n, e in enumerate(extent))
+    axes.axis("off")
+    # Opaque meshes together, so that they hide each other; see-through ones over them.
+    meshes = [t for t in traces if t["type"] == "mesh3d"]
+    opaque = [t for t in meshes if t.get("opacity", 1.0) >= 1]
+    layers = ([opaque] if opaque else []) + [[t] for t in meshes if t.get("opacity", 1.0) < 1]
+    for layer in layers:
+        picture = _cast(layer, camera, width, height)
+        axes.imshow(picture, extent=(left, right, low, high), aspect="auto", interpolation="none")
+    for trace in traces:
+        if trace["type"] == "scatter3d":
+            _scatter3d(axes, trace, camera)
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+    for trace in meshes:
+        if "intensity" in trace and trace.get("showscale", True):
+            _colour_bar(canvas, trace, Normalize(trace["cmin"], trace["cmax"]), layout)
+    _scale_and_axes(axes, scene, camera)
+
+
+def _cast(
+    traces: list[Mapping[str, Any]], camera: _Camera, width: int, height: int
+) -> NDArray[np.float32]:
+    """An RGBA picture of meshes: nearest hit, smooth normals, a key light and a fill light."""
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
+
+    corners, normals, colours = [], [], []
+    for trace in traces:
+        points = _points(trace)
+        faces = np.stack([_values(trace[c]).astype(np.int64) for c in "ijk"], axis=1)
+        corners.append(points[faces])
+        normals.append(_vertex_normals(points, faces)[faces])
+        if "intensity" in trace:
+            norm = Normalize(trace["cmin"], trace["cmax"], clip=True)
+            shade = _colour_map(trace)(norm(_values(trace["intensity"])))[:, :3]
+        else:
+            shade = np.tile(_rgb(trace.get("color", theme.FACE)), (len(points), 1))
+        colours.append(shade[faces])
+    triangles = np.concatenate(corners).astype(np.float32)
+    scene = EmbreeScene()
+    TriangleMesh(scene, triangles)
+    hits = scene.run(*camera.rays(width, height), output=True)
+    index = np.asarray(hits["primID"])
+    seen = index >= 0
+    index = index[seen]
+    u, v = (np.asarray(hits[name])[seen, None] for name in ("u", "v"))
+    weights = np.stack([1 - u - v, u, v], axis=1)
+    normal = (np.concatenate(normals)[index] * weights).sum(1)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
+    # A surface seen from behind is lit as if it were turned round.
+    normal *= np.where(normal @ camera.back < 0, -1.0, 1.0)[:, None]
+    colour = (np.concatenate(colours)[index] * weights).sum(1)
+    key = camera.back * 0.75 + camera.up * 0.5 - camera.right * 0.45
+    fill = camera.back * 0.8 + camera.right * 0.6
+    light = np.full(len(normal), 0.25)
+    for direction, strength in ((key, 0.68), (fill, 0.18)):
+        light += strength * np.clip(normal @ (direction / np.linalg.norm(direction)), 0, None)
+    half = key / np.linalg.norm(key) + camera.back
+    shine = 0.10 * np.clip(normal @ (half / np.linalg.norm(half)), 0, None) ** 24
+    picture = np.zeros((height * width, 4), np.float32)
+    picture[seen, :3] = np.clip(colour * light[:, None] + shine[:, None], 0, 1)
+    picture[seen, 3] = traces[0].get("opacity", 1.0)
+    return picture.reshape(height, width, 4)
+
+
+def _vertex_normals(points: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
+    a, b, c = (points[faces[:, n]] for n in range(3))
+    facing = np.cross(b - a, c - a)  # twice the area long: larger triangles weigh more
+    total = np.zeros_like(points)
+    for n in range(3):
+        np.add.at(total, faces[:, n], facing)
+    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12)
+
+
+def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: _Camera) -> None:
+    flat = camera.project(_points(trace))
+    mode = trace.get("mode", "markers")
+    if "text" in mode:
+        for (x, y, _), word in zip(flat, trace.get("text", ()), strict=True):
+            axes.annotate(_plain(word), (x, y), fontsize=8.5, ha="center", va="center")
+    if "lines" in mode:
+        line = trace.get("line", {})
+        axes.plot(flat[:, 0], flat[:, 1], color=_rgb(line.get("color", theme.COLOURS[0])))
+    if "markers" in mode:
+        marker = trace.get("marker", {})
+        colour = marker.get("color")
+        size = 0.72 * marker.get("size", 6)
+        order = np.argsort(flat[:, 2])  # nearest drawn last
+        if colour is None or isinstance(colour, str):
+            shade: Any = _rgb(colour or theme.COLOURS[0])
+            axes.scatter(flat[order, 0], flat[order, 1], s=size**2, color=shade, linewidths=0)
+        else:
+            axes.scatter(
+                flat[order, 0],
+                flat[order, 1],
+                s=size**2,
+                c=_values(colour)[order],
+                cmap=_colour_map(marker),
+                linewidths=0,
+            )
+
+
+def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: _Camera) -> None:
+    """A scale bar and the axes' directions, in place of plotly's labelled box."""
+    hidden = all(scene.get(f"{a}axis", {}).get("visible") is False for a in "xyz")
+    named = "" if hidden else "xyz"
+    width, height = 2 * camera.half
+    unit = "mm"
+    for axis in "xyz":
+        found = re.search(r"\((\w+)\)", _title(scene.get(f"{axis}axis", {})))
+        unit = found[1] if found else unit
+    raw = width / 5
+    power = 10.0 ** np.floor(np.log10(raw))
+    length = power * max(step for step in (1, 2, 5) if step * power <= raw)
+    x = camera.centre[0] - camera.half[0] + 0.03 * width
+    y = camera.centre[1] - camera.half[1] + 0.04 * height
+    axes.plot([x, x + length], [y, y], color="#333333", linewidth=2, solid_capstyle="butt")
+    axes.text(
+        x + length / 2, y + 0.012 * height, f"{length:g} {unit}", ha="center", va="bottom", size=8
+    )
+    start = np.array([camera.centre[0] + camera.half[0] - 0.14 * width, y + 0.04 * height])
+    size = 0.09 * min(width, height)
+    for number, name in enumerate(named):
+        arrow = np.array([camera.right[number], camera.up[number]]) * size
+        if np.linalg.norm(arrow) < 0.15 * size:
+            continue  # along the line of sight
+        axes.annotate(
+            "",
+            tuple(start + arrow),
+            tuple(start),
+            arrowprops={"arrowstyle": "->", "color": "#333333", "lw": 0.9},
+        )
+        axes.text(
+            start[0] + 1.35 * arrow[0],
+            start[1] + 1.35 * arrow[1],
+            name,
+            ha="center",
+            va="center",
+            size=8,
+        )
