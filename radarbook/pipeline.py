@@ -1,0 +1,269 @@
+"""Stages with fingerprinted artefacts: ask for one, get it from disk or have it computed.
+
+A stage's folder carries the fingerprint of everything that made it: the profile's fields it
+reads, the seed, the face model, the library's own source in the rooms it uses, and the
+fingerprints of the stages before it. What changes gets a new folder; what did not is read back.
+A folder is complete when it holds ``artefact.json``, which is written last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from radarbook.datasets.distribution import SPLITS, Split
+from radarbook.datasets.storage import FaceDataset
+from radarbook.datasets.synthetic import generate_from_settings
+from radarbook.errors import InputError
+from radarbook.faces.model import MorphableModel, load_model
+from radarbook.files import digest, source_digest, write_json
+from radarbook.profiles import Profile, get_profile
+from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.training.checkpoints import load_autoencoder, load_encoder, load_renderer
+from radarbook.training.loop import HISTORY, History, read_history
+from radarbook.training.tasks import WEIGHTS, train_autoencoder, train_encoder, train_renderer
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one artefact is made: the rooms and profile fields it depends on, and its ground."""
+
+    rooms: tuple[str, ...]
+    fields: tuple[str, ...]
+    ground: tuple[str, ...]
+    make: Callable[[Pipeline, str, Path], None]
+    load: Callable[[Pipeline, str, Path], Any]
+
+
+class Pipeline:
+    """The road from a face model to trained networks, one artefact a stage.
+
+    Parameters
+    ----------
+    profile : str or Profile
+        Name of a profile, or a profile with its overrides applied.
+    model : str
+        ``"procedural"`` or the path of a model file.
+    output : path
+        Folder of all results; artefacts go to ``output/artefacts``. Default ``build/PROFILE``.
+    seed : int
+        Seed of every random draw.
+    overrides : mapping
+        Profile fields by name, when ``profile`` is a name.
+    """
+
+    def __init__(
+        self,
+        profile: str | Profile = "smoke",
+        model: str = "procedural",
+        output: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(profile, str):
+            profile = get_profile(profile, overrides)
+        self.profile = profile
+        self.model_spec = str(model)
+        self.seed = seed
+        self.output = Path(output) if output else Path("build") / profile.name
+        self.artefacts = self.output / "artefacts"
+
+    @cached_property
+    def model(self) -> MorphableModel:
+        """The face model with as many modes as the profile asks for."""
+        return load_model(self.model_spec, self.profile.n_shape, self.profile.n_expression)
+
+    @cached_property
+    def physical(self) -> PhysicalRenderer:
+        """The physical renderer at the profile's grid and frequencies."""
+        return PhysicalRenderer.for_profile(self.model, self.profile)
+
+    def names(self) -> list[str]:
+        """Every artefact that :meth:`get` can be asked for at this profile."""
+        names = []
+        for key in STAGES:
+            names += [f"{key}/{i}" for i in self.profile.inputs] if key in PER_INPUT else [key]
+        return names
+
+    def fingerprint(self, name: str) -> str:
+        """What the artefact ``name`` depends on, as a short hexadecimal string."""
+        stage, inputs = self._stage(name)
+        return digest(
+            {
+                "stage": name,
+                "profile": {field: getattr(self.profile, field) for field in stage.fields},
+                "seed": self.seed,
+                "model": self.model.fingerprint,
+                "source": source_digest(*stage.rooms),
+                "ground": [self.fingerprint(_ground(g, inputs)) for g in stage.ground],
+            }
+        )
+
+    def folder(self, name: str) -> Path:
+        """Where the artefact lies once it is made."""
+        return self.artefacts / f"{name.replace('/', '-')}-{self.fingerprint(name)[:10]}"
+
+    def have(self, name: str) -> bool:
+        """True if the artefact is on disk, complete and up to date."""
+        return (self.folder(name) / "artefact.json").exists()
+
+    def get(self, name: str) -> Any:
+        """The artefact, computed first where it is missing (and so is its ground).
+
+        Raises :class:`InputError` naming the known artefacts for an unknown one.
+        """
+        stage, inputs = self._stage(name)
+        folder = self.folder(name)
+        if not self.have(name):
+            for ground in stage.ground:
+                self.get(_ground(ground, inputs))
+            folder.mkdir(parents=True, exist_ok=True)
+            with _locked(folder.with_suffix(".lock")):
+                if not self.have(name):  # another process may have made it while we waited
+                    start = time.perf_counter()
+                    stage.make(self, inputs, folder)
+                    record = {
+                        "artefact": name,
+                        "fingerprint": self.fingerprint(name),
+                        "seconds": round(time.perf_counter() - start, 2),
+                        "seed": self.seed,
+                        "model": self.model.name,
+                        "profile": self.profile.model_dump(),
+                    }
+                    write_json(folder / "artefact.json", record)
+        return stage.load(self, inputs, folder)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """The note beside a made artefact: seconds it took, seed, profile, fingerprint."""
+        return json.loads((self.folder(name) / "artefact.json").read_text())
+
+    def history(self, name: str) -> History:
+        """Losses over the epochs of a trained network, computed first where it is missing."""
+        self.get(name)
+        return read_history(self.folder(name) / HISTORY)
+
+    def _stage(self, name: str) -> tuple[Stage, str]:
+        key, _, inputs = name.partition("/")
+        if key not in STAGES or (bool(inputs) != (key in PER_INPUT)):
+            raise InputError(
+                f"unknown artefact '{name}': expected one of {', '.join(self.names())}"
+            )
+        if inputs and inputs not in ("amplitude", "depth", "both"):
+            raise InputError(f"artefact '{name}': expected inputs amplitude, depth or both")
+        return STAGES[key], inputs
+
+
+def _ground(name: str, inputs: str) -> str:
+    return f"{name}/{inputs}" if name in PER_INPUT else name
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an advisory lock: two runs asking for one artefact make it once."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# -- the stages ----------------------------------------------------------------------------------
+
+
+def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
+    count = pipeline.profile.train + pipeline.profile.validation + pipeline.profile.test
+    # A second process costs some seconds to start: not worth it for a few dozen images.
+    workers = os.cpu_count() or 1 if count >= 200 else None
+    generate_from_settings(
+        folder / "data",
+        model=pipeline.model_spec,
+        profile=pipeline.profile,
+        seed=pipeline.seed,
+        workers=workers,
+        wait=True,
+    )
+
+
+def _load_dataset(_: Pipeline, __: str, folder: Path) -> dict[Split, FaceDataset]:
+    return {split: FaceDataset(folder / "data", split) for split in SPLITS}
+
+
+def _make_encoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
+    data = pipeline.get("dataset")
+    train_encoder(
+        data["train"], data["validation"], pipeline.profile, inputs, folder, pipeline.seed
+    )
+
+
+def _make_renderer(pipeline: Pipeline, _: str, folder: Path) -> None:
+    data = pipeline.get("dataset")
+    train_renderer(data["train"], data["validation"], pipeline.profile, folder, pipeline.seed)
+
+
+def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
+    data = pipeline.get("dataset")
+    train_autoencoder(
+        data["train"],
+        data["validation"],
+        pipeline.profile,
+        pipeline.get(f"encoder/{inputs}"),
+        pipeline.get("renderer"),
+        folder,
+        pipeline.seed,
+    )
+
+
+def _weights(load: Callable[[Path], Any]) -> Callable[[Pipeline, str, Path], Any]:
+    return lambda _, __, folder: load(folder / WEIGHTS)
+
+
+GEOMETRY = (
+    "n_shape",
+    "n_expression",
+    "distance",
+    "extent",
+    "pixels",
+    "depth_start",
+    "depth_stop",
+    "depth_planes",
+    "frequencies",
+)
+PHYSICS = ("seeds", "faces", "radar", "datasets")
+LEARNING = ("networks", "training")
+
+#: Every artefact, in the order in which they are made. ``dataset`` gives ``{split: FaceDataset}``,
+#: the others a network in evaluation mode on the CPU.
+STAGES: dict[str, Stage] = {
+    "dataset": Stage(
+        PHYSICS, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
+    ),
+    "encoder": Stage(
+        LEARNING,
+        ("encoder", "recipe", "encoder_epochs", "encoder_batch", "encoder_rate"),
+        ("dataset",),
+        _make_encoder,
+        _weights(load_encoder),
+    ),
+    "renderer": Stage(
+        LEARNING,
+        ("decoder", "recipe", "renderer_epochs", "renderer_batch", "renderer_rate"),
+        ("dataset",),
+        _make_renderer,
+        _weights(load_renderer),
+    ),
+    "autoencoder": Stage(
+        LEARNING,
+        ("autoencoder_epochs", "autoencoder_batch", "autoencoder_rate", "parameter_weight"),
+        ("encoder", "renderer"),
+        _make_autoencoder,
+        _weights(load_autoencoder),
+    ),
+}
+#: Stages of which there is one for each of the profile's ``inputs``: "encoder/both", …
+PER_INPUT = ("encoder", "autoencoder")
