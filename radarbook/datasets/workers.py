@@ -1,0 +1,202 @@
+"""Where images are rendered: in this process, on a local cluster, or on any dask scheduler.
+
+A worker gets numbers and names (which samples, which settings, how to build the renderer), never
+tensors, and returns the arrays of one shard; only the process that holds the folder writes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm.auto import tqdm
+
+from radarbook.datasets.distribution import ParameterDistribution, random_parameters
+from radarbook.datasets.storage import encode
+from radarbook.errors import InputError
+from radarbook.faces.model import load_model
+from radarbook.faces.parameters import FaceParameters
+from radarbook.profiles import Profile, get_profile
+from radarbook.radar.image import RadarImage
+from radarbook.radar.renderer import PhysicalRenderer, Renderer
+
+#: A finished shard: its number, its arrays, seconds spent in the renderer.
+Rendered = tuple[int, dict[str, NDArray[Any]], float]
+
+
+class RendererSpec(BaseModel):
+    """How to build a renderer in another process: an importable function and its arguments."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    builder: str = Field(description="module:function, called with the arguments by keyword")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="JSON-able")
+
+    def build(self) -> Renderer:
+        """Call the builder."""
+        module, _, function = self.builder.partition(":")
+        renderer: Renderer = getattr(importlib.import_module(module), function)(**self.arguments)
+        return renderer
+
+
+def physical_renderer(model: str, profile: dict[str, Any], device: str = "cpu") -> PhysicalRenderer:
+    """The physical renderer of a profile's fields for a model's name or path."""
+    checked = get_profile(profile["name"], profile)
+    face = load_model(model, checked.n_shape, checked.n_expression).to(device)
+    return PhysicalRenderer.for_profile(face, checked)
+
+
+def physical_spec(model: str, profile: Profile, device: str = "cpu") -> RendererSpec:
+    """The spec of :func:`physical_renderer`; a path is made absolute for the workers' sake."""
+    where = model if model == "procedural" else str(Path(model).resolve())
+    return RendererSpec(
+        builder=f"{__name__}:physical_renderer",
+        arguments={"model": where, "profile": profile.model_dump(mode="json"), "device": device},
+    )
+
+
+class SampleSettings(BaseModel):
+    """What decides the samples' values besides the renderer; part of a dataset's settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    n_shape: int = Field(ge=1)
+    n_expression: int = Field(ge=1)
+    distribution: ParameterDistribution
+    floor_db: float = Field(lt=0, description="where stored images end, dB")
+    depth_reference: float = Field(description="m, subtracted from stored depths")
+    batch: int = Field(ge=1, description="samples rendered at once")
+    device: str = Field(description="device type the images were rendered on")
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread inside the block: how a sum is cut into threads would show in its bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def render_samples(
+    renderer: Renderer, settings: SampleSettings, samples: Sequence[int]
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """The arrays of some samples as a shard stores them, and the seconds spent in the renderer.
+
+    Samples are rendered ``settings.batch`` at a time, counted from the first of ``samples``.
+    """
+    drawn = random_parameters(
+        samples,
+        settings.seed,
+        settings.n_shape,
+        settings.n_expression,
+        config=settings.distribution,
+    )
+    rendering = drawn.rendering.clone()
+    rendering[:, 0] = settings.floor_db
+    wide = drawn.replace(rendering=rendering).to(settings.device)
+    parts: list[dict[str, NDArray[Any]]] = []
+    seconds = 0.0
+    with one_thread(), torch.no_grad():
+        for start in range(0, len(samples), settings.batch):
+            rows = slice(start, start + settings.batch)
+            begin = time.perf_counter()
+            image = _on_cpu(renderer, wide[rows])
+            seconds += time.perf_counter() - begin
+            parts.append(encode(samples[rows], drawn[rows], image, settings.depth_reference))
+    grid = {name: parts[0][name] for name in ("x", "y")}
+    joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0] if n not in grid}
+    return joined | grid, seconds
+
+
+def _on_cpu(renderer: Renderer, parameters: FaceParameters) -> RadarImage:
+    # Waiting for a GPU happens in this copy, so it belongs to the renderer's time.
+    return renderer.render(parameters).to("cpu")
+
+
+@lru_cache(maxsize=2)
+def _renderer(spec: str) -> Renderer:
+    return RendererSpec.model_validate_json(spec).build()
+
+
+def _render_remotely(
+    spec: str, settings: str, first: int, stop: int
+) -> tuple[dict[str, NDArray[Any]], float]:
+    """One task: runs in a worker, which builds the renderer once and keeps it."""
+    return render_samples(
+        _renderer(spec), SampleSettings.model_validate_json(settings), range(first, stop)
+    )
+
+
+def render_on_cluster(
+    spec: RendererSpec,
+    settings: SampleSettings,
+    shards: dict[int, range],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> Iterator[Rendered]:
+    """Render shards with dask.distributed and yield (number, arrays, seconds) as they finish.
+
+    ``scheduler`` is the address of a running one; otherwise ``workers`` local processes of one
+    thread each are started, and stopped at the end. A worker that dies has its shard done again by
+    another; a shard that kills four workers stops the run.
+    """
+    from distributed import Client, LocalCluster, as_completed
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout="20s")
+        except (OSError, TimeoutError, ValueError) as error:
+            raise InputError(f"scheduler '{scheduler}': cannot connect ({error})") from None
+        cluster = None
+    else:
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
+        client = Client(cluster)
+    try:
+        tqdm.write(f"dask dashboard: {client.dashboard_link}")
+        arguments = (spec.model_dump_json(), settings.model_dump_json())
+        waiting = iter(shards.items())
+        numbers: dict[Any, int] = {}
+        futures = as_completed(with_results=False)
+
+        def submit_next() -> None:
+            for number, samples in waiting:
+                future = client.submit(
+                    _render_remotely, *arguments, samples.start, samples.stop, pure=False
+                )
+                numbers[future.key] = number
+                futures.add(future)
+                return
+
+        # A few tasks ahead of every worker: finished shards do not pile up before they are written.
+        for _ in range(4 * max(1, sum(client.nthreads().values()))):
+            submit_next()
+        for future in futures:
+            arrays, seconds = future.result()
+            yield numbers.pop(future.key), arrays, seconds
+            future.release()
+            submit_next()
+    finally:
+        client.close()
+        if cluster is not None:
+            cluster.close()

@@ -1,0 +1,59 @@
+"""A renderer that costs next to nothing, importable by name in workers and killed processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from radarbook.datasets.workers import RendererSpec
+from radarbook.faces.parameters import FaceParameters
+from radarbook.radar.image import RadarImage
+
+
+@dataclass
+class FakeRenderer:
+    """Blobs whose place, width and depth follow the parameters; 0 dB at the maximum."""
+
+    pixels: int = 16
+    width: float = 0.04
+    seconds: float = 0.0
+    suicidal_file: str = ""
+
+    def render(self, parameters: FaceParameters) -> RadarImage:
+        if self.suicidal_file and os.path.exists(self.suicidal_file):
+            os.unlink(self.suicidal_file)
+            os.kill(os.getpid(), 9)
+        if self.seconds:
+            time.sleep(self.seconds * len(parameters))
+        p = parameters
+        axis = (torch.arange(self.pixels, dtype=p.shape.dtype) + 0.5) / self.pixels * 0.3 - 0.15
+        y, x = axis[None, :, None], axis[None, None, :]
+        t = p.translation[:, :, None, None]
+        distance2 = (x - t[:, 0]) ** 2 + (y - t[:, 1]) ** 2
+        amplitude = -distance2 / self.width**2 * (4 + p.shape.std(1)[:, None, None])
+        amplitude = amplitude - amplitude.amax((1, 2), keepdim=True)
+        depth = 0.3 + t[:, 2] + distance2 * (1 + p.expression.mean(1)[:, None, None]) * 4
+        floor = p.dynamic_range_db
+        return RadarImage(
+            amplitude_db=torch.maximum(amplitude, floor[:, None, None]),
+            depth=depth,
+            mask=amplitude > floor[:, None, None],
+            x=axis,
+            y=axis,
+            dynamic_range_db=floor,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        return {"fake": True, "pixels": self.pixels, "width": self.width}
+
+
+def build(**arguments: Any) -> FakeRenderer:
+    return FakeRenderer(**arguments)
+
+
+def spec(**arguments: Any) -> RendererSpec:
+    return RendererSpec(builder="tests.datasets.fake_renderer:build", arguments=arguments)
