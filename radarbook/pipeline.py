@@ -23,6 +23,14 @@ from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import generate_from_settings
 from radarbook.errors import InputError
+from radarbook.evaluation.metrics import baselines, evaluate
+from radarbook.evaluation.tables import (
+    MEAN_FACE,
+    RANDOM_FACE,
+    read_results,
+    result_row,
+    write_results,
+)
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.files import digest, source_digest, write_json
 from radarbook.profiles import Profile, get_profile
@@ -103,7 +111,7 @@ class Pipeline:
                 "seed": self.seed,
                 "model": self.model.fingerprint,
                 "source": source_digest(*stage.rooms),
-                "ground": [self.fingerprint(_ground(g, inputs)) for g in stage.ground],
+                "ground": [self.fingerprint(g) for g in self._ground(stage, inputs)],
             }
         )
 
@@ -123,8 +131,8 @@ class Pipeline:
         stage, inputs = self._stage(name)
         folder = self.folder(name)
         if not self.have(name):
-            for ground in stage.ground:
-                self.get(_ground(ground, inputs))
+            for ground in self._ground(stage, inputs):
+                self.get(ground)
             folder.mkdir(parents=True, exist_ok=True)
             with _locked(folder.with_suffix(".lock")):
                 if not self.have(name):  # another process may have made it while we waited
@@ -160,9 +168,13 @@ class Pipeline:
             raise InputError(f"artefact '{name}': expected inputs amplitude, depth or both")
         return STAGES[key], inputs
 
-
-def _ground(name: str, inputs: str) -> str:
-    return f"{name}/{inputs}" if name in PER_INPUT else name
+    def _ground(self, stage: Stage, inputs: str) -> list[str]:
+        """Names of the artefacts a stage stands on: for its own inputs, or for all of them."""
+        names = []
+        for key in stage.ground:
+            each = (inputs,) if inputs else self.profile.inputs
+            names += [f"{key}/{i}" for i in each] if key in PER_INPUT else [key]
+        return names
 
 
 @contextmanager
@@ -219,6 +231,28 @@ def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
     )
 
 
+def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
+    """Both baselines, and encoder and autoencoder for each input, on the test split."""
+    test = pipeline.get("dataset")["test"]
+    common = {
+        "profile": pipeline.profile.name,
+        "command": f"radarbook run --profile {pipeline.profile.name} --chapters 3-5",
+    }
+    base = baselines(test, pipeline.model, seed=pipeline.seed)
+    rows = [
+        result_row(MEAN_FACE, "–", base["mean"], seconds=None, **common),
+        result_row(RANDOM_FACE, "–", base["random"], seconds=None, **common),
+    ]
+    for kind in ("encoder", "autoencoder"):
+        for inputs in pipeline.profile.inputs:
+            name = f"{kind}/{inputs}"
+            summary = evaluate(pipeline.get(name), test, pipeline.model, seed=pipeline.seed)
+            seconds = pipeline.record(name)["seconds"]
+            rows.append(result_row(kind, inputs, summary, seconds=seconds, **common))
+    about = {"model": pipeline.model.name, "seed": pipeline.seed, "split": "test"}
+    write_results(folder / "results.json", rows, about)
+
+
 def _weights(load: Callable[[Path], Any]) -> Callable[[Pipeline, str, Path], Any]:
     return lambda _, __, folder: load(folder / WEIGHTS)
 
@@ -238,7 +272,7 @@ PHYSICS = ("seeds", "faces", "radar", "datasets")
 LEARNING = ("networks", "training")
 
 #: Every artefact, in the order in which they are made. ``dataset`` gives ``{split: FaceDataset}``,
-#: the others a network in evaluation mode on the CPU.
+#: ``results`` the rows of the table, the others a network in evaluation mode on the CPU.
 STAGES: dict[str, Stage] = {
     "dataset": Stage(
         PHYSICS, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
@@ -263,6 +297,13 @@ STAGES: dict[str, Stage] = {
         ("encoder", "renderer"),
         _make_autoencoder,
         _weights(load_autoencoder),
+    ),
+    "results": Stage(
+        ("evaluation",),
+        ("inputs",),
+        ("autoencoder",),
+        _make_results,
+        lambda _, __, folder: read_results(folder / "results.json")[0],
     ),
 }
 #: Stages of which there is one for each of the profile's ``inputs``: "encoder/both", …

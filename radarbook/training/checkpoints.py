@@ -149,7 +149,7 @@ def read_about(path: Path_) -> dict[str, Any]:
 def _load(path: Path_, kind: str) -> Any:
     tensors, header = load_tensors(path)
     if header.get("kind") != kind:
-        raise InputError(f"{path}: expected the weights of a {kind}, found {header.get('kind')}")
+        raise InputError(f"{path}: expected weights of kind {kind}, found {header.get('kind')}")
     config = header["config"]
     network: Any
     if kind == "encoder":
@@ -184,3 +184,9 @@ def load_autoencoder(path: Path_) -> Autoencoder:
     """An autoencoder by :func:`save_weights`, on the CPU, float32, in evaluation mode."""
     autoencoder: Autoencoder = _load(path, "autoencoder")
     return autoencoder
+
+
+def load_predictor(path: Path_) -> Encoder | Autoencoder:
+    """An encoder or autoencoder, whichever the file holds: what predicts a face from an image."""
+    _, header = load_tensors(path)
+    return load_autoencoder(path) if header.get("kind") == "autoencoder" else load_encoder(path)

@@ -1,0 +1,560 @@
+"""The command line: thin, each command one call into the library.
+
+Imports of torch and of the rooms happen inside the commands, so that ``--help`` and a typing
+error answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from radarbook.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from radarbook.datasets.recordings import Recording
+    from radarbook.profiles import Profile
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="3D faces from millimetre-wave radar images: notebooks, library and tools.",
+)
+model_app = typer.Typer(no_args_is_help=True, help="Face models: look, build, convert, export.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a network on a generated dataset.")
+book_app = typer.Typer(no_args_is_help=True, help="The published book.")
+app.add_typer(model_app, name="model")
+app.add_typer(train_app, name="train")
+app.add_typer(book_app, name="book")
+
+# -- shared options ------------------------------------------------------------------------------
+
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke, laptop or paper.")]
+Model = Annotated[
+    str, typer.Option("--model", help="'procedural' or a file in Basel Face Model HDF5 layout.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Override one setting; repeat."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Inputs = Annotated[
+    Literal["amplitude", "depth", "both"], typer.Option(help="What the encoder is shown.")
+]
+Units = Annotated[
+    Literal["mm", "m"], typer.Option(help="Unit of the mesh file's coordinates (radar frame).")
+]
+Material = Annotated[float, typer.Option(min=0, max=1, help="0: smooth surface … 1: fully rough.")]
+AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]
+DynamicRange = Annotated[float, typer.Option(max=-1, help="Where the image is clipped, dB.")]
+Pixels = Annotated[int, typer.Option(min=8, max=1024, help="Image side, pixels.")]
+Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres.")]
+Depth = Annotated[
+    tuple[float, float], typer.Option("--depth", metavar="NEAR FAR", help="Depth range, metres.")
+]
+
+
+def _pairs(settings: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise InputError(f"parameter '{setting}': expected NAME=VALUE")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _profile(name: str, settings: list[str] | None) -> Profile:
+    from radarbook.profiles import get_profile
+
+    return get_profile(name, _pairs(settings))
+
+
+# -- information ---------------------------------------------------------------------------------
+
+
+@app.command()
+def info() -> None:
+    """Versions, device, and what each profile needs in time, memory and disk."""
+    import importlib.metadata
+    import platform
+
+    import torch
+
+    from radarbook import __version__
+    from radarbook.profiles import NEEDS, PROFILES
+
+    typer.echo(f"radarbook  {__version__}")
+    typer.echo(f"python     {platform.python_version()} on {platform.platform()}")
+    for package in ("torch", "numpy", "h5py", "plotly", "papermill", "jupyter-book"):
+        typer.echo(f"{package:<10} {importlib.metadata.version(package)}")
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        device = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    typer.echo(f"device     {device}\n")
+    typer.echo(f"{'profile':<8} {'faces':>6} {'pixels':>6}  {'time':<28} {'memory':<8} disk")
+    for name, profile in PROFILES.items():
+        faces = profile.train + profile.validation + profile.test
+        need = NEEDS[name]
+        typer.echo(
+            f"{name:<8} {faces:>6} {profile.pixels:>6}  "
+            f"{need['time']:<28} {need['memory']:<8} {need['disk']}"
+        )
+
+
+# -- the book ------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    profile: ProfileName = "smoke",
+    chapters: Annotated[str, typer.Option(help="For example 1-7, or 2,4-5.")] = "1-8",
+    parameter: Set = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Execute also what is up to date.")] = False,
+) -> None:
+    """Execute the notebooks in order; what is done and unchanged is not done again."""
+    from radarbook.book import run_notebooks
+
+    run_notebooks(chapters, profile, _pairs(parameter), output or Path("build") / profile, force)
+
+
+@book_app.command("build")
+def book_build(
+    profile: ProfileName = "smoke",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+) -> None:
+    """Build the book from the executed notebooks and say where to open it."""
+    from radarbook.book import build_book
+
+    page = build_book(output or Path("build") / profile)
+    typer.echo(f"Open {page}")
+
+
+# -- face models ---------------------------------------------------------------------------------
+
+
+@model_app.command("info")
+def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file.")]) -> None:
+    """What a face model holds."""
+    from radarbook.faces.model import describe_model
+
+    typer.echo(describe_model(model))
+
+
+@model_app.command("build")
+def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> None:
+    """Write the procedural face model as a Basel Face Model 2019 file."""
+    from radarbook.faces.bfm import write_bfm
+    from radarbook.faces.model import load_model
+
+    write_bfm(load_model("procedural"), output)
+    typer.echo(f"wrote {output}")
+
+
+@model_app.command("convert-ict")
+def model_convert_ict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="FaceXModel of ICT-FaceKit.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.h5")],
+    seed: Seed = 0,
+) -> None:
+    """Convert ICT-FaceKit's OBJ files to a Basel Face Model 2019 file."""
+    from radarbook.faces.ict import convert_ict
+
+    convert_ict(folder, output, seed=seed)
+    typer.echo(f"wrote {output}")
+
+
+@model_app.command("export")
+def model_export(
+    model: Annotated[str, typer.Argument(help="'procedural' or a file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.ply|OUT.obj")],
+    seed: Annotated[
+        int | None, typer.Option(help="A random face; without it the neutral mean face.")
+    ] = None,
+) -> None:
+    """Export a face of a model as a mesh in millimetres (model frame)."""
+    from radarbook.datasets.synthetic import random_parameters
+    from radarbook.faces.mesh import write_mesh
+    from radarbook.faces.model import load_model
+
+    face_model = load_model(model)
+    vertices = face_model.mean
+    if seed is not None:
+        drawn = random_parameters([0], seed, face_model.n_shape, face_model.n_expression)
+        vertices = face_model.vertices(drawn.shape, drawn.expression)[0]
+    write_mesh(output, vertices, face_model.triangles)
+    typer.echo(f"wrote {output} (millimetres, +x the subject's left, +y up, +z out of the nose)")
+
+
+# -- radar ---------------------------------------------------------------------------------------
+
+
+@app.command()
+def simulate(
+    mesh: Annotated[Path, typer.Argument(help="PLY, OBJ or STL in the radar frame.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="signal.npy")],
+    units: Units = "m",
+    material: Material = 0.1,
+    antenna_size: AntennaSize = 2e-3,
+    frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
+) -> None:
+    """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
+    from radarbook.radar.signal import write_signal
+
+    signal = _mesh_signal(mesh, units, material, antenna_size, frequencies)
+    write_signal(output, signal)
+    typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
+
+
+@app.command()
+def image(
+    signal: Annotated[Path, typer.Argument(help="complex (94, 94, 128) .npy, or a recording.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
+    pixels: Pixels = 128,
+    extent: Extent = 0.30,
+    depth: Depth = (0.23, 0.47),
+    dynamic_range: DynamicRange = -20.0,
+    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+) -> None:
+    """Back-project a recording to an amplitude and depth image (HDF5)."""
+    from radarbook.datasets.recordings import read_recording
+
+    recording = read_recording(signal)
+    _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+
+
+@app.command()
+def render(
+    mesh: Annotated[Path, typer.Argument(help="PLY, OBJ or STL in the radar frame.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
+    units: Units = "m",
+    material: Material = 0.1,
+    antenna_size: AntennaSize = 2e-3,
+    pixels: Pixels = 128,
+    extent: Extent = 0.30,
+    depth: Depth = (0.23, 0.47),
+    dynamic_range: DynamicRange = -20.0,
+    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+) -> None:
+    """Simulate and image a mesh in one step."""
+    from radarbook.datasets.recordings import Recording
+    from radarbook.radar.array import qar50
+    from radarbook.radar.waveform import qar50_waveform
+
+    signal = _mesh_signal(mesh, units, material, antenna_size, 128)
+    recording = Recording(signal, qar50(), qar50_waveform(), {"mesh": mesh.name})
+    _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+
+
+# -- data, training, evaluation ------------------------------------------------------------------
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Images in all; default the profile's numbers.")
+    ] = None,
+    model: Model = "procedural",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Local processes of one thread each.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler.")
+    ] = None,
+    repair: Annotated[bool, typer.Option(help="Make damaged shards again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="State time, memory and disk from a measured sample.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Make a dataset of synthetic faces and their radar images, or finish one that was begun."""
+    from radarbook.datasets.synthetic import Estimate, generate_from_settings
+
+    if workers and scheduler:
+        raise InputError("expected --workers or --scheduler, found both")
+    report = generate_from_settings(
+        output,
+        model=model,
+        profile=_profile(profile, parameter),
+        count=count,
+        seed=seed,
+        workers=workers,
+        scheduler=scheduler,
+        repair=repair,
+        dry_run=dry_run,
+        device=device,
+    )
+    if isinstance(report, Estimate):
+        typer.echo(str(report))
+        return
+    typer.echo(
+        f"{report.folder}: {report.made} images made, {report.kept} were there "
+        f"({report.seconds:.1f} s)"
+    )
+
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A generated dataset.")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, history, weights.")
+]
+Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@train_app.command("encoder")
+def train_encoder_command(
+    data: Data,
+    output: Folder,
+    inputs: Inputs = "both",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train an encoder: radar image to face parameters. Killed, it goes on where it was."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.tasks import train_encoder
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = _profile(profile, parameter)
+    _, history = train_encoder(train, validation, settings, inputs, output, seed, device=device)
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+@train_app.command("renderer")
+def train_renderer_command(
+    data: Data,
+    output: Folder,
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the learned renderer: face parameters to radar image."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.tasks import train_renderer
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = _profile(profile, parameter)
+    _, history = train_renderer(train, validation, settings, output, seed, device=device)
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+@train_app.command("autoencoder")
+def train_autoencoder_command(
+    data: Data,
+    output: Folder,
+    encoder: Weights,
+    renderer: Weights,
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Fine-tune an encoder through a frozen learned renderer."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.checkpoints import load_encoder, load_renderer
+    from radarbook.training.tasks import train_autoencoder
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = _profile(profile, parameter)
+    _, history = train_autoencoder(
+        train,
+        validation,
+        settings,
+        load_encoder(_weights_file(encoder)),
+        load_renderer(_weights_file(renderer)),
+        output,
+        seed,
+        device=device,
+    )
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="results.json")],
+    network: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of an encoder or autoencoder; repeat for more rows."),
+    ] = None,
+    model: Model = "procedural",
+    profile: ProfileName = "laptop",
+    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    seed: Seed = 0,
+) -> None:
+    """Errors on held-out faces beside both baselines and the paper's, as JSON and a table."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.evaluation.metrics import baselines
+    from radarbook.evaluation.metrics import evaluate as measure
+    from radarbook.evaluation.tables import (
+        MEAN_FACE,
+        RANDOM_FACE,
+        markdown_table,
+        result_row,
+        write_results,
+    )
+    from radarbook.faces.model import load_model
+    from radarbook.profiles import get_profile
+    from radarbook.training.checkpoints import load_predictor
+
+    get_profile(profile)
+    networks = [load_predictor(_weights_file(path)) for path in network or []]
+    samples = FaceDataset(data, split, dynamic_range=-20.0)
+    face_model = load_model(model, samples.settings["n_shape"], samples.settings["n_expression"])
+    command = "radarbook " + " ".join(sys.argv[1:])
+    common: dict[str, Any] = {"command": command, "profile": profile, "seconds": None}
+    base = baselines(samples, face_model, seed=seed)
+    rows = [
+        result_row(MEAN_FACE, "–", base["mean"], **common),
+        result_row(RANDOM_FACE, "–", base["random"], **common),
+    ]
+    for trained in networks:
+        summary = measure(trained, samples, face_model, seed=seed)
+        rows.append(result_row(trained.kind, trained.inputs, summary, **common))
+    write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
+    typer.echo(markdown_table(rows))
+
+
+# -- reconstruction ------------------------------------------------------------------------------
+
+
+@app.command()
+def reconstruct(
+    source: Annotated[Path, typer.Argument(metavar="SIGNAL.npy|image.h5")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
+    model: Model = "procedural",
+    optimize: Annotated[
+        int | None, typer.Option(min=0, help="Steps of test-time optimization.")
+    ] = None,
+    through: Annotated[
+        Literal["learned", "physical"], typer.Option(help="The renderer to optimize through.")
+    ] = "physical",
+    encoder: Annotated[
+        Path | None, typer.Option(help="Weights of a trained encoder or autoencoder.")
+    ] = None,
+    renderer: Annotated[
+        Path | None, typer.Option(help="Weights of a trained learned renderer.")
+    ] = None,
+    modes: Annotated[
+        tuple[int, int], typer.Option(metavar="SHAPE EXPRESSION", help="Coefficients fitted.")
+    ] = (10, 7),
+    seed: Seed = 0,
+) -> None:
+    """A face mesh from a recording: by physics alone, or by trained networks.
+
+    Through physics no trained weights are needed, but the raw signal is. Through the learned
+    renderer an image is enough; its start is the encoder's prediction.
+    """
+    from radarbook.reconstruction import reconstruct as solve
+
+    lines = solve(
+        source,
+        output,
+        model=model,
+        modes=modes,
+        steps=optimize,
+        through=through,
+        encoder=encoder and _weights_file(encoder),
+        renderer=renderer and _weights_file(renderer),
+        seed=seed,
+    )
+    for line in lines:
+        typer.echo(line)
+
+
+# -- what commands share -------------------------------------------------------------------------
+
+
+def _weights_file(path: Path) -> Path:
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
+def _mesh_signal(
+    path: Path, units: Literal["mm", "m"], material: float, antenna_size: float, frequencies: int
+) -> NDArray[np.complex64]:
+    """Signal of a mesh file in front of the QAR50 array, complex64 (rx, tx, f)."""
+    import torch
+
+    from radarbook.faces.mesh import read_mesh
+    from radarbook.radar.array import qar50
+    from radarbook.radar.meshes import check_scene
+    from radarbook.radar.simulate import simulate
+    from radarbook.radar.waveform import qar50_waveform
+
+    mesh = read_mesh(path, units)
+    vertices, triangles = check_scene(mesh.vertices, mesh.triangles, str(path))
+    with torch.no_grad():
+        signal = simulate(
+            vertices.float(),
+            triangles,
+            qar50(),
+            qar50_waveform(frequencies),
+            material=material,
+            antenna_size=antenna_size,
+        )
+    return signal.numpy()
+
+
+def _write_image(
+    recording: Recording,
+    output: Path,
+    pixels: int,
+    extent: float,
+    depth: tuple[float, float],
+    dynamic_range: float,
+    png: Path | None,
+) -> None:
+    import torch
+
+    from radarbook.radar.image import image_from_volume, save_image
+    from radarbook.radar.imaging import Grid, back_project
+
+    near, far = depth
+    if not 0 < near < far:
+        raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
+    # A plane every 4 mm: four to the 15 mm resolution cell, so the peak's parabola is well fed.
+    planes = max(4, round((far - near) / 4e-3) + 1)
+    grid = Grid.regular(extent, pixels, near, far, planes)
+    with torch.no_grad():
+        volume = back_project(recording.signal, recording.array, recording.waveform, grid)
+        picture = image_from_volume(volume[None], grid, dynamic_range)
+    save_image(output, picture)
+    typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
+    if png is not None:
+        from radarbook.figures import radar_image, save_png
+
+        save_png(radar_image(picture, 0), png)
+        typer.echo(f"wrote {png}")
+
+
+def main() -> None:
+    """Entry point: one clear line and exit status 2 for bad input; ``--debug`` for a traceback."""
+    debug = "--debug" in sys.argv
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    try:
+        app(args=arguments, prog_name="radarbook")
+    except (InputError, OSError) as error:
+        if debug:
+            raise
+        typer.echo(f"radarbook: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
