@@ -219,34 +219,33 @@ def run(
 
     per_epoch = _batches(task.samples, settings.batch, fabric.world_size)
     started = saved = time.monotonic()
-    bar = _bar(task.name, settings.epochs, len(history.rows), fabric.global_rank == 0)
-    for epoch in range(len(history.rows), settings.epochs):
-        row = _epoch(wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch)
-        history.rows.append(row)
-        if history.best is row:
-            best = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        waited = epoch + 1 - int(history.best["epoch"])
-        exhausted = settings.patience is not None and waited >= settings.patience
-        history.finished = exhausted or epoch + 1 == settings.epochs
-        paused = (stop_after is not None and epoch + 1 >= stop_after) or (
-            minutes is not None and time.monotonic() - started > 60 * minutes
-        )
-        # One process's clock decides for all, or some would wait for others that have stopped.
-        paused = fabric.broadcast(paused)
-        stop = history.finished or paused
-        if fabric.global_rank == 0 and (stop or time.monotonic() - saved >= checkpoint_seconds):
-            _save(path, described, model, optimizer, best, history)
-            history.write_csv(Path(folder) / HISTORY)
-            saved = time.monotonic()
-        shown = {k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")}
-        bar.set_postfix(shown, refresh=False)
-        bar.update()
-        if stop:
-            break
-    bar.close()
-    fabric.barrier()
+    with _bar(task.name, settings.epochs, len(history.rows), fabric.global_rank == 0) as bar:
+        for epoch in range(len(history.rows), settings.epochs):
+            row = _epoch(wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch)
+            history.rows.append(row)
+            if history.best is row:
+                best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+            waited = epoch + 1 - int(history.best["epoch"])
+            exhausted = settings.patience is not None and waited >= settings.patience
+            history.finished = exhausted or epoch + 1 == settings.epochs
+            paused = (stop_after is not None and epoch + 1 >= stop_after) or (
+                minutes is not None and time.monotonic() - started > 60 * minutes
+            )
+            # One process's clock decides for all, or some would wait for others that have stopped.
+            paused = fabric.broadcast(paused)
+            stop = history.finished or paused
+            if fabric.global_rank == 0 and (stop or time.monotonic() - saved >= checkpoint_seconds):
+                _save(path, described, model, optimizer, best, history)
+                history.write_csv(Path(folder) / HISTORY)
+                saved = time.monotonic()
+            shown = {k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")}
+            bar.set_postfix(shown, refresh=False)
+            bar.update()
+            if stop:
+                break
     if history.finished:
-        model.load_state_dict(best)
+        # Batch statistics are each process's own: all go on with the first one's.
+        model.load_state_dict(fabric.broadcast(best))
     return history
 
 
@@ -312,9 +311,9 @@ def _check_finite(
     bad = ~(loss.detach().isfinite() & norm.isfinite()).to(fabric.device)
     if bool(fabric.all_reduce(bad.float(), reduce_op="sum") > 0):
         what = "gradient" if bool(loss.isfinite()) else "loss"
-        value = norm if what == "gradient" else loss
+        value = float((norm if what == "gradient" else loss).detach())
         raise DivergedError(
-            f"{task.name}: {what} is {float(value)} in epoch {epoch + 1}, batch {number + 1} "
+            f"{task.name}: {what} is {value} in epoch {epoch + 1}, batch {number + 1} "
             f"(samples {whole.tolist()}); the last checkpoint is from before it"
         )
 
