@@ -1,11 +1,10 @@
 # Two commands are enough: `make run` (from nothing to the finished book) and `make test`.
 # Both start from `make setup`. Variables: PYTHON (3.11 or newer), PROFILE (smoke, laptop, paper),
-# OUTPUT (where results go), TORCH_INDEX (a package index to take torch from, when the usual one
-# would bring a build for another machine).
+# TORCH_INDEX (a package index to take torch from, when the usual one would bring a build for
+# another machine).
 
 PYTHON ?= python3
 PROFILE ?= smoke
-OUTPUT ?= build
 TORCH_INDEX ?=
 JOBS ?= 2
 
@@ -45,13 +44,11 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 run: setup ## the notebooks in order, then the book (PROFILE=smoke, laptop or paper)
-	$(BIN)/radarbook run --profile $(PROFILE) --output $(OUTPUT)
-	$(BIN)/radarbook book build --output $(OUTPUT)
-	@echo "The book: open $(OUTPUT)/book/html/index.html in a browser"
+	$(BIN)/radarbook run --profile $(PROFILE)
+	$(BIN)/radarbook book build --profile $(PROFILE)
 
 book: setup ## the book alone, from the notebooks as they were last executed
-	$(BIN)/radarbook book build --output $(OUTPUT)
-	@echo "The book: open $(OUTPUT)/book/html/index.html in a browser"
+	$(BIN)/radarbook book build --profile $(PROFILE)
 
 test: setup ## all tests
 	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)

@@ -240,7 +240,10 @@ def faces_row(
     hidden = {"visible": False}
     scene |= {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden}
     height = int(min(760, 60 + rows * theme.WIDTH / columns * 1.15))
-    figure.update_layout(scene=scene, height=height, margin={"l": 0, "r": 0, "t": 40, "b": 0})
+    figure.update_layout(scene=scene, height=height)
+    figure.update_layout(
+        margin={"l": 0, "r": 0 if values is None else 70, "t": 40 if title else 10, "b": 30}
+    )
     return figure
 
 

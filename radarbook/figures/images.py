@@ -249,7 +249,9 @@ def volume_slices(
         figure.update_yaxes(title_text=y_title, row=1, col=n)
         if x_title == X_TITLE:
             figure.update_xaxes(autorange="reversed", row=1, col=n)
-    figure.update_layout(height=320, title={"text": title}, margin={"t": 60 if title else 40})
+    figure.update_layout(
+        height=320, title={"text": title}, margin={"t": 60 if title else 40, "r": 80}
+    )
     return figure
 
 

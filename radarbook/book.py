@@ -1,0 +1,586 @@
+"""Executing the notebooks in order, and building the book from the executed ones.
+
+:func:`run_notebooks` checks every parameter against the notebooks and the profile before anything
+runs, executes each notebook with papermill, and skips those whose fingerprint (text, library,
+parameters, versions, input files) is that of the last execution. :func:`build_book` stages the
+executed notebooks with the pages of ``jupyter_book/`` and builds the book with warnings as errors.
+Everything lives under one output folder::
+
+    <output>/notebooks/NN_name.ipynb   executed; NN_name.json says how, when and on what
+    <output>/notebooks/NN_name.failed.ipynb   as far as it came, when a cell failed
+    <output>/artefacts/                what the notebooks computed and share
+    <output>/book/html/index.html      the book
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from radarbook import provenance
+from radarbook.errors import InputError
+from radarbook.files import PACKAGE, digest, file_digest, source_digest, write_json
+from radarbook.profiles import Profile, get_profile
+
+#: Parameters that every notebook has; the first three are set by the run itself.
+COMMON = ("profile", "output", "overrides", "seed", "model")
+
+
+class ChapterFailed(RuntimeError):
+    """A cell failed. ``notebook`` is readable up to there; ``report`` holds the traceback."""
+
+    def __init__(self, chapter: Chapter, notebook: Path, report: str) -> None:
+        super().__init__(f"chapter {chapter.number} ({chapter.name}) failed: see {notebook}")
+        self.chapter = chapter
+        self.notebook = notebook
+        self.report = report
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook's text: where it is and what it lets one change."""
+
+    number: int
+    path: Path
+    title: str
+    defaults: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """``01_face_model``."""
+        return self.path.stem
+
+
+@dataclass(frozen=True)
+class ChapterRun:
+    """What became of a chapter in a run."""
+
+    chapter: Chapter
+    notebook: Path
+    seconds: float
+    skipped: bool
+
+
+# -- finding and reading notebooks ---------------------------------------------------------------
+
+
+def find_root() -> Path:
+    """The checkout that holds ``notebooks/`` and ``jupyter_book/``."""
+    for folder in (PACKAGE.parent, Path.cwd()):
+        if (folder / "notebooks").is_dir():
+            return folder
+    raise InputError(f"notebooks: expected a folder 'notebooks' in {Path.cwd()}, found none")
+
+
+def find_chapters(root: Path | None = None) -> dict[int, Chapter]:
+    """All chapters by number, from ``notebooks/NN_name.md``."""
+    folder = (root or find_root()) / "notebooks"
+    paths = sorted(folder.glob("[0-9][0-9]_*.md"))
+    if not paths:
+        raise InputError(f"{folder}: expected notebooks named NN_name.md, found none")
+    return {int(path.name[:2]): _read_chapter(path) for path in paths}
+
+
+def parse_chapters(text: str, known: Sequence[int]) -> list[int]:
+    """``"1-3,6"`` as ``[1, 2, 3, 6]``; unknown chapters and other text raise."""
+    chosen: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not found:
+            raise InputError(f"chapters: expected numbers and ranges as in '1-3,6', found '{text}'")
+        first = int(found[1])
+        chosen |= set(range(first, int(found[2] or first) + 1))
+    return _known_chapters(sorted(chosen), known)
+
+
+def _known_chapters(chosen: Sequence[int], known: Sequence[int]) -> list[int]:
+    unknown = [n for n in chosen if n not in known]
+    if unknown or not chosen:
+        names = ", ".join(str(n) for n in known)
+        found = ", ".join(str(n) for n in unknown) or "none"
+        raise InputError(f"unknown chapter {found}: expected some of {names}")
+    return list(chosen)
+
+
+def _read_chapter(path: Path) -> Chapter:
+    notebook = _read_text_notebook(path)
+    title = next(
+        (
+            found[1].strip()
+            for cell in notebook.cells
+            if cell.cell_type == "markdown"
+            and (found := re.search(r"^#\s+(.+)$", cell.source, re.MULTILINE))
+        ),
+        path.stem,
+    )
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise InputError(f"{path}: expected one cell tagged 'parameters', found {len(tagged)}")
+    defaults = _read_defaults(path, tagged[0].source)
+    missing = [name for name in COMMON if name not in defaults]
+    if missing:
+        raise InputError(f"{path}: parameters cell: expected {missing[0]!r}, found none")
+    return Chapter(int(path.name[:2]), path, title, defaults)
+
+
+def _read_text_notebook(path: Path) -> Any:
+    import jupytext
+
+    return jupytext.read(path)
+
+
+def _read_defaults(path: Path, source: str) -> dict[str, Any]:
+    """Names and literal values assigned in a parameters cell."""
+    defaults: dict[str, Any] = {}
+    for statement in ast.parse(source).body:
+        target = None
+        if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
+            target = statement.targets[0]
+        elif isinstance(statement, ast.AnnAssign):
+            target = statement.target
+        if not isinstance(target, ast.Name):
+            raise InputError(
+                f"{path}: parameters cell: expected 'name = value' lines, "
+                f"found '{ast.unparse(statement)}'"
+            )
+        try:
+            defaults[target.id] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+        except ValueError:
+            raise InputError(
+                f"{path}: parameter '{target.id}': expected a literal value, "
+                f"found '{ast.unparse(statement)}'"
+            ) from None
+    return defaults
+
+
+# -- parameters ----------------------------------------------------------------------------------
+
+
+def resolve_parameters(
+    chapters: Sequence[Chapter],
+    profile: str,
+    parameters: Mapping[str, Any],
+    every: Sequence[Chapter] = (),
+) -> dict[int, dict[str, Any]]:
+    """What each chapter is given, checked: ``{chapter number: {name: value}}``.
+
+    A name is looked up in each chapter's parameters cell (its default's type is the parameter's
+    type) and then among the profile's fields; the latter reach every chapter in ``overrides``.
+    Text is read as the type asks. Raises :class:`~radarbook.errors.InputError` for a name that
+    no selected chapter and no profile knows, and for an ill-typed value.
+    """
+    for name in ("profile", "output", "overrides"):
+        if name in parameters:
+            raise InputError(f"parameter '{name}' is set by the run: expected other names with -p")
+    fields = Profile.model_fields
+    shared: dict[str, Any] = {}
+    own: dict[int, dict[str, Any]] = {chapter.number: {} for chapter in chapters}
+    for name, value in parameters.items():
+        takers = [chapter for chapter in chapters if name in chapter.defaults]
+        for chapter in takers:
+            own[chapter.number][name] = _as_type(name, value, chapter.defaults[name])
+        if not takers and name in fields and name != "name":
+            shared[name] = value
+        elif not takers:
+            raise InputError(_unknown_parameter(name, chapters, every))
+    checked = get_profile(profile, shared).model_dump(mode="json")
+    overrides = {name: checked[name] for name in shared}
+    return {
+        number: {"profile": profile, "overrides": overrides, **values}
+        for number, values in own.items()
+    }
+
+
+def _unknown_parameter(name: str, chapters: Sequence[Chapter], every: Sequence[Chapter]) -> str:
+    elsewhere = [str(c.number) for c in every if name in c.defaults]
+    if elsewhere:
+        return (
+            f"parameter '{name}' belongs to chapter {', '.join(elsewhere)}: "
+            "expected a parameter of a selected chapter"
+        )
+    own = sorted({n for c in chapters for n in c.defaults} - {"profile", "output", "overrides"})
+    fields = [n for n in Profile.model_fields if n != "name"]
+    near = difflib.get_close_matches(name, own + fields, n=1)
+    hint = f" (did you mean '{near[0]}'?)" if near else ""
+    return (
+        f"unknown parameter '{name}'{hint}: expected one of {', '.join(own)} "
+        f"or a profile field: {', '.join(fields)}"
+    )
+
+
+def _as_type(name: str, value: Any, default: Any) -> Any:
+    """``value`` in the type of ``default``; text from a command line is read as that type."""
+    wanted = type(default)
+    if default is None:
+        return _literal(value) if isinstance(value, str) else value
+    result = value
+    if isinstance(value, str) and wanted is not str:
+        result = {"true": True, "false": False}.get(value.lower(), value)
+        result = _literal(value) if isinstance(result, str) else result
+    if wanted is float and isinstance(result, int) and not isinstance(result, bool):
+        result = float(result)
+    if wanted is tuple and isinstance(result, list):
+        result = tuple(result)
+    if wanted is list and isinstance(result, tuple):
+        result = list(result)
+    # bool is an int to Python, but not to a reader of a parameters cell.
+    if type(result) is not wanted or (wanted is float and not math.isfinite(result)):
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        kind = kinds.get(wanted, f"a {wanted.__name__} such as {default!r}")
+        raise InputError(f"parameter '{name}': expected {kind}, found {value!r}")
+    if isinstance(result, list | tuple) and default:
+        inner = {type(item) for item in default}
+        if len(inner) == 1:
+            return wanted(_as_type(f"{name}[{n}]", v, default[0]) for n, v in enumerate(result))
+    return result
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+# -- execution -----------------------------------------------------------------------------------
+
+
+def run_notebooks(
+    chapters: str | Sequence[int] | None = None,
+    profile: str = "smoke",
+    parameters: Mapping[str, Any] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    *,
+    progress: bool = True,
+    root: Path | None = None,
+) -> list[ChapterRun]:
+    """Execute chapters in order into ``<output>/notebooks``; unchanged ones are skipped.
+
+    Parameters
+    ----------
+    chapters
+        Numbers, text such as ``"1-3,6"``, or None for all.
+    parameters
+        Chapters' parameters and profile fields by name; text values are read as their types.
+    output
+        Folder of results, by default ``build/PROFILE``.
+    force
+        Execute also what is unchanged.
+    progress
+        Show a bar over chapters and one over the cells of the running chapter.
+    root
+        The folder that holds ``notebooks/`` (default: the checkout).
+
+    Raises
+    ------
+    InputError
+        Before anything runs: unknown chapter, profile or parameter, ill-typed value, model file
+        that cannot be read.
+    ChapterFailed
+        A cell failed; the notebook as far as it came is ``<output>/notebooks/NN_name.failed.ipynb``
+        and nothing stands under the final name that was not there before.
+    """
+    from tqdm import tqdm
+
+    root = root or find_root()
+    known = find_chapters(root)
+    if isinstance(chapters, str):
+        wanted = parse_chapters(chapters, sorted(known))
+    else:
+        wanted = _known_chapters(sorted(known) if chapters is None else chapters, sorted(known))
+    selected = [known[number] for number in wanted]
+    given = dict(parameters or {})
+    if given.get("model", "procedural") != "procedural":
+        given["model"] = _checked_model(given["model"], root)
+    resolved = resolve_parameters(selected, profile, given, list(known.values()))
+    output = Path(output) if output else Path("build") / profile
+    folder = output.resolve() / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    runs: list[ChapterRun] = []
+    # A log that is no terminal gets few, whole lines.
+    calm: dict[str, Any] = {} if sys.stderr.isatty() else {"mininterval": 20.0}
+    bar = tqdm(selected, desc="chapters", unit="chapter", disable=not progress, **calm)
+    with bar, _own_kernel():
+        for chapter in bar:
+            values = resolved[chapter.number] | {"output": _portable(output, root)}
+            mark = _fingerprint(chapter, values, root)
+            final = folder / f"{chapter.name}.ipynb"
+            past = read_record(final)
+            if not force and past.get("fingerprint") == mark and final.exists():
+                run = ChapterRun(chapter, final, float(past["seconds"]), skipped=True)
+            else:
+                inner = {"desc": chapter.name, "leave": False, "position": 1, **calm}
+                seconds = _execute(chapter, values, final, root, inner if progress else False)
+                _write_record(chapter, final, values, mark, seconds)
+                run = ChapterRun(chapter, final, seconds, skipped=False)
+            runs.append(run)
+            if progress:
+                state = "unchanged" if run.skipped else f"{run.seconds:.0f} s"
+                tqdm.write(f"{chapter.name}: {state}", file=sys.stderr)
+    return runs
+
+
+def _checked_model(model: Any, root: Path) -> str:
+    """Read the model file before the first notebook does, so that a bad one stops the run."""
+    from radarbook.faces.model import load_model
+
+    load_model(str(model))
+    return _portable(Path(model), root)
+
+
+def _portable(path: Path, root: Path) -> str:
+    """A path as seen from the project's folder, so that no page names a machine."""
+    return Path(os.path.relpath(path.resolve(), root.resolve())).as_posix()
+
+
+def _fingerprint(chapter: Chapter, values: Mapping[str, Any], root: Path) -> str:
+    """All that decides a chapter's outputs; upstream artefacts follow from the same things."""
+    texts = [v for v in {**chapter.defaults, **values}.values() if isinstance(v, str) and v]
+    files = [p for p in sorted({root / text for text in texts}) if p.is_file()]
+    return digest(
+        {
+            "notebook": file_digest(chapter.path),
+            "library": source_digest(),
+            "parameters": {k: repr(v) for k, v in sorted(values.items())},
+            "files": [(p.name, file_digest(p)) for p in files],
+            "versions": provenance.versions(),
+        }
+    )
+
+
+@contextlib.contextmanager
+def _own_kernel() -> Iterator[None]:
+    """Let the kernel name ``python3`` mean this very interpreter, whatever a user has installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        kernel = Path(folder) / "kernels" / "python3"
+        kernel.mkdir(parents=True)
+        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
+        spec = {"argv": [*argv, "-f", "{connection_file}"], "display_name": "Python 3"}
+        (kernel / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
+        before = os.environ.get("JUPYTER_PATH")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["JUPYTER_PATH"]
+            else:
+                os.environ["JUPYTER_PATH"] = before
+
+
+def _execute(
+    chapter: Chapter,
+    values: Mapping[str, Any],
+    final: Path,
+    root: Path,
+    bar: dict[str, Any] | bool,
+) -> float:
+    """Execute one notebook into ``final``; returns seconds. Nothing half-done gets that name."""
+    import nbformat
+    import papermill
+
+    partial = final.with_suffix(".partial.ipynb")
+    failed = final.with_suffix(".failed.ipynb")
+    failed.unlink(missing_ok=True)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / partial.name
+        nbformat.write(_read_text_notebook(chapter.path), source)  # papermill reads no .md
+        try:
+            papermill.execute_notebook(
+                source,
+                partial,
+                parameters=dict(values),
+                kernel_name="python3",
+                language="python",
+                cwd=root,
+                progress_bar=bar,
+                autosave_cell_every=5,
+            )
+        except BaseException as error:
+            if partial.exists():
+                partial.replace(failed)
+            if not isinstance(error, Exception):
+                raise  # interrupted: the notebook stays readable, the interrupt goes on
+            raise ChapterFailed(chapter, failed, str(error)) from error
+    notebook = nbformat.read(partial, as_version=4)
+    # papermill notes absolute paths of this machine; the record beside the notebook has the rest.
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+    nbformat.write(notebook, partial)
+    partial.replace(final)
+    return time.perf_counter() - started
+
+
+def _record_path(notebook: Path) -> Path:
+    return notebook.with_suffix(".json")
+
+
+def read_record(notebook: Path) -> dict[str, Any]:
+    """What was recorded of a notebook's last whole execution; empty when there was none."""
+    try:
+        record: dict[str, Any] = json.loads(_record_path(notebook).read_text())
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def _write_record(
+    chapter: Chapter, notebook: Path, values: Mapping[str, Any], mark: str, seconds: float
+) -> None:
+    write_json(
+        _record_path(notebook),
+        {
+            "chapter": chapter.number,
+            "title": chapter.title,
+            "fingerprint": mark,
+            "source": file_digest(chapter.path),
+            "profile": values["profile"],
+            "parameters": {k: v for k, v in values.items() if k != "profile"},
+            "seconds": round(seconds, 1),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance.record(),
+        },
+    )
+
+
+# -- the book ------------------------------------------------------------------------------------
+
+
+def build_book(
+    output: str | os.PathLike[str] = "build/smoke", root: Path | None = None, force: bool = False
+) -> Path:
+    """Build ``<output>/book/html`` from the executed notebooks; returns its ``index.html``.
+
+    Chapters that were not executed appear with their text and code, without outputs and with a
+    note. Sphinx warnings are errors. The finished folder replaces the old one in one step, and
+    when nothing changed since it was built it is left as it is. Raises ``RuntimeError`` with
+    Sphinx's messages when the build fails.
+    """
+    root = root or find_root()
+    base = Path(output).resolve() / "book"
+    html = base / "html"
+    source = base / "source"
+    shutil.rmtree(source, ignore_errors=True)
+    stage(source, Path(output).resolve() / "notebooks", root)
+    mark = digest(
+        {
+            "pages": [
+                (str(p.relative_to(source)), file_digest(p))
+                for p in sorted(source.rglob("*"))
+                if p.is_file()
+            ],
+            "library": source_digest(),
+            "versions": provenance.versions(),
+        }
+    )
+    done = html / ".fingerprint"
+    if not force and done.exists() and done.read_text() == mark:
+        return html / "index.html"
+    with tempfile.TemporaryDirectory(dir=base, prefix=".build-") as folder:
+        fresh = Path(folder) / "html"
+        _sphinx(source, fresh, Path(folder) / "doctrees")
+        (fresh / ".fingerprint").write_text(mark)
+        old = Path(folder) / "old"
+        if html.exists():
+            html.replace(old)
+        fresh.replace(html)
+    return html / "index.html"
+
+
+def _sphinx(source: Path, html: Path, doctrees: Path) -> None:
+    """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
+    python = [sys.executable, "-m"]
+    flags = ["-W", "--keep-going", "-q", "-d", str(doctrees)]
+    commands = [
+        [*python, "jupyter_book", "config", "sphinx", str(source)],
+        [*python, "sphinx", *flags, str(source), str(html)],
+    ]
+    for command in commands:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the book could not be built:\n{done.stdout}\n{done.stderr}")
+
+
+def stage(source: Path, executed: Path, root: Path) -> None:
+    """Lay out the book's sources: pages, executed notebooks, and the status page."""
+    import nbformat
+
+    shutil.copytree(root / "jupyter_book", source)
+    (source / "notebooks").mkdir()
+    rows = []
+    for chapter in find_chapters(root).values():
+        path = executed / f"{chapter.name}.ipynb"
+        record = read_record(path)
+        if record and path.exists():
+            notebook = nbformat.read(path, as_version=4)
+            stale = record["source"] != file_digest(chapter.path)
+            note = _STALE if stale else ""
+        else:
+            notebook, note = _read_text_notebook(chapter.path), _NOT_EXECUTED
+        if note:
+            first = next(c for c in notebook.cells if c.cell_type == "markdown")
+            head, _, rest = first.source.partition("\n")
+            first.source = f"{head}\n\n{note}\n{rest}"
+        nbformat.write(notebook, source / "notebooks" / f"{chapter.name}.ipynb")
+        rows.append(_status_row(chapter, record, note))
+    (source / "status.md").write_text(_status_page(rows), encoding="utf-8")
+
+
+_NOT_EXECUTED = """```{note}
+This chapter has not been executed yet: it is shown without its results.
+```
+"""
+_STALE = """```{warning}
+This chapter's text changed after it was executed: run it again to see its results.
+```
+"""
+
+
+def _status_row(chapter: Chapter, record: Mapping[str, Any], note: str) -> str:
+    title = f"[{chapter.title}](notebooks/{chapter.name}.ipynb)"
+    if not record or note == _NOT_EXECUTED:
+        return f"| {title} | not executed | | | | |"
+    machine, parts = record["machine"], record["versions"]
+    given = record["parameters"]
+    changed = {**given.get("overrides", {})} | {
+        k: v for k, v in given.items() if k not in ("output", "overrides")
+    }
+    hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    if machine["accelerator"] != "none":
+        hardware += f", {machine['accelerator']}"
+    return (
+        f"| {title} | {record['profile']}"
+        + "".join(f", {k} = {v}" for k, v in changed.items())
+        + f" | {record['seconds']:.0f} s | {record['finished'][:16].replace('T', ' ')} UTC"
+        + f" | {hardware} | python {parts['python']}, torch {parts['torch']} |"
+    )
+
+
+def _status_page(rows: Sequence[str]) -> str:
+    head = """# Status
+
+When each chapter was last executed, at which profile, on what, and how long it took. This page is
+written by the run itself.
+
+| chapter | profile and changes | time | finished | machine | versions |
+|---|---|---|---|---|---|
+"""
+    return head + "\n".join(rows) + "\n"

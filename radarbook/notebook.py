@@ -1,0 +1,103 @@
+"""What every notebook calls at its start and at its end.
+
+The first code cell of a notebook is tagged ``parameters``; the second calls :func:`start`, the
+last ``chapter.finish()``::
+
+    chapter = start(profile, output=output, seed=seed, model=model, overrides=overrides)
+    chapter.profile        # the validated Profile
+    chapter.pipeline       # artefacts of this and of earlier chapters, computed where missing
+    chapter.finish()       # provenance
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from radarbook import provenance
+from radarbook.profiles import Profile, get_profile
+
+if TYPE_CHECKING:
+    from radarbook.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One execution of a notebook: its settings, its artefacts, its clock."""
+
+    profile: Profile
+    output: Path
+    seed: int
+    model: str
+    overrides: Mapping[str, Any]
+    began: float = field(default_factory=time.perf_counter)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages of the whole road at this profile: ``pipeline.get("dataset")`` and so on."""
+        from radarbook.pipeline import Pipeline
+
+        return Pipeline(self.profile, model=self.model, output=self.output, seed=self.seed)
+
+    def finish(self) -> None:
+        """Show how the numbers above were made: settings, versions, machine, time."""
+        from IPython.display import Markdown, display
+
+        display(Markdown(self.provenance()))
+
+    def provenance(self) -> str:
+        """The provenance table as Markdown."""
+        found = provenance.record()
+        machine = found["machine"]
+        changed = ", ".join(f"{k} = {v}" for k, v in self.overrides.items()) or "none"
+        rows = {
+            "profile": f"{self.profile.name} (overrides: {changed})",
+            "seed, model": f"{self.seed}, {Path(self.model).name}",
+            "library": f"radarbook {found['versions']['radarbook']}, source {found['library']}",
+            "versions": ", ".join(
+                f"{k} {v}" for k, v in found["versions"].items() if k != "radarbook"
+            ),
+            "machine": f"{machine['processor']}, {machine['cores']} cores, "
+            f"{machine['memory_gb']} GB, accelerator: {machine['accelerator']}",
+            "time": f"{time.perf_counter() - self.began:.0f} s in this notebook",
+        }
+        lines = [f"| {name} | {text} |" for name, text in rows.items()]
+        return "\n".join(["| made with | |", "|---|---|", *lines])
+
+
+def start(
+    profile: str,
+    *,
+    output: str = "",
+    seed: int = 0,
+    model: str = "procedural",
+    overrides: Mapping[str, Any] | None = None,
+) -> Chapter:
+    """Validate a notebook's parameters and open its chapter.
+
+    ``output`` (empty: ``build/PROFILE``) and ``model`` may be relative to the project's folder,
+    wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an unknown profile, an
+    unknown or ill-typed override.
+    """
+    from radarbook import figures
+
+    figures.use()
+    changed = dict(overrides or {})
+    chosen = get_profile(profile, changed)
+    root = project_root()
+    if model != "procedural":
+        model = str(root / model)
+    return Chapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
+
+
+def project_root() -> Path:
+    """The folder that holds ``notebooks/``: the working folder or the nearest one above it."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir():
+            return folder
+    return here
