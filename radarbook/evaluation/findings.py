@@ -1,0 +1,70 @@
+"""Statements that follow from numbers: is one error smaller than another, and how sure is that?"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.evaluation.metrics import bootstrap_interval
+from radarbook.faces.parameters import FaceParameters
+
+
+def verdict(
+    name: str, errors: Tensor, other: str, others: Tensor, *, unit: str = "mm", seed: int = 0
+) -> str:
+    """One sentence comparing two errors (B,) of the same faces.
+
+    The differences are taken face by face, so that what makes a face hard for both cancels; a
+    difference is claimed only where its 95 % bootstrap interval excludes zero.
+    """
+    if errors.shape != others.shape or errors.ndim != 1:
+        raise InputError(
+            f"verdict: expected two errors of the same faces, found {tuple(errors.shape)} "
+            f"and {tuple(others.shape)}"
+        )
+    difference = others - errors
+    low, high = bootstrap_interval(difference, seed=seed)
+    means = f"{float(errors.mean()):.3g} against {float(others.mean()):.3g} {unit}".strip()
+    gap = f"{abs(float(difference.mean())):.2g} {unit}".strip()
+    count = f"{len(errors)} faces"
+    if low > 0:
+        return f"{name} is better than {other} by {gap} ({means}, {count})."
+    if high < 0:
+        return f"{name} is worse than {other} by {gap} ({means}, {count})."
+    return f"{name} and {other} cannot be told apart here ({means}, {count})."
+
+
+def parameter_names(n_shape: int, n_expression: int) -> list[str]:
+    """Short names of the normalised parameters, in their order."""
+    return [
+        *(f"shape {k + 1}" for k in range(n_shape)),
+        *(f"expr. {k + 1}" for k in range(n_expression)),
+        *("x", "y", "z", "yaw", "pitch", "roll", "dyn. range", "material", "antenna"),
+    ]
+
+
+def explained(predicted: FaceParameters, truth: FaceParameters) -> dict[str, float]:
+    """Share of each parameter's variance over the faces that the prediction explains.
+
+    1 - (mean squared error) / (mean square about the truth's mean): 1 perfect, 0 no better than
+    the mean of these faces, negative worse. Parameters that do not vary are left out.
+    """
+    target = truth.normalised().double()
+    error = (predicted.normalised().double() - target).square().mean(dim=0)
+    spread = target.var(dim=0, correction=0)
+    names = parameter_names(truth.shape.shape[1], truth.expression.shape[1])
+    return {
+        name: float(1 - e / s)
+        for name, e, s in zip(names, error, spread, strict=True)
+        if float(s) > 1e-9
+    }
+
+
+def error_by(values: Tensor, errors: Tensor, *, bins: int = 5) -> tuple[list[float], list[float]]:
+    """Mean of ``errors`` (B,) in groups of about equal size by ``values`` (B,).
+
+    Returns the mean value and the mean error of each group, by ascending value.
+    """
+    order = values.argsort()
+    groups = [g for g in order.tensor_split(min(bins, len(order))) if len(g)]
+    return [float(values[g].mean()) for g in groups], [float(errors[g].mean()) for g in groups]

@@ -1,0 +1,55 @@
+"""Statements claim what the numbers bear, and no more."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from radarbook.errors import InputError
+from radarbook.evaluation.findings import error_by, explained, parameter_names, verdict
+from radarbook.evaluation.metrics import mean_face
+from tests.training.toys import toy_parameters
+
+
+def noise(count, seed):
+    return torch.randn(count, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_steady_difference_is_claimed_though_faces_vary_more():
+    hard = 3 + noise(50, 0)
+    assert verdict("A", hard, "B", hard + 0.1 + 0.05 * noise(50, 1)).startswith(
+        "A is better than B"
+    )
+    assert verdict("B", hard + 0.2, "A", hard).startswith("B is worse than A by 0.2 mm")
+
+
+def test_chance_is_not_claimed():
+    text = verdict("A", 3 + noise(10, 0), "B", 3 + noise(10, 1))
+    assert "cannot be told apart" in text
+    assert "10 faces" in text
+
+
+def test_errors_of_other_faces_are_refused():
+    with pytest.raises(InputError, match="same faces"):
+        verdict("A", noise(3, 0), "B", noise(4, 0))
+
+
+def test_explained_variance():
+    truth = toy_parameters(500, seed=0)
+    assert all(v == pytest.approx(1) for v in explained(truth, truth).values())
+    # the population's mean instead of these 500 faces' own: 1/500 of the variance, a few times
+    assert all(abs(v) < 0.02 for v in list(explained(mean_face(truth), truth).values())[:11])
+    assert list(explained(truth, truth)) == parameter_names(3, 2)
+
+
+def test_constant_parameters_have_no_variance_to_explain():
+    truth = toy_parameters(5, seed=0)
+    still = truth.replace(translation=torch.zeros(5, 3))
+    assert not {"x", "y", "z"} & explained(truth, still).keys()
+
+
+def test_groups_by_value():
+    values = torch.tensor([4.0, 1, 3, 2])
+    x, y = error_by(values, values**2, bins=2)
+    assert x == [1.5, 3.5]
+    assert y == [2.5, 12.5]
