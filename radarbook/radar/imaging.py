@@ -7,17 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array
+from radarbook.radar.skeleton import CACHE, build_skeleton, linear, unit
 from radarbook.radar.waveform import Waveform
 
+Method = Literal["fast", "direct"]
 Window = Literal["rectangular", "hann", "hamming"]
 #: Bytes that one call may hold beside its input and output, unless the caller says otherwise.
 MEMORY_BUDGET = 512 * 2**20
+#: Largest cell of voxels that share a skeleton, (x, y, z) metres: small cells need few antennas,
+#: large ones few cells (measured: benchmarks/renderer.py).
+_CELL = (0.036, 0.036, 0.045)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def back_project(
     grid: Grid,
     *,
     window: Window = "rectangular",
+    method: Method = "fast",
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """Volume I(v) = Σ S[rx, tx, f] · w(f) · e^{+jk(d_tx(v) + d_rx(v))}, Eq. (4.1).
@@ -105,13 +112,17 @@ def back_project(
     signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
     window
         Weights along frequency: less skirt in depth for a wider main lobe.
+    method
+        ``"direct"`` sums every antenna and frequency for every voxel; ``"fast"`` does so for the
+        skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it.
     memory : int
-        Bytes of working memory to stay within (the volume itself not counted).
+        Bytes of working memory to stay within (signal and volume not counted).
 
     Returns
     -------
     Tensor (z, y, x) or (B, z, y, x), complex, of the signal's dtype and on its device
-        Differentiable with respect to the signal (linear) and the array's positions.
+        Linear in the signal and differentiable with respect to it; :func:`project` is the exact
+        adjoint. ``"direct"`` also carries gradients to the array's positions.
 
     Raises :class:`~radarbook.errors.InputError` where the signal does not fit array and waveform.
     """
@@ -122,14 +133,15 @@ def back_project(
             f"found {signal.dtype} {tuple(signal.shape)}"
         )
     batch = signal if signal.ndim == 4 else signal[None]
-    weights = frequency_window(window, len(waveform)).to(signal.device)
-    slices = (batch * weights.to(signal.dtype)).permute(3, 0, 2, 1).contiguous()  # (f, B, tx, rx)
-    volumes = []
-    for near, far in _steering(array, waveform, grid, signal.dtype, signal.device, memory):
-        part = sum(((n @ s) * r).sum(-1) for n, s, r in zip(near, slices, far, strict=True))
-        assert isinstance(part, Tensor)
-        volumes.append(part)
-    volume = torch.cat(volumes, dim=1).reshape(len(batch), *grid.shape)
+    weights = frequency_window(window, len(waveform)).to(signal)
+    samples = (batch * weights).permute(0, 3, 1, 2).contiguous()  # (B, f, rx, tx)
+    if method == "direct":
+        volume = _back_project_direct(samples, array, waveform, grid, memory)
+    elif method == "fast":
+        cells = _Cells(array, waveform, grid, signal, memory)
+        volume = linear(samples, cells.back_project, cells.project)
+    else:
+        raise InputError(f"parameter 'method': expected fast or direct, found {method!r}")
     return volume if signal.ndim == 4 else volume[0]
 
 
@@ -140,50 +152,191 @@ def project(
     grid: Grid,
     *,
     window: Window = "rectangular",
+    method: Method = "fast",
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """The exact adjoint of :func:`back_project`: the signal of one point per voxel, Eq. (4.2).
 
     ``volume`` (z, y, x) or (B, z, y, x) complex reflectivities; returns (rx, tx, f) or
-    (B, rx, tx, f). Differentiable with respect to volume and the array's positions.
+    (B, rx, tx, f) of the same dtype. Differentiable as :func:`back_project` is.
     """
-    if volume.ndim not in (3, 4) or tuple(volume.shape[-3:]) != grid.shape:
-        raise InputError(f"volume: expected (z, y, x) = {grid.shape}, found {tuple(volume.shape)}")
-    batch = (volume if volume.ndim == 4 else volume[None]).flatten(1)
-    weights = frequency_window(window, len(waveform)).to(volume.device)
-    parts: list[Tensor] = []
-    start = 0
-    for near, far in _steering(array, waveform, grid, volume.dtype, volume.device, memory):
-        stop = start + near.shape[1]
-        values = batch[:, start:stop, None]
-        # (f, B, rx, tx)
-        signal = torch.stack(
-            [(values * r.conj()).transpose(1, 2) @ n.conj() for n, r in zip(near, far, strict=True)]
+    if (
+        volume.ndim not in (3, 4)
+        or tuple(volume.shape[-3:]) != grid.shape
+        or not volume.is_complex()
+    ):
+        raise InputError(
+            f"volume: expected complex (z, y, x) = {grid.shape}, "
+            f"found {volume.dtype} {tuple(volume.shape)}"
         )
-        parts = [parts[0] + signal] if parts else [signal]
-        start = stop
-    out = parts[0].permute(1, 2, 3, 0) * weights.to(volume.dtype)
-    return out if volume.ndim == 4 else out[0]
+    batch = volume if volume.ndim == 4 else volume[None]
+    weights = frequency_window(window, len(waveform)).to(volume)
+    if method == "direct":
+        samples = _project_direct(batch, array, waveform, grid, memory)
+    elif method == "fast":
+        cells = _Cells(array, waveform, grid, volume, memory)
+        samples = linear(batch, cells.project, cells.back_project)
+    else:
+        raise InputError(f"parameter 'method': expected fast or direct, found {method!r}")
+    signal = samples.permute(0, 2, 3, 1) * weights
+    return signal if volume.ndim == 4 else signal[0]
 
 
-def _steering(
-    array: Array,
-    waveform: Waveform,
-    grid: Grid,
-    dtype: torch.dtype,
-    device: torch.device,
-    memory: int,
+# -- fast: through the skeletons of cells of voxels ------------------------------------------------
+
+
+class _Cells:
+    """A grid cut into equal cells of at most ``_CELL`` metres, and the skeleton they share."""
+
+    def __init__(
+        self, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
+    ) -> None:
+        self.shape, self.memory = grid.shape, memory
+        axes = [
+            _split(axis, size) for axis, size in zip((grid.x, grid.y, grid.z), _CELL, strict=True)
+        ]
+        self.counts = [tuple(axis.shape) for axis in axes]  # (cells, voxels a cell) along x, y, z
+        middle = [(axis[:, 0] + axis[:, -1]) / 2 for axis in axes]
+        half = [float((axis[:, -1] - axis[:, 0]).max()) / 2 for axis in axes]
+        box = np.array([[float(m.min()), float(m.max())] for m in middle])
+        self.skeleton = build_skeleton(array, waveform, box[:, 0], box[:, 1], np.array(half))
+        z, y, x = torch.meshgrid(*middle[::-1], indexing="ij")
+        self.centres = torch.stack([x, y, z], -1).reshape(-1, 3).to(like.device)
+        self.offsets = [
+            (axis - m[:, None]).to(like.device, like.dtype.to_real())
+            for axis, m in zip(axes, middle, strict=True)
+        ]
+
+    def back_project(self, signal: Tensor) -> Tensor:
+        """(B, f, rx, tx) to (B, z, y, x)."""
+        cores = self.skeleton.focus(signal, self.centres, self.memory)
+        parts = [
+            self._image(cores[:, index], to_tx, to_rx)
+            for index, to_tx, to_rx in self._steering(signal.dtype, len(signal))
+        ]
+        return self._join(torch.cat(parts, dim=1))
+
+    def project(self, volume: Tensor) -> Tensor:
+        """(B, z, y, x) to (B, f, rx, tx), the adjoint."""
+        values = self._cut(volume)
+        cores = [
+            torch.stack(
+                [
+                    (to_rx[g].conj() * v[..., None]).transpose(-1, -2) @ to_tx[g].conj()
+                    for g in range(len(to_tx))
+                ],
+                dim=2,
+            )
+            for index, to_tx, to_rx in self._steering(volume.dtype, len(volume))
+            for v in (values[:, index],)
+        ]
+        return self.skeleton.expand(torch.cat(cores, dim=1), self.centres, self.memory)
+
+    @staticmethod
+    def _image(cores: Tensor, to_tx: Tensor, to_rx: Tensor) -> Tensor:
+        """(B, cells, voxels): the bilinear form of every voxel, summed over frequencies."""
+        total = None
+        for g in range(len(to_tx)):
+            part = ((to_rx[g] @ cores[:, :, g]) * to_tx[g]).sum(-1)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _steering(self, dtype: torch.dtype, batch: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Chunks of cells: which, and e^{+jk(d(v) - d(c))} (g, cells, voxels, antennas)."""
+        legs = self.skeleton.legs(self.centres, dtype.to_real())
+        sizes = len(self.skeleton.tx) + len(self.skeleton.rx)
+        voxels = math.prod(count for _, count in self.counts)
+        per_cell = voxels * sizes * dtype.itemsize * (len(self.skeleton.wavenumbers) + 6 + batch)
+        memory = self.memory
+        if self.centres.device.type == "cpu":
+            memory = min(memory, CACHE)
+        size = max(1, memory // per_cell)
+        for start in range(0, len(self.centres), size):
+            index = torch.arange(
+                start, min(start + size, len(self.centres)), device=self.centres.device
+            )
+            offset = self._offset(index)
+            to_tx, to_rx = (self.skeleton.waves(leg[index].lengths(offset)[1], +1) for leg in legs)
+            yield slice(start, start + len(index)), to_tx, to_rx
+
+    def _offset(self, index: Tensor) -> Tensor:
+        """(cells, voxels, 3) of the numbered cells' voxels from their centres; z slowest."""
+        (nx, wx), (ny, wy), (_, wz) = self.counts
+        x, y, z = self.offsets
+        x, y, z = x[index % nx], y[index // nx % ny], z[index // (nx * ny)]
+        shape = (len(index), wz, wy, wx)
+        parts = (x[:, None, None], y[:, None, :, None], z[:, :, None, None])
+        return torch.stack([part.expand(shape) for part in parts], -1).flatten(1, 3)
+
+    def _join(self, values: Tensor) -> Tensor:
+        (nx, wx), (ny, wy), (nz, wz) = self.counts
+        volume = values.reshape(-1, nz, ny, nx, wz, wy, wx).permute(0, 1, 4, 2, 5, 3, 6)
+        depth, height, width = self.shape
+        return volume.reshape(len(values), nz * wz, ny * wy, nx * wx)[:, :depth, :height, :width]
+
+    def _cut(self, volume: Tensor) -> Tensor:
+        (nx, wx), (ny, wy), (nz, wz) = self.counts
+        depth, height, width = self.shape
+        whole = volume.new_zeros(len(volume), nz * wz, ny * wy, nx * wx)
+        whole[:, :depth, :height, :width] = volume
+        cells = whole.reshape(-1, nz, wz, ny, wy, nx, wx).permute(0, 1, 3, 5, 2, 4, 6)
+        return cells.reshape(len(volume), nz * ny * nx, wz * wy * wx)
+
+
+def _split(axis: Tensor, size: float) -> Tensor:
+    """(cells, count): an axis in equal counts of at most ``size`` metres; the last one is filled
+    up by repeating the axis's end."""
+    steps = axis.diff()
+    widest = float(steps.max()) if len(steps) else size
+    count = max(1, min(len(axis), 1 + math.floor(size / widest)))
+    cells = math.ceil(len(axis) / count)
+    count = math.ceil(len(axis) / cells)
+    padding = axis[-1:].expand(cells * count - len(axis))
+    return torch.cat([axis, padding]).reshape(cells, count)
+
+
+# -- direct: every antenna and frequency for every voxel -------------------------------------------
+
+
+def _back_project_direct(
+    samples: Tensor, array: Array, waveform: Waveform, grid: Grid, memory: int
+) -> Tensor:
+    parts = []
+    for near, far in _direct_steering(array, waveform, grid, samples, memory):
+        volume = torch.zeros((), dtype=samples.dtype, device=samples.device)
+        for f in range(len(near)):
+            volume = volume + ((far[f] @ samples[:, f]) * near[f]).sum(-1)
+        parts.append(volume)
+    return torch.cat(parts, dim=1).reshape(len(samples), *grid.shape)
+
+
+def _project_direct(
+    volume: Tensor, array: Array, waveform: Waveform, grid: Grid, memory: int
+) -> Tensor:
+    values = volume.flatten(1)
+    total = torch.zeros((), dtype=volume.dtype, device=volume.device)
+    start = 0
+    for near, far in _direct_steering(array, waveform, grid, volume, memory):
+        part = values[:, start : start + near.shape[1], None]
+        steps = [(far[f].conj() * part).transpose(1, 2) @ near[f].conj() for f in range(len(near))]
+        total = total + torch.stack(steps, dim=1)
+        start += near.shape[1]
+    return total
+
+
+def _direct_steering(
+    array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of e^{+jkd}: ((f, V, tx), (f, V, rx)) for successive voxels, z slowest."""
-    tx, rx = array.tx.to(device), array.rx.to(device)
-    k = waveform.wavenumbers.to(device)
-    points = grid.points().reshape(-1, 3).to(device)
-    per_voxel = (len(tx) + len(rx)) * len(k) * 3 * dtype.itemsize
+    """Chunks of voxels, z slowest: e^{+jkd} for tx (f, V, T) and rx (f, V, R)."""
+    antennas = [positions.to(like.device) for positions in (array.tx, array.rx)]
+    k = waveform.wavenumbers.to(like.device)
+    points = grid.points().reshape(-1, 3).to(like.device)
+    per_voxel = sum(map(len, antennas)) * len(k) * 4 * like.dtype.itemsize
     for chunk in points.split(max(1, memory // per_voxel)):
         pair = []
-        for antennas in (tx, rx):
-            distance = (chunk[:, None] - antennas).square().sum(-1).sqrt()
+        for positions in antennas:
+            distance = (chunk[:, None] - positions).square().sum(-1).sqrt()
             phase = (k[:, None, None] * distance) % (2 * math.pi)
-            phase = phase.to(dtype.to_real())
-            pair.append(torch.polar(torch.ones_like(phase), phase))
+            pair.append(unit(phase.to(like.dtype.to_real())))
         yield pair[0], pair[1]

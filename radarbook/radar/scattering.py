@@ -42,6 +42,33 @@ def facets(vertices: Tensor, triangles: Tensor) -> Facets:
     return Facets(corners, corners.mean(1), cross / twice[:, None], twice / 2)
 
 
+def facet_response(
+    f: Facets,
+    middle: Tensor,
+    wavenumbers: Tensor,
+    material: Tensor,
+    permittivity: complex | None,
+    diffuse_phase: Tensor,
+) -> Tensor:
+    """(k, N) complex scattering length of each facet, metres, without obliquity: Eq. (2.3).
+
+    Coherent part (jk/2π) Γ A times the mean over the facet of its own two-way phase towards the
+    array's ``middle`` (3,); diffuse part |Γ| √(A/π) with the phases ``diffuse_phase`` (N,).
+    ``material`` is the diffuse fraction m of the amplitude: 1 - m² of the power stays coherent.
+    """
+    to_array = middle - f.centre
+    toward = to_array / to_array.square().sum(-1, keepdim=True).sqrt()
+    gamma = fresnel((toward * f.normal).sum(-1), permittivity)
+    # Two-way path of a corner beyond the centre's: -2 (corner - centre) · toward.
+    slope = -2 * ((f.corners - f.centre[:, None]) @ toward[:, :, None])[..., 0]
+    aperture = phase_integral(wavenumbers[:, None, None] * slope)
+    coherent = (1j / (2 * math.pi)) * wavenumbers[:, None] * (gamma * f.area) * aperture
+    # The floor keeps the gradient finite at a perfectly rough surface.
+    smooth = (1 - material.square()).clamp(min=1e-12).sqrt()
+    diffuse = wave(gamma.abs() * (f.area / math.pi).sqrt(), diffuse_phase)
+    return smooth * coherent + material * diffuse
+
+
 def phase_integral(phases: Tensor) -> Tensor:
     """Mean of e^{-jφ} over a triangle whose corner phases φ are given: Eq. (2.4) of the book.
 

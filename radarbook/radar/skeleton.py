@@ -1,0 +1,343 @@
+"""Few antennas and few frequencies for a small cell of space (book, :ref:`physics`, section 3).
+
+Seen from a cell a few centimetres wide, an array is redundant: with the phase to the cell's
+centre taken out, a path's phase varies slowly from antenna to antenna and from frequency to
+frequency. A :class:`Skeleton` picks the antennas and the frequencies that determine all others
+for every point of such a cell, and the real matrices that interpolate:
+
+    e^{-jk_f (d_a(p) - d_a(c))} ≈ Σ_i Σ_g W[f, g] P[a, i] e^{-jk_g (d_i(p) - d_i(c))},   Eq. (3.3)
+
+for a point p of the cell with centre c. Simulation and imaging then work with some 20 × 20
+antenna pairs and 8 frequencies for a point where the array has 94 × 94 and 128, and pay for the
+whole array once a cell. The two directions, :meth:`Skeleton.expand` and :meth:`Skeleton.focus`,
+are exact adjoints of each other. The tolerance is a bound on the interpolation's relative error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy.cluster.hierarchy
+import scipy.linalg
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radarbook.radar.array import Array
+from radarbook.radar.waveform import C0, Waveform
+
+#: Default bound on the relative error of the interpolation of Eq. (3.3).
+TOLERANCE = 4e-4
+#: Bytes of a chunk on a CPU: what its caches hold counts for more than the length of a loop.
+CACHE = 8 * 2**20
+
+
+def antenna_groups(positions: Tensor) -> Tensor:
+    """(A,) integer label of the sub-array that each antenna belongs to.
+
+    Antennas closer than three times the usual neighbour distance belong together: the QAR50's
+    94 transmitters are two columns, its receivers two rows.
+    """
+    points = positions.detach().cpu().numpy()
+    if len(points) < 3:
+        return torch.zeros(len(points), dtype=torch.int64)
+    links = scipy.cluster.hierarchy.linkage(points, "single")
+    reach = 3 * float(np.median(links[:, 2])) + 1e-12
+    labels = scipy.cluster.hierarchy.fcluster(links, reach, "distance") - 1
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Skeleton antennas (indices into the array's), virtual wavenumbers, and interpolations.
+
+    ``tx`` (m,), ``rx`` (n,) int64; ``tx_basis`` (T, m), ``rx_basis`` (R, n) real;
+    ``wavenumbers`` (g,) rad/m; ``frequency_basis`` (f, g) real; all float64.
+    """
+
+    array: Array
+    waveform: Waveform
+    tx: Tensor
+    rx: Tensor
+    tx_basis: Tensor
+    rx_basis: Tensor
+    wavenumbers: Tensor
+    frequency_basis: Tensor
+
+    def expand(self, core: Tensor, centres: Tensor, memory: int) -> Tensor:
+        """Signal (B, f, rx, tx) of the cells' cores (B, cells, g, n, m). Linear, Eq. (3.4)."""
+        return linear(
+            core,
+            lambda x: self._expand(x, centres, memory),
+            lambda x: self._focus(x, centres, memory),
+        )
+
+    def focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
+        """Cores (B, cells, g, n, m) of a signal (B, f, rx, tx): the adjoint of :meth:`expand`."""
+        return linear(
+            signal,
+            lambda x: self._focus(x, centres, memory),
+            lambda x: self._expand(x, centres, memory),
+        )
+
+    def legs(self, centres: Tensor, dtype: torch.dtype) -> tuple[Leg, Leg]:
+        """The skeleton's transmitters and receivers as seen from cell centres (cells, 3)."""
+        return (
+            Leg.towards(self.array.tx.detach()[self.tx.to(self.array.tx.device)], centres, dtype),
+            Leg.towards(self.array.rx.detach()[self.rx.to(self.array.rx.device)], centres, dtype),
+        )
+
+    def waves(self, difference: Tensor, sign: int) -> Tensor:
+        """(g, ...) complex e^{±jk_g δ} of path differences δ (...): one product a step of k."""
+        k = self.wavenumbers
+        turn = [unit(difference * (sign * float(value))) for value in (k[0], k.diff().mean())]
+        out = torch.empty(len(k), *difference.shape, dtype=turn[0].dtype, device=difference.device)
+        out[0] = turn[0]
+        for g in range(1, len(k)):
+            torch.mul(out[g - 1], turn[1], out=out[g])
+        return out
+
+    def _expand(self, core: Tensor, centres: Tensor, memory: int) -> Tensor:
+        batch = len(core)
+        (n_tx, n_rx), steps = self._sizes(), len(self.frequency_basis)
+        real = core.dtype.to_real()
+        w, p_tx, p_rx = (b.to(core.device, real) for b in self._bases())
+        total = core.new_zeros(batch, steps, n_rx, n_tx)
+        for start, stop, to_tx, to_rx in self._frames(centres, core.dtype, batch, memory):
+            # Real matrices act on complex tensors through their interleaved real view: half the
+            # arithmetic of a complex product.
+            part = _apply(p_tx, core[:, start:stop].transpose(-1, -2)).transpose(-1, -2)
+            part = _apply(p_rx, part)
+            part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
+            frame = to_rx.conj()[..., None] * to_tx.conj()[..., None, :]
+            total += (part * frame).sum(1)
+        return total
+
+    def _focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
+        batch, _, n_rx, n_tx = signal.shape
+        real = signal.dtype.to_real()
+        w, p_tx, p_rx = (b.to(signal.device, real).T.contiguous() for b in self._bases())
+        parts = []
+        for _, _, to_tx, to_rx in self._frames(centres, signal.dtype, batch, memory):
+            part = signal[:, None] * (to_rx[..., None] * to_tx[..., None, :])
+            part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
+            part = _apply(p_rx, part)
+            parts.append(_apply(p_tx, part.transpose(-1, -2)).transpose(-1, -2))
+        return torch.cat(parts, dim=1)
+
+    def _bases(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.frequency_basis, self.tx_basis, self.rx_basis
+
+    def _sizes(self) -> tuple[int, int]:
+        return len(self.tx_basis), len(self.rx_basis)
+
+    def _frames(
+        self, centres: Tensor, dtype: torch.dtype, batch: int, memory: int
+    ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+        """Chunks of cells: first, last + 1, and e^{+jkd(c)} for tx (cells, f, T) and rx."""
+        k = self.waveform.wavenumbers.to(centres.device)
+        per_cell = 4 * batch * len(k) * math.prod(self._sizes()) * dtype.itemsize
+        if centres.device.type == "cpu":
+            memory = min(memory, CACHE)
+        size = max(1, memory // per_cell)
+        for start in range(0, len(centres), size):
+            chunk = centres[start : start + size]
+            pair = []
+            for antennas in (self.array.tx, self.array.rx):
+                path = chunk[:, None] - antennas.detach().to(chunk.device)
+                phase = k[:, None] * path.square().sum(-1).sqrt()[:, None]
+                pair.append(unit((phase % (2 * math.pi)).to(dtype.to_real())))
+            yield start, start + len(chunk), pair[0], pair[1]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Paths from A antennas to the points of cells: ``base`` (cells, A, 3) from each antenna to
+    each cell's centre and its length ``reach`` (cells, A)."""
+
+    base: Tensor
+    reach: Tensor
+
+    @classmethod
+    def towards(cls, antennas: Tensor, centres: Tensor, dtype: torch.dtype) -> Leg:
+        """From antennas (A, 3) to cell centres (cells, 3)."""
+        base = centres[:, None] - antennas.to(centres.device)
+        return cls(base.to(dtype), base.square().sum(-1).sqrt().to(dtype))
+
+    def __getitem__(self, index: Tensor) -> Leg:
+        return Leg(self.base[index], self.reach[index])
+
+    def lengths(self, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Path length d and its difference from the centre's, (cells, V, A), of points at
+        ``offset`` (cells, V, 3) from their cell's centre.
+
+        d² - d_c² over d + d_c: no cancellation, so single precision keeps the phase.
+        """
+        excess = offset.square().sum(-1, keepdim=True)
+        excess = torch.baddbmm(excess, offset, self.base.transpose(1, 2), alpha=2)
+        reach = self.reach[:, None]
+        length = (reach.square() + excess).sqrt()
+        return length, excess / (length + reach)
+
+
+def unit(phase: Tensor) -> Tensor:
+    """e^{jφ}. (``torch.polar`` takes three times as long on a CPU.)"""
+    return torch.complex(phase.cos(), phase.sin())
+
+
+def _apply(matrix: Tensor, x: Tensor) -> Tensor:
+    """Real (a, b) times complex (..., b, c)."""
+    flat = torch.view_as_real(x.contiguous()).flatten(-2)
+    return torch.view_as_complex((matrix @ flat).unflatten(-1, (-1, 2)))
+
+
+Operator = Callable[[Tensor], Tensor]
+
+
+def linear(x: Tensor, operator: Operator, adjoint: Operator) -> Tensor:
+    """``operator(x)`` of a linear operator whose gradient is its adjoint: nothing is stored."""
+    return _Linear.apply(x, operator, adjoint)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, operator: Operator, adjoint: Operator) -> Tensor:
+        ctx.operator, ctx.adjoint = operator, adjoint
+        return operator(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Linear.apply(gradient, ctx.adjoint, ctx.operator), None, None
+
+
+def build_skeleton(
+    array: Array,
+    waveform: Waveform,
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    half: NDArray[np.float64],
+    tolerance: float = TOLERANCE,
+) -> Skeleton:
+    """The skeleton for all cells of half-sizes ``half`` whose centres lie in a box.
+
+    ``low``, ``high``, ``half`` are (3,) metres. The result is cached, and the box is widened
+    to round figures so that scenes of one kind share it.
+    """
+    step = np.array([0.1, 0.1, 0.02])
+    low = np.floor(np.asarray(low) / step) * step
+    high = np.ceil(np.asarray(high) / 0.1) * 0.1
+    key = tuple(
+        np.ascontiguousarray(value, dtype=np.float64).tobytes()
+        for value in (
+            array.tx.detach().cpu().numpy(),
+            array.rx.detach().cpu().numpy(),
+            waveform.frequencies.cpu().numpy(),
+            low,
+            high,
+            half,
+        )
+    )
+    tx, rx, p_tx, p_rx, k, w = _build(*key, tolerance)
+    return Skeleton(array, waveform, tx, rx, p_tx, p_rx, k, w)
+
+
+@lru_cache(maxsize=32)
+def _build(
+    tx: bytes, rx: bytes, frequencies: bytes, low: bytes, high: bytes, half: bytes, tolerance: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    antennas = [np.frombuffer(b).reshape(-1, 3) for b in (tx, rx)]
+    k = np.frombuffer(frequencies) * (2 * math.pi / C0)
+    box = [np.frombuffer(b) for b in (low, high, half)]
+    centres, points = _samples(*box)
+    out: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    reach = np.zeros(len(points))
+    for positions in antennas:
+        to_points = np.linalg.norm(points[:, None] - positions, axis=-1)
+        to_centres = np.linalg.norm(centres[:, None] - positions, axis=-1)
+        difference = to_points - to_centres
+        reach = reach + np.abs(difference).max(1)
+        # Amplitudes vary smoothly too (spreading, obliquity): the true ratio is one such factor.
+        ratio = to_centres / to_points
+        waves = np.concatenate(
+            [
+                np.exp(-1j * value * difference) * ratio**power
+                for value in k[[0, -1]]
+                for power in (0, 2)
+            ]
+        )
+        labels = antenna_groups(torch.from_numpy(positions.copy())).numpy()
+        out.append(_interpolation(np.concatenate([waves.real, waves.imag]), labels, tolerance))
+    (i_tx, p_tx), (i_rx, p_rx) = out
+    nodes, weights = _frequency_nodes(k, float(reach.max()), tolerance)
+    arrays = (i_tx, i_rx, p_tx, p_rx, nodes, weights)
+    return tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays)  # type: ignore[return-value]
+
+
+def _samples(
+    low: NDArray[np.float64], high: NDArray[np.float64], half: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres and points (N, 3): cells at the box's corners, faces and middle, near ones denser."""
+    rng = np.random.default_rng(0)
+    steps = np.array(np.meshgrid([0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1], [0, 0.1, 0.5]))
+    centres = low + steps.reshape(3, -1).T * (high - low)
+    corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    offsets = np.concatenate([corners, rng.uniform(-1, 1, (12, 3))]) * half
+    points = centres[:, None] + offsets
+    return np.repeat(centres, len(offsets), axis=0), points.reshape(-1, 3)
+
+
+def _interpolation(
+    samples: NDArray[np.float64], labels: NDArray[np.int64], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Interpolative decomposition of the columns (antennas) of ``samples``, group by group."""
+    chosen: list[NDArray[np.int64]] = []
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        _, r, order = scipy.linalg.qr(samples[:, members], mode="economic", pivoting=True)
+        # Error left by the first i antennas, root mean square over samples and antennas.
+        left = np.sqrt(np.cumsum((r**2).sum(1)[::-1])[::-1] / (r**2).sum())
+        rank = max(1, int((left > tolerance).sum()))
+        basis = np.zeros((len(members), rank))
+        basis[order[:rank]] = np.eye(rank)
+        if rank < len(members):
+            basis[order[rank:]] = scipy.linalg.solve_triangular(r[:rank, :rank], r[:rank, rank:]).T
+        chosen.append(members[order[:rank]])
+        blocks.append((members, basis))
+    total = np.zeros((len(labels), sum(len(c) for c in chosen)))
+    column = 0
+    for members, basis in blocks:
+        total[members, column : column + basis.shape[1]] = basis
+        column += basis.shape[1]
+    return np.concatenate(chosen), total
+
+
+def _frequency_nodes(
+    k: NDArray[np.float64], reach: float, tolerance: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fewest equal steps over the band, and the least-squares interpolation from them.
+
+    ``reach`` is the largest two-way path difference, m, for which e^{-jkδ} must be right.
+    """
+    centre, half = (k[0] + k[-1]) / 2, (k[-1] - k[0]) / 2
+    path = np.linspace(0, reach, 256)[:, None]
+
+    def waves(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        phase = path * (values - centre)
+        return np.concatenate([np.cos(phase), np.sin(phase)])
+
+    wanted = waves(k)
+    for count in range(2, len(k)):
+        # Nodes a little beyond the band keep the interpolation from growing at its ends.
+        nodes: NDArray[np.float64] = np.linspace(-1, 1, count) * (half * (1 + 0.4 / count))
+        nodes = nodes + centre
+        weights: NDArray[np.float64] = np.linalg.lstsq(waves(nodes), wanted, rcond=1e-10)[0].T
+        error = waves(nodes) @ weights.T - wanted
+        if math.sqrt(2 * float(np.square(error).mean())) < tolerance:
+            return nodes, weights
+    return k.copy(), np.eye(len(k))
