@@ -162,11 +162,13 @@ def write_index(
             checksums.append(file.attrs["checksum"])
             makers.append(file.attrs["versions"])
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver="latest") as file:
+    with h5py.File(buffer, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         for name, (shape, dtype) in kinds.items():
             layout = h5py.VirtualLayout((sum(sizes), *shape), dtype)
+            # As h5py's ordinary datasets, without the time: the same content gives the same bytes.
+            layout.dcpl.set_obj_track_times(False)
             start = 0
             for shard, size in zip(shards, sizes, strict=True):
                 source = h5py.VirtualSource(shard.name, name, (size, *shape), dtype)
@@ -182,10 +184,10 @@ def write_index(
         )
         dataset = file.create_dataset("split", data=number)
         dataset.attrs["description"] = ", ".join(f"{k} = {s}" for k, s in enumerate(SPLITS))
-        file.create_dataset("shard", data=[shard.name for shard in shards])
+        file.create_dataset("shard", data=np.array([shard.name for shard in shards], "S"))
         file.create_dataset("shard_size", data=sizes)
-        file.create_dataset("shard_checksum", data=checksums)
-        file.create_dataset("shard_versions", data=makers)
+        file.create_dataset("shard_checksum", data=np.array(checksums, "S"))
+        file.create_dataset("shard_versions", data=np.array(makers, "S"))
     path = folder / INDEX_FILE
     if not path.exists() or path.read_bytes() != buffer.getvalue():
         with atomic_path(path) as temporary:

@@ -239,8 +239,9 @@ def generate(
             raise InputError(f"{folder}: damaged shards ({named}); '--repair' makes them again")
         if missing:
             _check_makers(folder, makers)
-            if not makers:
-                write_json(folder / SETTINGS_FILE, _about(wanted) | {"versions": versions()})
+        if not makers or not (folder / SETTINGS_FILE).exists():
+            maker = makers[0] if makers else versions()
+            write_json(folder / SETTINGS_FILE, _about(wanted) | {"versions": maker})
         total = wanted.splits.count
         kept = total - sum(len(samples) for samples in missing.values())
         results = _render(built, spec, wanted, missing, workers, scheduler)

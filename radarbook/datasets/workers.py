@@ -30,6 +30,8 @@ from radarbook.profiles import Profile, get_profile
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 
+#: How long to try to reach a scheduler.
+CONNECT_SECONDS = 20
 #: A finished shard: its number, its arrays, seconds spent in the renderer.
 Rendered = tuple[int, dict[str, NDArray[Any]], float]
 
@@ -159,7 +161,7 @@ def render_on_cluster(
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="20s")
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(f"scheduler '{scheduler}': cannot connect ({error})") from None
         cluster = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +17,19 @@ from radarbook.radar.image import RadarImage
 
 @dataclass
 class FakeRenderer:
-    """Blobs whose place, width and depth follow the parameters; 0 dB at the maximum."""
+    """One blob whose place, width and depth follow the parameters; 0 dB at its maximum."""
 
     pixels: int = 16
     width: float = 0.04
+    #: Not settings: what the process does beside rendering.
     seconds: float = 0.0
-    suicidal_file: str = ""
+    dies_once: str = ""  # path of a file: if it exists, remove it and die by SIGKILL
 
     def render(self, parameters: FaceParameters) -> RadarImage:
-        if self.suicidal_file and os.path.exists(self.suicidal_file):
-            os.unlink(self.suicidal_file)
-            os.kill(os.getpid(), 9)
-        if self.seconds:
-            time.sleep(self.seconds * len(parameters))
+        if self.dies_once and os.path.exists(self.dies_once):
+            os.unlink(self.dies_once)
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self.seconds * len(parameters))
         p = parameters
         axis = (torch.arange(self.pixels, dtype=p.shape.dtype) + 0.5) / self.pixels * 0.3 - 0.15
         y, x = axis[None, :, None], axis[None, None, :]
@@ -36,7 +37,7 @@ class FakeRenderer:
         distance2 = (x - t[:, 0]) ** 2 + (y - t[:, 1]) ** 2
         amplitude = -distance2 / self.width**2 * (4 + p.shape.std(1)[:, None, None])
         amplitude = amplitude - amplitude.amax((1, 2), keepdim=True)
-        depth = 0.3 + t[:, 2] + distance2 * (1 + p.expression.mean(1)[:, None, None]) * 4
+        depth = 0.3 + t[:, 2] + distance2 * (1 + p.expression.mean(1)[:, None, None])
         floor = p.dynamic_range_db
         return RadarImage(
             amplitude_db=torch.maximum(amplitude, floor[:, None, None]),
@@ -48,7 +49,7 @@ class FakeRenderer:
         )
 
     def settings(self) -> dict[str, Any]:
-        return {"fake": True, "pixels": self.pixels, "width": self.width}
+        return {"fake": {"pixels": self.pixels, "width": self.width}}
 
 
 def build(**arguments: Any) -> FakeRenderer:
