@@ -20,9 +20,12 @@ from radarbook.faces.model import MorphableModel
 from radarbook.faces.regions import regions_from_landmarks
 from radarbook.faces.sculpture import surface
 
-COLUMNS, LINES = 119, 125
-RELAXATIONS = 24
-SCALE = 0.912
+#: Distance between vertices along a row and between rows, mm.
+SPACING = 1.69
+ROW_POWER = 12.0
+SMOOTHINGS = 5
+FLIPS = 4
+SCALE = 1.012
 
 
 @dataclass(frozen=True)
@@ -54,70 +57,61 @@ class Mode:
 
 SHAPE_MODES = (
     Mode("face width", stretch=(0.050, 0.0, 0.0)),
-    Mode("face height", stretch=(0.0, 0.064, 0.0)),
-    Mode(
-        "face depth",
-        (Handle(0, -10, (45, 60), (0.0, 0.0, 2.5)),),
-        stretch=(0.0, 0.0, 0.05),
-    ),
+    Mode("face height", stretch=(0.0, 0.054, 0.0)),
+    Mode("face depth", (Handle(0, -10, (45, 60), (0, 0, 2.2)),), stretch=(0.0, 0.0, 0.068)),
     Mode(
         "jaw width",
-        (Handle(52, -42, (24, 30), (4.5, 0.0, 0.0)), Handle(28, -66, (18, 14), (2.0, 0.0, 0.0))),
+        (Handle(54, -36, (30, 36), (3.7, 0, 0.7)), Handle(28, -68, (24, 18), (1.4, 0, 0.6))),
     ),
-    Mode("chin projection", (Handle(0, -64, (22, 20), (0.0, -1.5, 4.0)),)),
     Mode(
-        "cheek fullness",
+        "chin projection and facial convexity",
         (
-            Handle(48, -16, (20, 26), (2.2, 0.0, 2.6)),
-            Handle(26, -72, (24, 14), (1.0, -1.5, 0.6)),
+            Handle(0, -64, (34, 26), (0, -1.6, 4.4)),
+            Handle(0, 88, (62, 32), (0, 0.6, 3.4)),
+            Handle(0, 4, (34, 28), (0, 0, -1.0)),
         ),
     ),
     Mode(
+        "cheek fullness",
+        (Handle(48, -14, (24, 28), (2.0, 0, 2.4)), Handle(26, -70, (28, 16), (0.8, -1.2, 0.6))),
+    ),
+    Mode(
         "nose projection",
-        (Handle(0, 2, (14, 16), (0.0, -0.8, 3.4)), Handle(0, 24, (9, 14), (0.0, 0.0, 2.2))),
+        (Handle(0, 2, (15, 16), (0, -0.8, 3.0)), Handle(0, 24, (10, 15), (0, 0, 2.0))),
     ),
     Mode(
         "nose width",
-        (Handle(13, -4, (9, 9), (2.4, 0.0, 0.0)), Handle(9, 18, (9, 16), (1.2, 0.0, -0.4))),
+        (Handle(13, -4, (11, 10), (1.8, 0, 0)), Handle(9, 18, (11, 18), (0.9, 0, -0.3))),
     ),
     Mode(
         "eye distance and depth",
-        (Handle(31, 36, (18, 14), (2.0, 0.0, -1.6)), Handle(28, 54, (22, 8), (0.4, 0.6, 1.4))),
+        (Handle(32, 36, (20, 15), (1.9, 0, -1.5)), Handle(28, 55, (26, 10), (0.4, 0.6, 1.4))),
     ),
     Mode(
         "lip fullness",
-        (Handle(0, -26, (22, 5), (0.0, 1.4, 2.0)), Handle(0, -41, (20, 6), (0.0, -1.6, 2.2))),
+        (Handle(0, -26, (24, 6), (0, 1.1, 1.7)), Handle(0, -41, (22, 7), (0, -1.3, 1.9))),
     ),
 )
 
 EXPRESSION_MODES = (
     Mode(
         "jaw open",
-        (
-            Handle(0, -50, (46, 15), (0.0, -7.0, -2.0)),
-            Handle(0, -72, (46, 18), (0.0, -6.0, -3.5)),
-        ),
+        (Handle(0, -48, (54, 14), (0, -3.6, -0.8)), Handle(0, -74, (60, 24), (0, -4.8, -2.2))),
     ),
     Mode(
         "smile",
-        (
-            Handle(26, -34, (14, 12), (4.0, 4.0, -2.2)),
-            Handle(42, 2, (18, 16), (1.0, 2.2, 2.2)),
-        ),
+        (Handle(27, -34, (15, 14), (2.6, 2.4, -1.4)), Handle(42, 2, (20, 18), (0.8, 1.6, 1.8))),
     ),
     Mode(
         "pucker",
-        (
-            Handle(24, -34, (13, 12), (-4.5, 0.0, 1.0)),
-            Handle(0, -34, (14, 11), (0.0, 0.0, 4.0)),
-        ),
+        (Handle(23, -34, (14, 14), (-2.6, 0, 0.8)), Handle(0, -34, (17, 14), (0, 0, 2.6))),
     ),
-    Mode("brow raise", (Handle(28, 56, (26, 12), (0.0, 4.0, 0.4)),)),
-    Mode("brow furrow", (Handle(14, 54, (12, 9), (-2.4, -2.6, 1.0)),)),
-    Mode("cheek puff", (Handle(42, -24, (17, 17), (3.2, 0.0, 3.6)),)),
+    Mode("brow raise", (Handle(28, 57, (30, 14), (0, 3.0, 0.3)),)),
+    Mode("brow furrow", (Handle(15, 54, (14, 11), (-1.5, -2.0, 0.7)),)),
+    Mode("cheek puff", (Handle(44, -22, (21, 22), (2.4, 0, 2.8)),)),
     Mode(
         "nose sneer",
-        (Handle(13, 2, (10, 12), (0.8, 2.6, 1.0)), Handle(14, -24, (10, 7), (0.0, 2.2, 0.4))),
+        (Handle(13, 3, (12, 14), (0.6, 2.0, 0.6)), Handle(15, -24, (12, 9), (0, 1.5, 0.4))),
     ),
 )
 
@@ -205,43 +199,118 @@ def procedural_model() -> MorphableModel:
 
 
 def neutral_mesh() -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) float64 mm and (F, 3) int64: the neutral face on an even grid of triangles."""
-    u, v = np.meshgrid(np.linspace(-1, 1, COLUMNS), np.linspace(0, 1, LINES))
-    grid = np.stack([u, v], axis=-1)
-    points = surface(u, v)
-    for _ in range(RELAXATIONS):
-        grid = _relaxed(grid, points)
-        points = surface(grid[..., 0], grid[..., 1])
-    index = np.arange(points.shape[0] * points.shape[1]).reshape(points.shape[:2])
-    a, b = index[:-1, :-1].ravel(), index[:-1, 1:].ravel()
-    c, d = index[1:, :-1].ravel(), index[1:, 1:].ravel()
-    flat = points.reshape(-1, 3)
-    # Each quad (a b / c d) is cut along its shorter diagonal.
-    falling = np.linalg.norm(flat[a] - flat[d], axis=1) < np.linalg.norm(flat[b] - flat[c], axis=1)
-    first = np.where(falling[:, None], np.stack([a, c, d], 1), np.stack([a, c, b], 1))
-    second = np.where(falling[:, None], np.stack([a, d, b], 1), np.stack([b, c, d], 1))
-    return flat, np.concatenate([first, second]).astype(np.int64)
+    """(N, 3) float64 mm and (F, 3) int64: the neutral face in even triangles.
 
-
-def _relaxed(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The (u, v) grid moved so that each vertex nears the middle of its neighbours on the surface.
-
-    The step towards the neighbours' mean is split along the two grid directions by a 2 × 2 least
-    squares on the surface's tangents; vertices on the border slide along it.
+    Rows of points at equal arc length, as many in each as its length asks for, joined row to row;
+    then smoothed along the surface.
     """
-    down, across = np.gradient(points, axis=(0, 1))
-    grid_down, grid_across = np.gradient(grid, axis=(0, 1))
-    pad = np.pad(points, ((1, 1), (1, 1), (0, 0)), mode="reflect", reflect_type="odd")
-    middle = (pad[:-2, 1:-1] + pad[2:, 1:-1] + pad[1:-1, :-2] + pad[1:-1, 2:]) / 4
-    pull = middle - points
-    dd, aa, da = (np.sum(p * q, -1) for p, q in ((down, down), (across, across), (down, across)))
-    pd, pa = np.sum(pull * down, -1), np.sum(pull * across, -1)
-    det = dd * aa - da**2
-    step_down, step_across = (aa * pd - da * pa) / det, (dd * pa - da * pd) / det
-    step_down[[0, -1]] = 0
-    step_across[:, [0, -1]] = 0
-    step_down, step_across = np.clip(step_down, -0.4, 0.4), np.clip(step_across, -0.4, 0.4)
-    return grid + step_down[..., None] * grid_down + step_across[..., None] * grid_across
+    fine = np.linspace(-1, 1, 141)
+    v = _row_parameters(fine)
+    sections = surface(*np.broadcast_arrays(fine, v[:, None]))
+    arc = np.zeros(sections.shape[:2])
+    arc[:, 1:] = np.cumsum(np.linalg.norm(np.diff(sections, axis=1), axis=2), axis=1)
+    # An odd number of points, so that one lies on the midline.
+    counts = 2 * np.round(arc[:, -1] / (2 * SPACING)).astype(int) + 1
+    rows = [
+        np.interp(np.linspace(0, length[-1], n), length, fine)
+        for length, n in zip(arc, counts, strict=True)
+    ]
+    first = np.concatenate([[0], np.cumsum(counts)])
+    triangles = np.concatenate(
+        [_strip(rows[i], rows[i + 1], first[i], first[i + 1]) for i in range(len(rows) - 1)]
+    )
+    grid = np.stack([np.concatenate(rows), np.repeat(v, counts)], axis=1)
+    grid, points = _smoothed(grid, triangles)
+    return points, _flipped(points, grid, triangles)
+
+
+def _row_parameters(u: np.ndarray) -> np.ndarray:
+    """Parameters v of rows :data:`SPACING` apart where the face is steepest, less elsewhere."""
+    v = np.linspace(0, 1, 301)
+    steps = np.linalg.norm(np.diff(surface(*np.broadcast_arrays(u, v[:, None])), axis=0), axis=2)
+    # Between the mean and the greatest step of a row: smoothing evens out what is left.
+    step = (steps**ROW_POWER).mean(axis=1) ** (1 / ROW_POWER)
+    length = np.concatenate([[0.0], np.cumsum(step)])
+    return np.interp(np.linspace(0, length[-1], round(length[-1] / SPACING) + 1), length, v)
+
+
+def _strip(upper: np.ndarray, lower: np.ndarray, a0: int, b0: int) -> np.ndarray:
+    """Triangles between two rows of ascending u whose vertices are numbered from a0 and b0."""
+    middles = np.concatenate([(upper[:-1] + upper[1:]) / 2, (lower[:-1] + lower[1:]) / 2])
+    on_upper = np.arange(len(middles)) < len(upper) - 1
+    on_upper = on_upper[np.argsort(middles, kind="stable")]
+    a = a0 + np.cumsum(on_upper) - on_upper  # the corners before each step along one of the rows
+    b = b0 + np.cumsum(~on_upper) - ~on_upper
+    third = np.where(on_upper, a + 1, b + 1)
+    return np.stack([a, b, third], axis=1).astype(np.int64)
+
+
+def _smoothed(grid: np.ndarray, triangles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Grid (N, 2) and surface points (N, 3) after moving vertices between their neighbours.
+
+    Each step goes towards the neighbours' weighted mean, split along the surface's two tangents
+    by a 2 × 2 least squares; vertices on the border stay.
+    """
+    sides = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
+    keys, count = np.unique(sides.min(1) * len(grid) + sides.max(1), return_counts=True)
+    edges = np.stack(np.divmod(keys, len(grid)), axis=1)
+    border = np.unique(edges[count == 1])
+    i, j = np.concatenate([edges, edges[:, ::-1]]).T
+    points = surface(grid[:, 0], grid[:, 1])
+    h = 1e-3
+    for _ in range(SMOOTHINGS):
+        # The longer an edge, the more it pulls.
+        links = points[j] - points[i]
+        weight = np.sqrt((links**2).sum(axis=1))
+        total = np.bincount(i, weight)
+        pull = np.stack([np.bincount(i, weight * links[:, k]) / total for k in range(3)], axis=1)
+        along_u = (surface(grid[:, 0] + h, grid[:, 1]) - points) / h
+        along_v = (surface(grid[:, 0], grid[:, 1] + h) - points) / h
+        uu, vv = (along_u**2).sum(1), (along_v**2).sum(1)
+        uv, pu, pv = (along_u * along_v).sum(1), (pull * along_u).sum(1), (pull * along_v).sum(1)
+        step = np.stack([vv * pu - uv * pv, uu * pv - uv * pu], axis=1) / (uu * vv - uv**2)[:, None]
+        step[border] = 0
+        grid = grid + 0.7 * step
+        points = surface(grid[:, 0], grid[:, 1])
+    return grid, points
+
+
+def _flipped(points: np.ndarray, grid: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Triangles with inner edges exchanged for the other diagonal where that is shorter."""
+    triangles = triangles.copy()
+    n = len(points)
+    for _ in range(FLIPS):
+        start, end = triangles.ravel(), triangles[:, [1, 2, 0]].ravel()
+        apex = triangles[:, [2, 0, 1]].ravel()
+        # Half-edges sorted so that the two of an inner edge are neighbours.
+        order = np.argsort(np.minimum(start, end) * n + np.maximum(start, end), kind="stable")
+        same = start[order[:-1]] == end[order[1:]]
+        same &= end[order[:-1]] == start[order[1:]]
+        first, second = order[:-1][same], order[1:][same]
+        a, b, c, d = start[first], end[first], apex[first], apex[second]
+        gain = np.linalg.norm(points[a] - points[b], axis=1)
+        gain -= np.linalg.norm(points[c] - points[d], axis=1)
+        # Both new triangles (c, a, d) and (d, b, c) must keep the old ones' sense.
+        fits = (_turn(grid, c, a, d) > 0) & (_turn(grid, d, b, c) > 0) & (gain > 1e-6)
+        first, second, gain = first[fits] // 3, second[fits] // 3, gain[fits]
+        a, b, c, d = a[fits], b[fits], c[fits], d[fits]
+        # A triangle takes part in one flip a round, that of the greatest gain.
+        best = np.zeros(len(triangles))
+        np.maximum.at(best, first, gain)
+        np.maximum.at(best, second, gain)
+        chosen = (best[first] == gain) & (best[second] == gain)
+        _, once = np.unique(first[chosen], return_index=True)
+        chosen = np.flatnonzero(chosen)[once]
+        chosen = chosen[np.unique(second[chosen], return_index=True)[1]]
+        triangles[first[chosen]] = np.stack([c, a, d], axis=1)[chosen]
+        triangles[second[chosen]] = np.stack([d, b, c], axis=1)[chosen]
+    return triangles
+
+
+def _turn(grid: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Twice the signed area of triangles in (u, v), positive where they face outwards."""
+    (pu, pv), (qu, qv) = (grid[b] - grid[a]).T, (grid[c] - grid[a]).T
+    return pv * qu - pu * qv
 
 
 # -- modes --------------------------------------------------------------------------------------
@@ -250,16 +319,16 @@ def _relaxed(grid: np.ndarray, points: np.ndarray) -> np.ndarray:
 def displacement(mean: np.ndarray, mode: Mode) -> np.ndarray:
     """(N, 3) mm: the field of one mode on the neutral face, before orthogonalisation."""
     x, y, z = mean.T
-    sign, side = np.tanh(x / 3.0), np.abs(x)
     field = np.stack([x, y - 36.0, z - 80.0], axis=1) * mode.stretch
     for handle in mode.handles:
-        weight = np.exp(
-            -(((side - handle.x) / handle.reach[0]) ** 2) - ((y - handle.y) / handle.reach[1]) ** 2
+        height = np.exp(-(((y - handle.y) / handle.reach[1]) ** 2))
+        left, right = (
+            height * np.exp(-(((x - centre) / handle.reach[0]) ** 2))
+            for centre in (handle.x, -handle.x)
         )
-        pull = np.array(handle.pull)
-        field += weight[:, None] * np.stack(
-            [sign * pull[0], np.full_like(x, pull[1]), np.full_like(x, pull[2])], axis=1
-        )
+        both = left if handle.x == 0 else left + right
+        sideways, up, forward = handle.pull
+        field += np.stack([sideways * (left - right), up * both, forward * both], axis=1)
     return field
 
 
