@@ -371,7 +371,9 @@ def _own_kernel() -> Iterator[None]:
         kernel = Path(folder) / "kernels" / "python3"
         kernel.mkdir(parents=True)
         argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
-        spec = {"argv": [*argv, "-f", "{connection_file}"], "display_name": "Python 3"}
+        # Errors only: a kernel on this machine warns that its own socket is not encrypted.
+        argv += ["--IPKernelApp.log_level=ERROR", "-f", "{connection_file}"]
+        spec = {"argv": argv, "display_name": "Python 3"}
         (kernel / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
         before = os.environ.get("JUPYTER_PATH")
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
@@ -505,13 +507,16 @@ def build_book(
     return html / "index.html"
 
 
+#: Jupyter Book's command, run by this interpreter whatever is on the path.
+_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+
+
 def _sphinx(source: Path, html: Path, doctrees: Path) -> None:
     """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
-    python = [sys.executable, "-m"]
     flags = ["-W", "--keep-going", "-q", "-d", str(doctrees)]
     commands = [
-        [*python, "jupyter_book", "config", "sphinx", str(source)],
-        [*python, "sphinx", *flags, str(source), str(html)],
+        [sys.executable, "-c", _JUPYTER_BOOK, "config", "sphinx", str(source)],
+        [sys.executable, "-m", "sphinx", *flags, str(source), str(html)],
     ]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -542,6 +547,47 @@ def stage(source: Path, executed: Path, root: Path) -> None:
         nbformat.write(notebook, source / "notebooks" / f"{chapter.name}.ipynb")
         rows.append(_status_row(chapter, record, note))
     (source / "status.md").write_text(_status_page(rows), encoding="utf-8")
+    for number, (room, modules) in enumerate(library_rooms().items(), start=1):
+        page = source / "api" / f"{number:02}_{room}.md"
+        page.write_text(_api_page(room, modules), encoding="utf-8")
+
+
+#: The library's rooms from the top down; a room imports only from rooms above it.
+ROOMS = (
+    "ground",
+    "faces",
+    "radar",
+    "datasets",
+    "networks",
+    "training",
+    "evaluation",
+    "fitting",
+    "figures",
+    "top",
+)
+_GROUND = ("errors", "seeds", "files", "profiles", "provenance")
+
+
+def library_rooms() -> dict[str, list[str]]:
+    """The library's modules by room, as dotted names, as they stand in the source."""
+    single = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("_"))
+    rooms = {room: [f"radarbook.{room}"] for room in ROOMS}
+    rooms["ground"] = [f"radarbook.{name}" for name in _GROUND]
+    rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
+    for room in ROOMS[1:-1]:
+        modules = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__")
+        rooms[room] = [f"radarbook.{room}.{name}" for name in modules]
+    return rooms
+
+
+def _api_page(room: str, modules: Sequence[str]) -> str:
+    title = {"ground": "The ground", "top": "Pipeline, book, command line"}.get(room, room)
+    parts = [f"# {title}\n"]
+    for module in modules:
+        parts.append(
+            f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
+        )
+    return "\n".join(parts)
 
 
 _NOT_EXECUTED = """```{note}

@@ -80,8 +80,8 @@ def start(
     """Validate a notebook's parameters and open its chapter.
 
     ``output`` (empty: ``build/PROFILE``) and ``model`` may be relative to the project's folder,
-    wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an unknown profile, an
-    unknown or ill-typed override.
+    wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an
+    unknown profile and for an unknown or ill-typed override.
     """
     from radarbook import figures
 

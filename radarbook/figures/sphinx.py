@@ -1,0 +1,199 @@
+"""The book's pages: figures and formulas that need no network.
+
+Two things that Sphinx would fetch from elsewhere are made here at build time instead.
+
+* Figures. myst-nb does not know plotly's output; :class:`PlotlyRenderer` (entry point
+  ``myst_nb.mime_renderers``) writes the figure's JSON into the page beside its static picture. A
+  reader without JavaScript sees the picture; with it, ``figures.js`` draws the figure when it
+  comes into view and drops it when it has gone far away (a browser keeps about sixteen WebGL
+  scenes). ``plotly.min.js`` is the one inside the installed plotly package.
+* Formulas. They become MathML, which browsers draw themselves, set in a font that travels along.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.math import get_node_equation_number
+
+from radarbook.figures.display import PLOTLY_MIME
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+SCRIPTS = ("plotly.min.js", "figures.js")
+_MATH_FONT = "STIXTwoMath-Regular.ttf"
+
+
+class PlotlyRenderer:
+    """Renders plotly's notebook output for HTML (myst-nb's MimeRenderPlugin)."""
+
+    #: Before every static representation; other builders take the picture.
+    mime_priority_overrides: ClassVar[Sequence[tuple[str, str, int | None]]] = [
+        (builder, PLOTLY_MIME, 0) for builder in ("html", "dirhtml", "singlehtml")
+    ]
+
+    @staticmethod
+    def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
+        """The figure's JSON in a container; :class:`JoinPicture` puts the picture beside it."""
+        if inline or data.mime_type != PLOTLY_MIME:
+            return None
+        spec = json.loads(data.content) if isinstance(data.content, str) else data.content
+        layout = spec.get("layout", {})
+        template = layout.get("template", {}).get("layout", {})
+        height = int(layout.get("height") or template.get("height") or 450)
+        width = int(layout.get("width") or template.get("width") or 700)
+        # "</" would end the script element; "<!--" would open a comment in it.
+        text = json.dumps(spec, separators=(",", ":")).replace("<", "\\u003c")
+        script = f'<script type="application/json" class="radarbook-spec">{text}</script>'
+        box = nodes.container(classes=["radarbook-figure"])
+        box["radarbook_size"] = (width, height)
+        box += nodes.raw("", script, format="html")
+        return [box]
+
+
+class JoinPicture(SphinxPostTransform):
+    """Moves each figure's static picture into the figure's box, for readers without JavaScript."""
+
+    default_priority = 3  # before myst-nb chooses one representation of each output (4)
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        for box in self.document.findall(nodes.container):
+            if "radarbook_size" not in box:
+                continue
+            bundle = box.parent.parent
+            for other in bundle.children:
+                if other.get("mime_type") == "image/png":
+                    for picture in list(other.findall(nodes.image)):
+                        picture.parent.remove(picture)
+                        picture["alt"] = "figure"
+                        picture["loading"] = "lazy"
+                        box.insert(0, picture)
+
+
+def _pages_with_figures(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Load plotly on the pages that have a figure, and on those only."""
+    if doctree is None:
+        return
+    if any("radarbook_size" in box for box in doctree.findall(nodes.container)):
+        for script in SCRIPTS:
+            app.add_js_file(script, loading_method="defer")
+
+
+# -- formulas ------------------------------------------------------------------------------------
+
+
+def to_mathml(latex: str, *, display: bool) -> str:
+    """MathML of a LaTeX formula. Raises ``ValueError`` naming the formula it cannot read."""
+    from latex2mathml.converter import convert
+
+    source = latex.strip()
+    # Lines without an environment are aligned, as Sphinx has it; all aligning ones are one here.
+    if "\\begin" not in source and "\\\\" in source:
+        source = rf"\begin{{align*}}{source}\end{{align*}}"
+    kinds = r"\\(begin|end)\{(?:aligned|align|split|gather\*?|gathered|equation\*?)\}"
+    source = re.sub(kinds, r"\\\1{align*}", source).replace(r"\operatorname*", r"\operatorname")
+    try:
+        text = convert(source, display="block" if display else "inline")
+    except Exception as error:
+        raise ValueError(f"formula {latex!r}: {error!r}") from error
+    left_over = re.search(r"<m[io]>\s*(\\\w+|&)\s*</m[io]>", text)
+    if left_over:  # what the converter does not know it passes on as if it were a letter
+        raise ValueError(f"formula {latex!r}: cannot draw {left_over[1]!r}")
+    return text
+
+
+def _visit_math(translator: Any, node: nodes.math) -> None:
+    translator.body.append(to_mathml(node.astext(), display=False))
+    raise nodes.SkipNode
+
+
+def _visit_math_block(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(translator.starttag(node, "div", CLASS="math radarbook-math"))
+    for part in node.astext().split("\n\n"):
+        if part.strip():
+            translator.body.append(to_mathml(part, display=True))
+    if node.get("number"):
+        number = html.escape(str(get_node_equation_number(translator, node)))
+        translator.body.append(f'<span class="eqno">({number})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append("</div>")
+    raise nodes.SkipNode
+
+
+# -- docstrings ----------------------------------------------------------------------------------
+
+
+def _plain_docstring(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Let docstrings be written for their readers in the source.
+
+    ``|Γ|`` is a magnitude, not a substitution, and a paragraph after a section of parameters
+    ends that section.
+    """
+    result: list[str] = []
+    inside = False
+    for number, line in enumerate(lines):
+        after = lines[number + 1] if number + 1 < len(lines) else ""
+        header = bool(re.fullmatch(r"-{3,}", after.strip())) and not line.startswith(" ")
+        inside = inside or header
+        plain = bool(line.strip()) and not line.startswith(" ") and not header
+        entry = re.match(r"[\w*]+(, [\w*]+)*( : |$)", line)
+        if inside and plain and not entry and result and not result[-1].strip():
+            result.append("")
+            inside = False
+        pieces = re.split(r"(``.*?``|`.*?`)", line)
+        pieces[::2] = [re.sub(r"(?<!\\)\|", r"\|", piece) for piece in pieces[::2]]
+        result.append("".join(pieces))
+    lines[:] = result
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+
+def _copy_files(app: Sphinx, error: Exception | None) -> None:
+    """Put plotly.js, our script and style, and the formulas' font beside the pages."""
+    if error is not None or app.builder.format != "html":
+        return
+    target = Path(app.outdir) / "_static"
+    target.mkdir(exist_ok=True)
+    here = Path(__file__).parent
+    sources = [
+        Path(str(files("plotly") / "package_data" / "plotly.min.js")),
+        Path(str(files("ziamath") / "fonts" / _MATH_FONT)),
+        here / "figures.js",
+        here / "figures.css",
+    ]
+    for source in sources:
+        shutil.copyfile(source, target / source.name)
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry."""
+    app.add_post_transform(JoinPicture)
+    app.add_html_math_renderer(
+        "radarbook_mathml",
+        inline_renderers=(_visit_math, None),
+        block_renderers=(_visit_math_block, None),
+    )
+    app.config.html_math_renderer = "radarbook_mathml"
+    app.add_css_file("figures.css")
+    app.connect("html-page-context", _pages_with_figures)
+    app.setup_extension("sphinx.ext.autodoc")
+    app.connect("autodoc-process-docstring", _plain_docstring, priority=400)  # before napoleon
+    app.connect("build-finished", _copy_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
