@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -80,6 +81,9 @@ class SampleSettings(BaseModel):
     depth_reference: float = Field(description="m, subtracted from stored depths")
     batch: int = Field(ge=1, description="samples rendered at once")
     device: str = Field(description="device type the images were rendered on")
+
+
+_SAMPLE_FIELDS = set(SampleSettings.model_fields)
 
 
 @contextmanager
@@ -175,8 +179,8 @@ def render_on_cluster(
         )
         client = Client(cluster)
     try:
-        tqdm.write(f"dask dashboard: {client.dashboard_link}")
-        arguments = (spec.model_dump_json(), settings.model_dump_json())
+        tqdm.write(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
+        arguments = (spec.model_dump_json(), settings.model_dump_json(include=_SAMPLE_FIELDS))
         waiting = iter(shards.items())
         numbers: dict[Any, int] = {}
         futures = as_completed(with_results=False)
