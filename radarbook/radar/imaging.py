@@ -235,12 +235,11 @@ class _Cells:
     @staticmethod
     def _image(cores: Tensor, to_tx: Tensor, to_rx: Tensor) -> Tensor:
         """(B, cells, voxels): the bilinear form of every voxel, summed over frequencies."""
-        total = None
+        total = torch.zeros((), dtype=cores.dtype, device=cores.device)
         for g in range(len(to_tx)):
-            part = ((to_rx[g] @ cores[:, :, g]) * to_tx[g]).sum(-1)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+            # One pass a frequency; the sum over antennas is left to the end.
+            total = torch.addcmul(total, to_rx[g] @ cores[:, :, g], to_tx[g])
+        return total.sum(-1)
 
     def _steering(self, dtype: torch.dtype, batch: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Chunks of cells: which, and e^{+jk(d(v) - d(c))} (g, cells, voxels, antennas)."""

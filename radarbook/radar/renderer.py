@@ -11,9 +11,10 @@ from radarbook.faces.pose import to_radar
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.image import RadarImage, image_from_volume
-from radarbook.radar.imaging import Grid, Window, back_project
+from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
-from radarbook.radar.simulate import simulate
+from radarbook.radar.simulate import FACET_SIZE, simulate
+from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform, qar50_waveform
 
 if TYPE_CHECKING:
@@ -49,8 +50,13 @@ class PhysicalRenderer:
         Array to the nose-tip side of the untransformed mean face, m.
     window
         Along frequency, see :func:`~radarbook.radar.imaging.back_project`.
-    permittivity, seed
-        Of skin, and of the diffuse phases: see :func:`~radarbook.radar.simulate.simulate`.
+    permittivity, facet_size, seed
+        Of skin, of the facets, and of the diffuse phases: see
+        :func:`~radarbook.radar.simulate.simulate`.
+    occlusion : bool
+        Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
+    memory : int
+        Bytes of working memory for simulation and for imaging, gradients included.
     """
 
     def __init__(
@@ -63,7 +69,10 @@ class PhysicalRenderer:
         distance: float = 0.30,
         window: Window = "rectangular",
         permittivity: complex | None = SKIN_PERMITTIVITY,
+        facet_size: float = FACET_SIZE,
+        occlusion: bool = True,
         seed: int = 0,
+        memory: int = MEMORY_BUDGET,
     ) -> None:
         self.model = model
         self.array = array if array is not None else qar50()
@@ -72,7 +81,10 @@ class PhysicalRenderer:
         self.distance = distance
         self.window = window
         self.permittivity = permittivity
+        self.facet_size = facet_size
+        self.occlusion = occlusion
         self.seed = seed
+        self.memory = memory
 
     @classmethod
     def for_profile(
@@ -89,21 +101,32 @@ class PhysicalRenderer:
 
     def signal(self, parameters: FaceParameters) -> Tensor:
         """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
+        vertices = to_radar(self.model, parameters, self.distance)
+        triangles = self.model.triangles
+        seen = visibility(vertices, triangles, self.array) if self.occlusion else None
         return simulate(
-            to_radar(self.model, parameters, self.distance),
-            self.model.triangles,
+            vertices,
+            triangles,
             self.array,
             self.waveform,
+            visibility=seen,
             material=parameters.material,
             antenna_size=parameters.antenna_size,
             permittivity=self.permittivity,
+            facet_size=self.facet_size,
             seed=self.seed,
+            memory=self.memory,
         )
 
     def volume(self, parameters: FaceParameters) -> Tensor:
         """(B, z, y, x) complex volumes on the renderer's grid."""
         return back_project(
-            self.signal(parameters), self.array, self.waveform, self.grid, window=self.window
+            self.signal(parameters),
+            self.array,
+            self.waveform,
+            self.grid,
+            window=self.window,
+            memory=self.memory,
         )
 
     def render(self, parameters: FaceParameters) -> RadarImage:
@@ -123,5 +146,7 @@ class PhysicalRenderer:
             "distance": self.distance,
             "window": self.window,
             "permittivity": None if eps is None else [eps.real, eps.imag],
+            "facet_size": self.facet_size,
+            "occlusion": self.occlusion,
             "seed": self.seed,
         }

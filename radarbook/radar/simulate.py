@@ -335,7 +335,7 @@ class _Cores:
         per_block = _BLOCK * antennas * dtype.itemsize * (4 * len(skeleton.wavenumbers) + 40)
         memory = self.memory
         if self.index.device.type == "cpu":
-            memory = min(memory, 4 * CACHE)
+            memory = min(memory, CACHE)
         blocks = torch.arange(len(self.index), device=self.index.device)
         yield from blocks.split(max(1, memory // per_block))
 

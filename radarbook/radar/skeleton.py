@@ -34,7 +34,7 @@ from radarbook.radar.waveform import C0, Waveform
 #: Default bound on the relative error of the interpolation of Eq. (3.3).
 TOLERANCE = 4e-4
 #: Bytes of a chunk on a CPU: what its caches hold counts for more than the length of a loop.
-CACHE = 8 * 2**20
+CACHE = 32 * 2**20
 
 
 def antenna_groups(positions: Tensor) -> Tensor:
@@ -103,19 +103,15 @@ class Skeleton:
         return out
 
     def _expand(self, core: Tensor, centres: Tensor, memory: int) -> Tensor:
-        batch = len(core)
-        (n_tx, n_rx), steps = self._sizes(), len(self.frequency_basis)
-        real = core.dtype.to_real()
-        w, p_tx, p_rx = (b.to(core.device, real) for b in self._bases())
+        batch, (n_tx, n_rx), steps = len(core), self._sizes(), len(self.frequency_basis)
+        w, p_tx, p_rx = (b.to(core.device, core.dtype.to_real()) for b in self._bases())
         total = core.new_zeros(batch, steps, n_rx, n_tx)
         for start, stop, to_tx, to_rx in self._frames(centres, core.dtype, batch, memory):
-            # Real matrices act on complex tensors through their interleaved real view: half the
-            # arithmetic of a complex product.
             part = _apply(p_tx, core[:, start:stop].transpose(-1, -2)).transpose(-1, -2)
             part = _apply(p_rx, part)
             part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
-            frame = to_rx.conj()[..., None] * to_tx.conj()[..., None, :]
-            total += (part * frame).sum(1)
+            part.mul_(to_rx.conj()[..., None]).mul_(to_tx.conj()[..., None, :])
+            total += part.sum(1) if part.shape[1] > 1 else part[:, 0]
         return total
 
     def _focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
@@ -123,11 +119,15 @@ class Skeleton:
         real = signal.dtype.to_real()
         w, p_tx, p_rx = (b.to(signal.device, real).T.contiguous() for b in self._bases())
         parts = []
-        for _, _, to_tx, to_rx in self._frames(centres, signal.dtype, batch, memory):
-            part = signal[:, None] * (to_rx[..., None] * to_tx[..., None, :])
-            part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
-            part = _apply(p_rx, part)
-            parts.append(_apply(p_tx, part.transpose(-1, -2)).transpose(-1, -2))
+        buffer = signal.new_empty(0)
+        for start, stop, to_tx, to_rx in self._frames(centres, signal.dtype, batch, memory):
+            if buffer.shape[1:2] != (stop - start,):
+                buffer = signal.new_empty(batch, stop - start, *signal.shape[1:])
+            part = torch.mul(signal[:, None], to_rx[..., None], out=buffer)
+            part.mul_(to_tx[..., None, :])
+            reduced = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
+            reduced = _apply(p_rx, reduced)
+            parts.append(_apply(p_tx, reduced.transpose(-1, -2)).transpose(-1, -2).contiguous())
         return torch.cat(parts, dim=1)
 
     def _bases(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +143,7 @@ class Skeleton:
         k = self.waveform.wavenumbers.to(centres.device)
         per_cell = 4 * batch * len(k) * math.prod(self._sizes()) * dtype.itemsize
         if centres.device.type == "cpu":
-            memory = min(memory, CACHE)
+            memory = min(memory, CACHE // 16)
         size = max(1, memory // per_cell)
         for start in range(0, len(centres), size):
             chunk = centres[start : start + size]
@@ -191,9 +191,11 @@ def unit(phase: Tensor) -> Tensor:
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    """Real (a, b) times complex (..., b, c)."""
+    """Real (a, b) times complex (..., b, c): through the interleaved real view, which takes half
+    the arithmetic of a complex product."""
     flat = torch.view_as_real(x.contiguous()).flatten(-2)
-    return torch.view_as_complex((matrix @ flat).unflatten(-1, (-1, 2)))
+    product = torch.bmm(matrix.expand(flat[..., 0, 0].numel(), -1, -1), flat.flatten(0, -3))
+    return torch.view_as_complex(product.unflatten(-1, (-1, 2))).unflatten(0, x.shape[:-2])
 
 
 Operator = Callable[[Tensor], Tensor]
@@ -318,25 +320,24 @@ def _interpolation(
 
 
 def _frequency_nodes(
-    k: NDArray[np.float64], reach: float, tolerance: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    k: NDArray[Any], reach: float, tolerance: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Fewest equal steps over the band, and the least-squares interpolation from them.
 
     ``reach`` is the largest two-way path difference, m, for which e^{-jkδ} must be right.
     """
-    centre, half = (k[0] + k[-1]) / 2, (k[-1] - k[0]) / 2
+    centre, half = float(k[0] + k[-1]) / 2, float(k[-1] - k[0]) / 2
     path = np.linspace(0, reach, 256)[:, None]
 
-    def waves(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def waves(values: NDArray[Any]) -> NDArray[Any]:
         phase = path * (values - centre)
         return np.concatenate([np.cos(phase), np.sin(phase)])
 
     wanted = waves(k)
     for count in range(2, len(k)):
         # Nodes a little beyond the band keep the interpolation from growing at its ends.
-        nodes: NDArray[np.float64] = np.linspace(-1, 1, count) * (half * (1 + 0.4 / count))
-        nodes = nodes + centre
-        weights: NDArray[np.float64] = np.linalg.lstsq(waves(nodes), wanted, rcond=1e-10)[0].T
+        nodes = centre + (half * (1 + 0.4 / count)) * np.linspace(-1, 1, count)
+        weights: NDArray[Any] = np.linalg.lstsq(waves(nodes), wanted, rcond=1e-10)[0].T
         error = waves(nodes) @ weights.T - wanted
         if math.sqrt(2 * float(np.square(error).mean())) < tolerance:
             return nodes, weights
