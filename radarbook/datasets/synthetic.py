@@ -38,6 +38,7 @@ from radarbook.datasets.distribution import (
     random_parameters,
     split_of,
 )
+from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import (
     INDEX_FILE,
     LAYOUT,
@@ -79,7 +80,14 @@ __all__ = [
 #: little is lost when a run is killed, and several workers find enough to do.
 SHARD_SAMPLES, MINIMUM_SHARDS = 50, 16
 #: The source whose change changes the values of a sample.
-CODE = ("faces", "radar", "seeds", "datasets/distribution", "datasets/workers")
+CODE = (
+    "faces",
+    "radar",
+    "seeds",
+    "datasets/distribution",
+    "datasets/imperfections",
+    "datasets/workers",
+)
 
 
 class DatasetSettings(SampleSettings):
@@ -151,6 +159,7 @@ def dataset_settings(
     depth_reference: float = 0.35,
     batch: int = 1,
     device: str = "cpu",
+    imperfections: Imperfections | None = None,
 ) -> DatasetSettings:
     """The settings of a dataset; ``count`` is cut 10/10/80 % unless ``splits`` says how."""
     distribution = distribution or ParameterDistribution()
@@ -175,9 +184,20 @@ def dataset_settings(
         floor_db=floor_db,
         depth_reference=depth_reference,
         batch=batch,
-        device=torch.device(device).type,
+        device=_device_type(device),
+        imperfections=imperfections,
         renderer=json.loads(json.dumps(describe())),
     )
+
+
+def _device_type(device: str) -> str:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise InputError(f"device: expected cpu, cuda or cuda:N, found '{device}'") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{device}': no CUDA device here")
+    return kind
 
 
 def generate(
@@ -214,7 +234,7 @@ def generate(
         Wait while another run holds the folder; otherwise that is an error.
     settings
         ``n_shape``, ``n_expression``, ``distribution``, ``splits``, ``shard_size``, ``floor_db``,
-        ``depth_reference``, ``batch``, ``device``: see :class:`DatasetSettings`.
+        ``depth_reference``, ``batch``, ``device``, ``imperfections``: see :class:`DatasetSettings`.
 
     Raises :class:`~radarbook.errors.InputError`: the folder was made with other settings (each
     difference is named) or begun with other code, holds damaged shards, is in use, or the disk is
@@ -338,6 +358,7 @@ def generate_from_settings(
     progress: bool = True,
     device: str = "cpu",
     distribution: ParameterDistribution | None = None,
+    imperfections: Imperfections | None = None,
     batch: int = 1,
 ) -> GenerationReport | Estimate:
     """:func:`generate` with the physical renderer of a model and a profile, in one line.
@@ -345,6 +366,7 @@ def generate_from_settings(
     ``count=None`` takes the profile's train, validation and test numbers. ``dry_run`` returns an
     :class:`Estimate` and writes nothing.
     """
+    _device_type(device)
     spec = physical_spec(model, profile, device)
     settings: dict[str, Any] = {
         "n_shape": profile.n_shape,
@@ -353,6 +375,7 @@ def generate_from_settings(
         "depth_reference": (profile.depth_start + profile.depth_stop) / 2,
         "batch": batch,
         "device": device,
+        "imperfections": imperfections,
     }
     if count is None:
         settings["splits"] = Splits(

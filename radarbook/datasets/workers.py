@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,15 +21,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
+from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import encode
 from radarbook.errors import InputError
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.profiles import Profile, get_profile
-from radarbook.radar.image import RadarImage
+from radarbook.radar.image import RadarImage, image_from_volume
+from radarbook.radar.imaging import back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 
 #: How long to try to reach a scheduler.
@@ -81,6 +85,9 @@ class SampleSettings(BaseModel):
     depth_reference: float = Field(description="m, subtracted from stored depths")
     batch: int = Field(ge=1, description="samples rendered at once")
     device: str = Field(description="device type the images were rendered on")
+    imperfections: Imperfections | None = Field(
+        default=None, description="of the simulated radar, each sample its own draw"
+    )
 
 
 _SAMPLE_FIELDS = set(SampleSettings.model_fields)
@@ -120,7 +127,8 @@ def render_samples(
         for start in range(0, len(samples), settings.batch):
             rows = slice(start, start + settings.batch)
             begin = time.perf_counter()
-            image = _on_cpu(renderer, wide[rows])
+            # Waiting for a GPU happens in the copy, so it belongs to the renderer's time.
+            image = _image(renderer, wide[rows], settings, samples[rows]).to("cpu")
             seconds += time.perf_counter() - begin
             parts.append(encode(samples[rows], drawn[rows], image, settings.depth_reference))
     grid = {name: parts[0][name] for name in ("x", "y")}
@@ -128,9 +136,38 @@ def render_samples(
     return joined | grid, seconds
 
 
-def _on_cpu(renderer: Renderer, parameters: FaceParameters) -> RadarImage:
-    # Waiting for a GPU happens in this copy, so it belongs to the renderer's time.
-    return renderer.render(parameters).to("cpu")
+def _image(
+    renderer: Renderer, parameters: FaceParameters, settings: SampleSettings, samples: Sequence[int]
+) -> RadarImage:
+    if settings.imperfections is None:
+        return renderer.render(parameters)
+    if not isinstance(renderer, PhysicalRenderer):
+        raise InputError("imperfections: expected the physical renderer, which has raw signals")
+    signal = measured_signal(renderer, parameters, settings.imperfections, settings.seed, samples)
+    volume = back_project(
+        signal, renderer.array, renderer.waveform, renderer.grid, window=renderer.window
+    )
+    return image_from_volume(volume, renderer.grid, parameters.dynamic_range_db)
+
+
+def measured_signal(
+    renderer: PhysicalRenderer,
+    parameters: FaceParameters,
+    imperfections: Imperfections,
+    seed: int,
+    samples: Sequence[int],
+) -> Tensor:
+    """(B, rx, tx, f) signals as an imperfect radar would record them, sample ``i`` its own draw.
+
+    Positions are wrong when the signal is made, nominal when it is imaged.
+    """
+    signals = []
+    for row, i in enumerate(samples):
+        as_built = copy(renderer)
+        as_built.array = imperfections.array(renderer.array, seed, i)
+        clean = as_built.signal(parameters[row])
+        signals.append(imperfections.apply(clean, as_built.array, renderer.waveform, seed, [i]))
+    return torch.cat(signals)
 
 
 @lru_cache(maxsize=2)
