@@ -42,10 +42,14 @@ def image_channels(
         relief without its translation.
     mask
         1 where the amplitude is above the dynamic range.
+    x, y
+        Where the mask's centre is, in half image sides, the same in every pixel: the other
+        channels are moved by whole pixels so that this centre is in the middle.
 
-    ``amplitude`` gives [amplitude, mask], ``depth`` [depth, relief, mask], ``both`` [amplitude,
-    depth, relief, mask]. With ``paper`` only the paper's own one or two images are given.
-    Differentiable with respect to amplitude and depth.
+    ``amplitude`` gives [amplitude, mask, x, y], ``depth`` [depth, relief, mask, x, y], ``both``
+    [amplitude, depth, relief, mask, x, y]. A face anywhere in the image then looks alike, and
+    where it was is not lost. With ``paper`` only the paper's own one or two images are given, as
+    they are. Differentiable with respect to amplitude and depth.
     """
     check_inputs(inputs)
     valid = image.mask.to(image.depth.dtype)
@@ -59,14 +63,39 @@ def image_channels(
             count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)
             mean = depth.sum(dim=(1, 2), keepdim=True) / count
             channels.append(4 * (depth - mean) * valid)
-    if not paper:
-        channels.append(valid)
-    return torch.stack(channels, dim=1)
-
-
-def channel_count(inputs: str, *, paper: bool = False) -> int:
-    """How many channels :func:`image_channels` gives."""
-    check_inputs(inputs)
     if paper:
-        return 2 if inputs == "both" else 1
-    return {"amplitude": 2, "depth": 3, "both": 4}[inputs]
+        return torch.stack(channels, dim=1)
+    return _centred(torch.stack([*channels, valid], dim=1), valid)
+
+
+def _centred(channels: Tensor, valid: Tensor) -> Tensor:
+    """Channels moved by whole pixels to the centre of ``valid`` (B, H, W), and where that was."""
+    height, width = valid.shape[1:]
+    count = valid.sum(dim=(1, 2)).clamp(min=1)
+    places, steps = [], []
+    for axis, size in ((2, height), (1, width)):  # sums over x give rows, over y columns
+        coordinate = torch.arange(size, device=valid.device) - (size - 1) / 2
+        off = ((valid.sum(dim=axis) * coordinate).sum(dim=1) / count).round()
+        steps.append(off)
+        places.append(torch.arange(size, device=valid.device) + off.long()[:, None])
+    rows, columns = places
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
+        :, None, :
+    ]
+    sample = torch.arange(len(channels), device=valid.device)[:, None, None]
+    moved = channels.permute(0, 2, 3, 1)[
+        sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+    ].permute(0, 3, 1, 2)
+    centre = torch.stack([2 * steps[1] / width, 2 * steps[0] / height], dim=1).to(channels)
+    planes = centre[:, :, None, None].expand(-1, -1, height, width)
+    return torch.cat([moved * inside[:, None], planes], dim=1)
+
+
+def channel_names(inputs: str, *, paper: bool = False) -> tuple[str, ...]:
+    """What the channels of :func:`image_channels` are, in their order."""
+    check_inputs(inputs)
+    amplitude = () if inputs == "depth" else ("amplitude",)
+    if paper:
+        return amplitude + (() if inputs == "amplitude" else ("depth",))
+    depth = () if inputs == "amplitude" else ("depth", "relief")
+    return (*amplitude, *depth, "mask", "x", "y")

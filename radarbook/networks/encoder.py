@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import COEFFICIENT_BOUND, FaceParameters
-from radarbook.networks.channels import channel_count, check_inputs, image_channels
+from radarbook.networks.channels import channel_names, check_inputs, image_channels
 from radarbook.radar.image import RadarImage
 
 Size = Literal["small", "resnet18", "paper"]
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         }
         self.inputs, self.size, self.pixels, self.distance = inputs, size, pixels, distance
         self.n_shape, self.n_expression = n_shape, n_expression
-        channels = channel_count(inputs, paper=size == "paper")
+        channels = len(channel_names(inputs, paper=size == "paper"))
         if size == "paper":
             self.shape_network = resnet(50, channels, n_shape)
             self.expression_network = resnet(50, channels, n_expression)

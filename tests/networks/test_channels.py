@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.networks.channels import channel_count, image_channels
+from radarbook.networks.channels import channel_names, image_channels
 from radarbook.radar.image import RadarImage
+from tests.training.toys import toy_samples
 
 
 def image(pixels: int = 8) -> RadarImage:
@@ -27,14 +30,17 @@ def image(pixels: int = 8) -> RadarImage:
 def test_number_of_channels(inputs, paper):
     assert image_channels(image(), inputs, paper=paper).shape == (
         2,
-        channel_count(inputs, paper=paper),
+        len(channel_names(inputs, paper=paper)),
         8,
         8,
     )
 
 
 def test_the_paper_sees_one_or_two_images():
-    assert [channel_count(i, paper=True) for i in ("amplitude", "depth", "both")] == [1, 1, 2]
+    seen = [channel_names(i, paper=True) for i in ("amplitude", "depth", "both")]
+    assert seen == [("amplitude",), ("depth",), ("amplitude", "depth")]
+    # as they are: nothing is moved
+    assert torch.equal(image_channels(image(), "amplitude", paper=True)[:, 0].bool(), image().mask)
 
 
 def test_amplitude_runs_from_the_dynamic_range_to_the_maximum():
@@ -52,7 +58,31 @@ def test_relief_does_not_know_how_far_the_face_is():
     a, b = image_channels(near, "depth"), image_channels(far, "depth")
     # float32 rounding of depths in units of 6 cm
     assert torch.allclose(a[:, 1], b[:, 1], atol=1e-5)
-    assert torch.allclose((b - a)[:, 0], 0.5 * near.mask.float(), atol=1e-5)
+    assert torch.allclose((b - a)[:, 0], 0.5 * a[:, 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("inputs", ["amplitude", "depth", "both"])
+def test_a_face_looks_alike_wherever_it_is_and_its_place_is_told(inputs):
+    """An image moved by three pixels in x and minus two in y gives the same channels, with the
+    centre three and two pixels on."""
+    samples = toy_samples(4, 48).image
+    small = samples.with_dynamic_range(-3.0)  # blobs that stay inside when they are moved
+    moved = replace(
+        small,
+        **{
+            name: torch.roll(getattr(small, name), (-2, 3), (1, 2))
+            for name in ("amplitude_db", "depth", "mask")
+        },
+    )
+    assert small.mask[:, 4:-4, 4:-4].sum() == small.mask.sum()
+    a, b = image_channels(small, inputs), image_channels(moved, inputs)
+    # depths are averaged in another order: float32 rounding in units of 6 cm
+    assert torch.allclose(a[:, :-2], b[:, :-2], atol=1e-5)
+    step = 2 / 48
+    assert torch.allclose((b - a)[:, -2:, 0, 0], torch.tensor([3 * step, -2 * step]).expand(4, 2))
+    # the centre lies where the blob was drawn, to the pixel it is rounded to
+    place = toy_samples(4, 48).parameters.translation[:, :2] / 0.15
+    assert (a[:, -2:, 0, 0] - place).abs().max() <= step
 
 
 def test_nothing_of_the_depth_outside_the_mask():
