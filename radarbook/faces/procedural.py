@@ -18,6 +18,7 @@ import torch
 
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.regions import regions_from_landmarks
+from radarbook.faces.rigid import without_rigid_motion
 from radarbook.faces.sculpture import surface
 
 #: Distance between vertices along a row and between rows, mm.
@@ -346,16 +347,6 @@ def _orthogonal(mean: np.ndarray, modes: Sequence[Mode]) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram)
     root = (vectors / np.sqrt(values)) @ vectors.T
     return np.einsum("jk,knc->jnc", root, unit) * lengths[:, None, None]
-
-
-def without_rigid_motion(mean: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """A field (N, 3) less its translation and infinitesimal rotation (least squares)."""
-    arms = mean - mean.mean(axis=0)
-    field = field - field.mean(axis=0)
-    torque = np.cross(arms, field).sum(axis=0)
-    products = np.array([[(arms[:, i] * arms[:, j]).sum() for j in range(3)] for i in range(3)])
-    inertia = np.trace(products) * np.eye(3) - products
-    return field - np.cross(np.linalg.solve(inertia, torque), arms)
 
 
 def _landmarks(mean: np.ndarray) -> dict[str, int]:
