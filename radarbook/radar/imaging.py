@@ -14,10 +14,11 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array
-from radarbook.radar.skeleton import CACHE, build_skeleton, linear, unit
+from radarbook.radar.skeleton import CACHE, antenna_groups, build_skeleton, linear, unit
 from radarbook.radar.waveform import Waveform
 
 Method = Literal["fast", "direct"]
+ImagingMethod = Literal["fast", "direct", "interpolated"]
 Window = Literal["rectangular", "hann", "hamming"]
 #: Bytes that one call may hold beside its input and output, unless the caller says otherwise.
 MEMORY_BUDGET = 512 * 2**20
@@ -102,7 +103,7 @@ def back_project(
     grid: Grid,
     *,
     window: Window = "rectangular",
-    method: Method = "fast",
+    method: ImagingMethod = "fast",
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """Volume I(v) = Σ S[rx, tx, f] · w(f) · e^{+jk(d_tx(v) + d_rx(v))}, Eq. (4.1).
@@ -114,7 +115,9 @@ def back_project(
         Weights along frequency: less skirt in depth for a wider main lobe.
     method
         ``"direct"`` sums every antenna and frequency for every voxel; ``"fast"`` does so for the
-        skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it.
+        skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it;
+        ``"interpolated"`` evaluates a coarse grid so, takes the carrier out, interpolates and
+        puts it back, within 2e-3: for grids finer than about 2 mm (:class:`_Refined`).
     memory : int
         Bytes of working memory to stay within (signal and volume not counted).
 
@@ -137,11 +140,9 @@ def back_project(
     samples = (batch * weights).permute(0, 3, 1, 2).contiguous()  # (B, f, rx, tx)
     if method == "direct":
         volume = _back_project_direct(samples, array, waveform, grid, memory)
-    elif method == "fast":
-        cells = _Cells(array, waveform, grid, signal, memory)
-        volume = linear(samples, cells.back_project, cells.project)
     else:
-        raise InputError(f"parameter 'method': expected fast or direct, found {method!r}")
+        operator = _operator(method, array, waveform, grid, signal, memory)
+        volume = linear(samples, operator.back_project, operator.project)
     return volume if signal.ndim == 4 else volume[0]
 
 
@@ -152,7 +153,7 @@ def project(
     grid: Grid,
     *,
     window: Window = "rectangular",
-    method: Method = "fast",
+    method: ImagingMethod = "fast",
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """The exact adjoint of :func:`back_project`: the signal of one point per voxel, Eq. (4.2).
@@ -173,13 +174,21 @@ def project(
     weights = frequency_window(window, len(waveform)).to(volume)
     if method == "direct":
         samples = _project_direct(batch, array, waveform, grid, memory)
-    elif method == "fast":
-        cells = _Cells(array, waveform, grid, volume, memory)
-        samples = linear(batch, cells.project, cells.back_project)
     else:
-        raise InputError(f"parameter 'method': expected fast or direct, found {method!r}")
+        operator = _operator(method, array, waveform, grid, volume, memory)
+        samples = linear(batch, operator.project, operator.back_project)
     signal = samples.permute(0, 2, 3, 1) * weights
     return signal if volume.ndim == 4 else signal[0]
+
+
+def _operator(
+    method: str, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
+) -> _Cells | _Refined:
+    if method == "fast":
+        return _Cells(array, waveform, grid, like, memory)
+    if method == "interpolated":
+        return _Refined(array, waveform, grid, like, memory)
+    raise InputError(f"parameter 'method': expected fast, direct or interpolated, found {method!r}")
 
 
 # -- fast: through the skeletons of cells of voxels ------------------------------------------------
@@ -293,6 +302,124 @@ def _split(axis: Tensor, size: float) -> Tensor:
     count = math.ceil(len(axis) / cells)
     padding = axis[-1:].expand(cells * count - len(axis))
     return torch.cat([axis, padding]).reshape(cells, count)
+
+
+# -- interpolated: a coarse grid, demodulated ------------------------------------------------------
+
+
+class _Refined:
+    """A fine grid through a coarse one: Eqs. (4.4)-(4.6).
+
+    The volume oscillates with a carrier, the two-way phase at mid-band from the middles of the
+    antenna groups. Without it the volume is band-limited: its widest local frequency is measured
+    over the grid's corners and the array, the coarse step is that bandwidth's with an oversampling
+    of ``_OVERSAMPLING``, and a Kaiser-windowed sinc of ``2 · _TAPS`` coarse samples interpolates.
+    """
+
+    def __init__(
+        self, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
+    ) -> None:
+        self.grid = grid
+        self.wavenumber = float(waveform.wavenumbers[0] + waveform.wavenumbers[-1]) / 2
+        self.sources = [_group_middles(positions) for positions in (array.tx, array.rx)]
+        steps = math.pi / self._bandwidth(array, waveform) / _OVERSAMPLING
+        axes = [
+            _coarse_axis(axis, float(step))
+            for axis, step in zip((grid.x, grid.y, grid.z), steps, strict=True)
+        ]
+        self.coarse = Grid(*axes)
+        self.cells = _Cells(array, waveform, self.coarse, like, memory)
+        real = like.dtype.to_real()
+        self.weights = [
+            _kaiser_sinc(fine, coarse).to(like.device, real)
+            for fine, coarse in zip((grid.x, grid.y, grid.z), axes, strict=True)
+        ]
+
+    def back_project(self, signal: Tensor) -> Tensor:
+        """(B, f, rx, tx) to (B, z, y, x)."""
+        coarse = self.cells.back_project(signal) * self._carrier(self.coarse, signal).conj()
+        x, y, z = (w.to(signal.dtype) for w in self.weights)
+        planes = torch.einsum("zk,bkyx->bzyx", z, coarse)
+        out = signal.new_empty(len(signal), *self.grid.shape)
+        for i in range(out.shape[1]):  # plane by plane: the fine volume is held once
+            out[:, i] = y @ planes[:, i] @ x.T
+            out[:, i] *= self._carrier(self.grid, signal, i)
+        return out
+
+    def project(self, volume: Tensor) -> Tensor:
+        """(B, z, y, x) to (B, f, rx, tx), the adjoint."""
+        x, y, z = (w.to(volume.dtype) for w in self.weights)
+        planes = torch.stack(
+            [
+                y.T @ (volume[:, i] * self._carrier(self.grid, volume, i).conj()) @ x
+                for i in range(volume.shape[1])
+            ],
+            dim=1,
+        )
+        coarse = torch.einsum("zk,bzyx->bkyx", z, planes)
+        return self.cells.project(coarse * self._carrier(self.coarse, volume))
+
+    def _carrier(self, grid: Grid, like: Tensor, plane: int | None = None) -> Tensor:
+        """(z, y, x) or, for one plane, (y, x)."""
+        z = grid.z if plane is None else grid.z[plane : plane + 1]
+        z, y, x = (
+            v.to(like.device).reshape(shape)
+            for v, shape in ((z, (-1, 1, 1)), (grid.y, (-1, 1)), (grid.x, (-1,)))
+        )
+        path = torch.zeros((), dtype=torch.float64, device=like.device)
+        for middles in self.sources:
+            for px, py, pz in middles.tolist():
+                leg = ((x - px).square() + (y - py).square() + (z - pz).square()).sqrt()
+                path = path + leg / len(middles)
+        carrier = unit(((self.wavenumber * path) % (2 * math.pi)).to(like.dtype.to_real()))
+        return carrier if plane is None else carrier[0]
+
+    def _bandwidth(self, array: Array, waveform: Waveform) -> Tensor:
+        """(3,) largest local frequency beside the carrier's along x, y, z, rad/m."""
+        axes = (self.grid.x, self.grid.y, self.grid.z)
+        ticks = [torch.stack([a[0], (a[0] + a[-1]) / 2, a[-1]]) for a in axes]
+        points = torch.cartesian_prod(*ticks)
+
+        def slopes(antennas: Tensor) -> Tensor:
+            return torch.nn.functional.normalize(points[:, None] - antennas.detach().cpu(), dim=-1)
+
+        carrier = self.wavenumber * sum(slopes(m).mean(1) for m in self.sources)
+        tx, rx = slopes(array.tx), slopes(array.rx)
+        widest = torch.zeros(3, dtype=torch.float64)
+        for k in waveform.wavenumbers[[0, -1]].tolist():
+            for bound in ("amax", "amin"):
+                extreme = k * (getattr(tx, bound)(1) + getattr(rx, bound)(1)) - carrier
+                widest = torch.maximum(widest, extreme.abs().amax(0))
+        return widest
+
+
+_OVERSAMPLING = 1.5
+_TAPS = 6
+
+
+def _group_middles(positions: Tensor) -> Tensor:
+    antennas = positions.detach().cpu()
+    labels = antenna_groups(antennas)
+    return torch.stack([antennas[labels == g].mean(0) for g in range(int(labels.max()) + 1)])
+
+
+def _coarse_axis(axis: Tensor, step: float) -> Tensor:
+    """Equal steps that reach ``_TAPS`` beyond the axis at both ends."""
+    first, last = float(axis[0]), float(axis[-1])
+    inner = math.ceil((last - first) / step)
+    index = torch.arange(-_TAPS, inner + _TAPS + 1, dtype=torch.float64)
+    return first + index * step
+
+
+def _kaiser_sinc(fine: Tensor, coarse: Tensor) -> Tensor:
+    """(fine, coarse) interpolation weights: Kaiser's rule for the transition that the
+    oversampling leaves."""
+    transition = 2 * math.pi * (1 - 1 / _OVERSAMPLING)
+    beta = 0.1102 * (2.285 * 2 * _TAPS * transition + 8 - 8.7)
+    at = (fine[:, None] - coarse) / (coarse[1] - coarse[0])
+    inside = (1 - (at / _TAPS).square()).clamp(min=0)
+    window = torch.special.i0(beta * inside.sqrt()) / torch.special.i0(fine.new_tensor(beta))
+    return torch.where(at.abs() <= _TAPS, torch.sinc(at) * window, 0)
 
 
 # -- direct: every antenna and frequency for every voxel -------------------------------------------
