@@ -16,12 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from radarbook.errors import InputError
 from radarbook.figures import theme
 
-# Light from the upper left in front, as in a portrait. Plotly places it in data units.
-_LIGHT_POSITION = {"x": -400.0, "y": 600.0, "z": 1500.0}
+# Light from the upper left in front, as in a portrait. plotly places it in data units.
+_LIGHT_POSITION = {"x": -900.0, "y": 1200.0, "z": 1500.0}
+# Under an orthographic camera plotly.js turns the direction of the light round.
+_LIGHT_POSITION_ORTHOGRAPHIC = {axis: -value for axis, value in _LIGHT_POSITION.items()}
 _LIGHTING = {
-    "ambient": 0.42,
-    "diffuse": 0.75,
-    "specular": 0.12,
+    "ambient": 0.32,
+    "diffuse": 0.72,
+    "specular": 0.10,
     "roughness": 0.6,
     "fresnel": 0.05,
     "vertexnormalsepsilon": 0,
@@ -29,11 +31,13 @@ _LIGHTING = {
 }
 #: Camera directions by name (plotly's units: 1 is about half the scene).
 VIEWS = {
-    "front": {"x": 0.0, "y": 0.0, "z": 1.7},
-    "half-left": {"x": 1.05, "y": 0.15, "z": 1.3},
-    "half-right": {"x": -1.05, "y": 0.15, "z": 1.3},
-    "left": {"x": 1.7, "y": 0.0, "z": 0.1},
+    "front": {"x": 0.0, "y": 0.0, "z": 1.9},
+    "half-left": {"x": 1.2, "y": 0.15, "z": 1.5},
+    "half-right": {"x": -1.2, "y": 0.15, "z": 1.5},
+    "left": {"x": 1.9, "y": 0.0, "z": 0.1},
 }
+#: Scene units that an orthographic plotly camera shows over the height of its panel.
+_SHEET_HEIGHT = 1.9
 
 
 def _array(value: Any, dtype: type) -> NDArray[Any]:
@@ -58,18 +62,24 @@ def _indices(triangles: Any, count: int) -> NDArray[Any]:
     return faces.astype(np.uint16 if count <= 2**16 else np.uint32)
 
 
-def _scene(view: str | dict[str, float], title: str = "") -> dict[str, Any]:
-    eye = VIEWS[view] if isinstance(view, str) else view
+def _scene(view: str | dict[str, float]) -> dict[str, Any]:
+    if isinstance(view, str) and view not in VIEWS:
+        raise InputError(f"view: expected one of {', '.join(VIEWS)}, found '{view}'")
+    axes = {
+        f"{axis}axis": {
+            "title": {"text": f"{axis} (mm)", "font": {"size": 11}},
+            "tickfont": {"size": 10},
+            "nticks": 5,
+        }
+        for axis in "xyz"
+    }
     return {
         "aspectmode": "data",
         "camera": {
             "up": {"x": 0, "y": 1, "z": 0},
-            "eye": eye,
-            "projection": {"type": "orthographic"},
+            "eye": VIEWS[view] if isinstance(view, str) else view,
         },
-        "xaxis": {"title": {"text": "x (mm), subject's left"}},
-        "yaxis": {"title": {"text": "y (mm), up"}},
-        "zaxis": {"title": {"text": "z (mm), out of the nose"}},
+        **axes,
     }
 
 
@@ -199,7 +209,7 @@ def faces_row(
     if len(labels) != len(shapes):
         raise InputError(f"labels: expected {len(shapes)}, one per face, found {len(labels)}")
     span = np.max([s.max(0) - s.min(0) for s in shapes], axis=0)
-    step_x, step_y = 1.12 * span[0], 1.24 * span[1]
+    step_x, step_y = 1.12 * span[0], 1.3 * span[1]
     columns = min(columns, len(shapes))
     rows = -(-len(shapes) // columns)
     if values is not None and limits is None:
@@ -222,7 +232,7 @@ def faces_row(
         )
         trace.update(showscale=values is not None and n == 0)
         figure.add_trace(trace)
-        texts.append((shift[0] + middle[0], -row * step_y - 0.58 * span[1], span[2] / 2, label))
+        texts.append((shift[0] + middle[0], -row * step_y - 0.62 * span[1], span[2] / 2, label))
     x, y, z, words = zip(*texts, strict=True)
     figure.add_trace(
         go.Scatter3d(
@@ -236,14 +246,19 @@ def faces_row(
             showlegend=False,
         )
     )
-    scene = _scene({"x": 0.0, "y": 0.0, "z": 1.2})
-    hidden = {"visible": False}
-    scene |= {"xaxis": hidden, "yaxis": hidden, "zaxis": hidden}
-    height = int(min(760, 60 + rows * theme.WIDTH / columns * 1.15))
-    figure.update_layout(scene=scene, height=height)
-    figure.update_layout(
-        margin={"l": 0, "r": 0 if values is None else 70, "t": 40 if title else 10, "b": 30}
-    )
+    height = int(min(760, 40 + rows * theme.WIDTH / columns * 1.15))
+    margin = {"l": 0, "r": 0 if values is None else 70, "t": 40 if title else 10, "b": 20}
+    # Orthographic, or the outer faces would be seen from their sides. Its zoom is the aspect:
+    # fit the sheet's height or its width, whichever fills the panel first.
+    extent = np.array([columns * step_x, rows * step_y, span[2]])
+    panel = (theme.WIDTH - margin["r"]) / (height - margin["t"] - margin["b"])
+    ratio = extent * _SHEET_HEIGHT * min(1 / extent[1], panel / extent[0])
+    figure.update_traces(selector={"type": "mesh3d"}, lightposition=_LIGHT_POSITION_ORTHOGRAPHIC)
+    scene = _scene("front") | {f"{axis}axis": {"visible": False} for axis in "xyz"}
+    scene["camera"]["projection"] = {"type": "orthographic"}
+    scene["aspectmode"] = "manual"
+    scene["aspectratio"] = dict(zip("xyz", ratio.tolist(), strict=True))
+    figure.update_layout(scene=scene, height=height, margin=margin)
     return figure
 
 
@@ -280,8 +295,8 @@ def faces_slider(
             f"{axis}axis": {"range": [float(low[n]), float(high[n])]}
             for n, axis in enumerate("xyz")
         },
-        height=540,
-        margin={"b": 80},
+        height=560,
+        margin={"b": 110},
         sliders=[
             {
                 "active": middle,

@@ -184,8 +184,8 @@ def image_slider(
     ]
     still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {}}
     figure.update_layout(
-        height=480,
-        margin={"b": 130},
+        height=500,
+        margin={"b": 150},
         sliders=[
             {
                 "active": middle,
