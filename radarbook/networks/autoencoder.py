@@ -58,5 +58,9 @@ class Autoencoder(nn.Module):
         return self.encoder.predict(image)
 
     def reconstruct(self, image: RadarImage) -> RadarImage:
-        """The image as drawn again from the predicted parameters."""
-        return self.renderer.render(self.predict(image))
+        """The image as drawn again from the predicted parameters, at its own dynamic range
+        (which is known of any image and need not be guessed)."""
+        found = self.predict(image)
+        rendering = found.rendering.clone()
+        rendering[:, 0] = image.dynamic_range_db.to(rendering)
+        return self.renderer.render(found.replace(rendering=rendering))

@@ -17,17 +17,19 @@ from radarbook.radar.image import RadarImage
 
 #: The network draws amplitudes down to here and the dynamic range of the parameters clips what
 #: it drew. Lower than any dynamic range of :data:`~radarbook.faces.parameters.RANGES`, so a
-#: pixel just below the clip is still told apart from the background.
+#: pixel can be drawn well below the clip.
 FLOOR_DB = -40.0
 
 
 class LearnedRenderer(nn.Module):
     """Amplitude and depth images of normalised parameters; a :class:`~radarbook.radar.Renderer`.
 
-    What is known of the image is built in rather than learned: the dynamic range clips (so the
-    network draws one image for every range), depth is counted from the face's own distance
-    ``distance + t_z``, and, unless ``size`` is ``paper``, the picture is drawn in a frame that
-    moves with the face and is then shifted to ``(t_x, t_y)`` with bilinear interpolation.
+    What is known of the image is built in rather than learned: the dynamic range clips, depth is
+    counted from the face's own distance ``distance + t_z``, and, unless ``size`` is ``paper``,
+    the picture is drawn in a frame that moves with the face and is then shifted to
+    ``(t_x, t_y)`` with bilinear interpolation. The network is told the dynamic range all the
+    same: it draws the image to be expected, and the mean of clipped images is not the clipped
+    mean.
 
     Parameters
     ----------
@@ -94,12 +96,9 @@ class LearnedRenderer(nn.Module):
                 f"found {tuple(vector.shape)}"
             )
         parameters = FaceParameters.from_normalised(vector, self.n_shape, self.n_expression)
-        if self.size == "paper":
-            drawn = self.network(vector)
-        else:
-            known = torch.ones_like(vector)
-            known[:, -3] = 0  # the dynamic range: the clip is not the network's business
-            drawn = self._moved(self.network(vector * known), parameters.translation)
+        drawn = self.network(vector)
+        if self.size != "paper":
+            drawn = self._moved(drawn, parameters.translation)
         amplitude_db = FLOOR_DB * torch.sigmoid(-drawn[:, 0])
         nearest = self.distance + parameters.translation[:, 2]
         depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_SCALE * drawn[:, 1]
@@ -119,7 +118,7 @@ class LearnedRenderer(nn.Module):
         """Radar images (B, H, W) of B faces, differentiable with respect to every field.
 
         Each is clipped at its own dynamic range; pixels above it are valid. The network draws
-        what is expected of an image, so its maximum may stay a little below 0 dB.
+        what is expected of an image, so its maximum may stay below 0 dB.
         """
         amplitude_db, depth = self(parameters.normalised())
         dynamic_range_db = parameters.dynamic_range_db

@@ -18,7 +18,7 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import DEFAULT_RENDERING, FaceParameters
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
-from radarbook.networks.renderer import FLOOR_DB, LearnedRenderer
+from radarbook.networks.renderer import LearnedRenderer
 from radarbook.profiles import Profile
 from radarbook.radar.image import RadarImage
 from radarbook.training.augmentation import (
@@ -87,12 +87,8 @@ class RendererTask:
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """L2 of the image: at a random dynamic range (paper), or down to the network's floor."""
-        parameters, image = self.data.batch(indices)
-        if self.recipe == "paper":
-            parameters, image = random_dynamic_range(parameters, image, generator)
-        else:
-            parameters, image = with_dynamic_range(parameters, image, FLOOR_DB)
+        """L2 of the image at a random dynamic range."""
+        parameters, image = random_dynamic_range(*self.data.batch(indices), generator)
         amplitude_db, depth = model(parameters.normalised())
         return {"loss": image_loss(amplitude_db, depth, image)}
 
