@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array, qar50
+from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
@@ -55,6 +57,8 @@ class PhysicalRenderer:
         :func:`~radarbook.radar.simulate.simulate`.
     occlusion : bool
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
+    bounces : int
+        Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
     memory : int
         Bytes of working memory for simulation and for imaging, gradients included.
     """
@@ -71,6 +75,7 @@ class PhysicalRenderer:
         permittivity: complex | None = SKIN_PERMITTIVITY,
         facet_size: float = FACET_SIZE,
         occlusion: bool = True,
+        bounces: int = 1,
         seed: int = 0,
         memory: int = MEMORY_BUDGET,
     ) -> None:
@@ -83,6 +88,7 @@ class PhysicalRenderer:
         self.permittivity = permittivity
         self.facet_size = facet_size
         self.occlusion = occlusion
+        self.bounces = bounces
         self.seed = seed
         self.memory = memory
 
@@ -104,7 +110,7 @@ class PhysicalRenderer:
         vertices = to_radar(self.model, parameters, self.distance)
         triangles = self.model.triangles
         seen = visibility(vertices, triangles, self.array) if self.occlusion else None
-        return simulate(
+        signal = simulate(
             vertices,
             triangles,
             self.array,
@@ -117,6 +123,23 @@ class PhysicalRenderer:
             seed=self.seed,
             memory=self.memory,
         )
+        if self.bounces == 1:
+            return signal
+        extra = [
+            multiple_bounces(
+                points,
+                triangles,
+                self.array,
+                self.waveform,
+                bounces=self.bounces,
+                material=face.material[0],
+                antenna_size=face.antenna_size[0],
+                permittivity=self.permittivity,
+                facet_size=self.facet_size,
+            )
+            for points, face in ((v, parameters[b]) for b, v in enumerate(vertices))
+        ]
+        return signal + torch.stack(extra)
 
     def volume(self, parameters: FaceParameters) -> Tensor:
         """(B, z, y, x) complex volumes on the renderer's grid."""
@@ -148,5 +171,6 @@ class PhysicalRenderer:
             "permittivity": None if eps is None else [eps.real, eps.imag],
             "facet_size": self.facet_size,
             "occlusion": self.occlusion,
+            "bounces": self.bounces,
             "seed": self.seed,
         }

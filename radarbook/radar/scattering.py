@@ -44,27 +44,28 @@ def facets(vertices: Tensor, triangles: Tensor) -> Facets:
 
 def facet_response(
     f: Facets,
-    middle: Tensor,
+    toward: Tensor,
     wavenumbers: Tensor,
     material: Tensor,
     permittivity: complex | None,
-    diffuse_phase: Tensor,
+    diffuse_phase: Tensor | None,
 ) -> Tensor:
     """(k, N) complex scattering length of each facet, metres, without obliquity: Eq. (2.3).
 
-    Coherent part (jk/2π) Γ A times the mean over the facet of its own two-way phase towards the
-    array's ``middle`` (3,); diffuse part |Γ| √(A/π) with the phases ``diffuse_phase`` (N,).
-    ``material`` is the diffuse fraction m of the amplitude: 1 - m² of the power stays coherent.
+    Coherent part (jk/2π) Γ A times the mean over the facet of its own two-way phase; diffuse part
+    |Γ| √(A/π) with the phases ``diffuse_phase`` (N,), or none. ``toward`` (N, 3) is the mean of
+    the unit vectors to transmitter and receiver, which stands for all antennas. ``material`` is
+    the diffuse fraction m of the amplitude: 1 - m² of the power stays coherent.
     """
-    to_array = middle - f.centre
-    toward = to_array / to_array.square().sum(-1, keepdim=True).sqrt()
     gamma = fresnel((toward * f.normal).sum(-1), permittivity)
-    # Two-way path of a corner beyond the centre's: -2 (corner - centre) · toward.
+    # Two-way path of a corner beyond the centre's.
     slope = -2 * ((f.corners - f.centre[:, None]) @ toward[:, :, None])[..., 0]
     aperture = phase_integral(wavenumbers[:, None, None] * slope)
     coherent = (1j / (2 * math.pi)) * wavenumbers[:, None] * (gamma * f.area) * aperture
     # The floor keeps the gradient finite at a perfectly rough surface.
     smooth = (1 - material.square()).clamp(min=1e-12).sqrt()
+    if diffuse_phase is None:
+        return smooth * coherent
     diffuse = wave(gamma.abs() * (f.area / math.pi).sqrt(), diffuse_phase)
     return smooth * coherent + material * diffuse
 

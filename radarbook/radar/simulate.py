@@ -114,7 +114,7 @@ def simulate(
     signals = []
     for b, points in enumerate(batch):
         seen = visibility if visibility is None or visibility.ndim == 2 else visibility[b]
-        scene = _Scene.of(points, triangles, array, waveform, permittivity, seen, facet_size, seed)
+        scene = Scene.of(points, triangles, array, waveform, permittivity, seen, facet_size, seed)
         one = _fast if method == "fast" else _direct
         signals.append(one(scene, points, rough[b], size[b], memory))
     signal = torch.stack(signals).permute(0, 2, 3, 1)
@@ -122,7 +122,7 @@ def simulate(
 
 
 @dataclass(frozen=True)
-class _Scene:
+class Scene:
     """What is decided before anything is differentiated: the pieces that radiate.
 
     ``parent`` (P,) is the triangle each piece is cut from, ``weights`` (P, 3, 3) its corners in
@@ -152,7 +152,7 @@ class _Scene:
         seen: Tensor | None,
         facet_size: float,
         seed: int,
-    ) -> _Scene:
+    ) -> Scene:
         points, device = vertices.detach().double(), vertices.device
         triangles, array = triangles.to(device), array.to(device)
         every = facets(points, triangles)
@@ -235,14 +235,13 @@ def _gain(
 # -- direct ----------------------------------------------------------------------------------------
 
 
-def _direct(scene: _Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
+def _direct(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
     """(f, rx, tx). Every piece, antenna and frequency, in float64 up to the matrix product."""
     dtype = _complex(vertices.dtype)
     f = scene.pieces(vertices, torch.arange(len(scene.parent), device=vertices.device))
     k = scene.waveform.wavenumbers.to(vertices.device)
-    response = facet_response(
-        f, scene.middle, k, material.double(), scene.permittivity, scene.phase
-    )
+    toward = torch.nn.functional.normalize(scene.middle - f.centre, dim=1)
+    response = facet_response(f, toward, k, material.double(), scene.permittivity, scene.phase)
     gains, lengths = [], []
     for antennas, seen in zip((scene.array.tx, scene.array.rx), _seen_by(scene, None), strict=True):
         path = f.centre[:, None] - antennas
@@ -262,7 +261,7 @@ def _direct(scene: _Scene, vertices: Tensor, material: Tensor, size: Tensor, mem
     return torch.stack(out)
 
 
-def _seen_by(scene: _Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
+def _seen_by(scene: Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
     """Visibility of pieces from each transmitter (P, T) and receiver (P, R), or of a skeleton's."""
     if scene.seen is None:
         return [None, None]
@@ -276,7 +275,7 @@ def _seen_by(scene: _Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
 # -- fast ------------------------------------------------------------------------------------------
 
 
-def _fast(scene: _Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
+def _fast(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
     """(f, rx, tx), through the skeleton of cells of pieces."""
     dtype = _complex(vertices.dtype)
     steps = scene.waveform
@@ -317,7 +316,7 @@ class _Cores:
 
     def __init__(
         self,
-        scene: _Scene,
+        scene: Scene,
         skeleton: Skeleton,
         centres: Tensor,
         index: Tensor,
@@ -358,7 +357,7 @@ class _Cores:
             f.normal.to(dtype),
             f.area.to(dtype),
         )
-        toward = (self.scene.middle - f.centre).to(dtype)
+        toward = torch.nn.functional.normalize(self.scene.middle - f.centre, dim=1).to(dtype)
         response = facet_response(
             local,
             toward,

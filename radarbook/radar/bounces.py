@@ -1,0 +1,190 @@
+"""Paths with several reflections: shooting and bouncing rays (book, :ref:`physics`, section 2.6).
+
+Every lit facet starts a tube of rays from the array's middle; the tube is reflected by the laws of
+mirrors until its last hit, where the lit footprint radiates by physical optics as a facet of its
+own. The transmitters' mirror images take the transmitters' place, so each path keeps its exact
+length for every antenna. Which facets a tube meets is found by embree on the CPU; everything after
+that is differentiable.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import trimesh
+from torch import Tensor
+from trimesh.ray.ray_pyembree import RayMeshIntersector
+
+from radarbook.errors import InputError
+from radarbook.radar.array import Array
+from radarbook.radar.scattering import (
+    SKIN_PERMITTIVITY,
+    Facets,
+    element_pattern,
+    facet_response,
+    facets,
+    fresnel,
+    wave,
+)
+from radarbook.radar.simulate import FACET_SIZE, Scene
+from radarbook.radar.waveform import Waveform
+
+_LIFT = 1e-6
+
+
+def multiple_bounces(
+    vertices: Tensor,
+    triangles: Tensor,
+    array: Array,
+    waveform: Waveform,
+    *,
+    bounces: int = 2,
+    material: Tensor | float = 0.0,
+    antenna_size: Tensor | float = 2e-3,
+    permittivity: complex | None = SKIN_PERMITTIVITY,
+    facet_size: float = FACET_SIZE,
+    chunk: int = 2048,
+) -> Tensor:
+    """Signal of all paths with 2 … ``bounces`` reflections, to be added to :func:`simulate`'s.
+
+    Parameters are :func:`~radarbook.radar.simulate.simulate`'s, for one mesh (N, 3). Reflections
+    on the way lose the diffuse part of their amplitude, and none of it is followed further.
+    ``chunk`` tubes are summed at a time.
+
+    Returns (rx, tx, f) complex; differentiable with respect to vertices, material and
+    antenna_size for the paths found.
+    """
+    if bounces < 2:
+        raise InputError(f"parameter 'bounces': expected 2 or more, found {bounces}")
+    dtype = torch.complex64 if vertices.dtype == torch.float32 else torch.complex128
+    rough, size = (
+        torch.as_tensor(v, device=vertices.device).double() for v in (material, antenna_size)
+    )
+    scene = Scene.of(vertices, triangles, array, waveform, permittivity, None, facet_size, 0)
+    total = torch.zeros(
+        len(waveform), len(array.rx), len(array.tx), dtype=dtype, device=vertices.device
+    )
+    for chain, pieces in _chains(vertices, triangles, scene, bounces):
+        for part in torch.arange(len(pieces), device=vertices.device).split(chunk):
+            tube = _Tube.follow(vertices, scene, chain[part], pieces[part], rough)
+            total = total + _radiate(tube, scene, rough, size, dtype)
+    return total.permute(1, 2, 0)
+
+
+def _chains(
+    vertices: Tensor, triangles: Tensor, scene: Scene, bounces: int
+) -> list[tuple[Tensor, Tensor]]:
+    """For 2, 3, … hits: the triangles met (paths, hits), and the piece each path starts with.
+
+    A path is kept where its last hit sees the array's middle.
+    """
+    points = vertices.detach().double().cpu()
+    faces = triangles.cpu()
+    every = facets(points, faces)
+    embree = RayMeshIntersector(trimesh.Trimesh(points.numpy(), faces.numpy(), process=False))
+    middle = scene.middle.detach().cpu()
+    pieces = torch.arange(len(scene.parent))
+    chain = scene.parent.cpu()[:, None]
+    at = scene.centre.cpu()
+    heading = torch.nn.functional.normalize(at - middle, dim=1)
+    start = at + _LIFT * every.normal[chain[:, 0]]
+    lit = ~torch.from_numpy(embree.intersects_any(start.numpy(), (middle - start).numpy()))
+    lit &= (heading * every.normal[chain[:, 0]]).sum(1) < 0
+    chain, at, heading, pieces = chain[lit], at[lit], heading[lit], pieces[lit]
+    found = []
+    for _ in range(bounces - 1):
+        if len(at) == 0:
+            break
+        normal = every.normal[chain[:, -1]]
+        heading = heading - 2 * (heading * normal).sum(1, keepdim=True) * normal
+        start = at + _LIFT * normal
+        hit = torch.from_numpy(embree.intersects_first(start.numpy(), heading.numpy())).long()
+        struck = hit.clamp(min=0)
+        slope = (heading * every.normal[struck]).sum(1)
+        kept = (hit >= 0) & (slope < -1e-3)
+        gap = ((every.centre[struck] - start) * every.normal[struck]).sum(1)
+        at = start + heading * (gap / torch.where(kept, slope, -1.0))[:, None]
+        chain = torch.cat([chain, hit[:, None]], dim=1)[kept]
+        at, heading, pieces = at[kept], heading[kept], pieces[kept]
+        if len(at) == 0:
+            break
+        start = at + _LIFT * every.normal[chain[:, -1]]
+        hidden = torch.from_numpy(embree.intersects_any(start.numpy(), (middle - start).numpy()))
+        found.append((chain[~hidden].to(vertices.device), pieces[~hidden].to(vertices.device)))
+    return found
+
+
+@dataclass(frozen=True)
+class _Tube:
+    """Footprints at the last hit, the transmitters' images (P, T, 3), the image of the array's
+    middle (P, 3), the reflections so far as matrices (P, 3, 3) and coefficients (P,)."""
+
+    footprint: Facets
+    tx: Tensor
+    middle: Tensor
+    turn: Tensor
+    gain: Tensor
+
+    @classmethod
+    def follow(
+        cls, vertices: Tensor, scene: Scene, chain: Tensor, pieces: Tensor, rough: Tensor
+    ) -> _Tube:
+        every = facets(vertices.double(), scene.triangles)
+        foot = scene.pieces(vertices, pieces)
+        tx = scene.array.tx.expand(len(chain), -1, -1)
+        middle = scene.middle.expand(len(chain), 3)
+        turn = torch.eye(3, dtype=torch.float64, device=vertices.device).expand(len(chain), 3, 3)
+        gain = torch.ones(len(chain), dtype=torch.complex128, device=vertices.device)
+        smooth = (1 - rough.square()).clamp(min=1e-12).sqrt()
+        for hit in range(chain.shape[1] - 1):
+            normal = foot.normal
+            toward = torch.nn.functional.normalize(middle - foot.centre, dim=1)
+            gain = gain * smooth * fresnel((toward * normal).sum(1), scene.permittivity)
+            height = ((tx - foot.centre[:, None]) * normal[:, None]).sum(-1, keepdim=True)
+            tx = tx - 2 * height * normal[:, None]
+            middle = middle - 2 * ((middle - foot.centre) * normal).sum(1, keepdim=True) * normal
+            turn = turn - 2 * normal[:, :, None] * (normal[:, None] @ turn)
+            # The tube's corner rays, from the middle's image, cut the next triangle's plane.
+            n, q = every.normal[chain[:, hit + 1]], every.centre[chain[:, hit + 1]]
+            rays = foot.corners - middle[:, None]
+            along = ((q - middle) * n).sum(1)[:, None] / (rays * n[:, None]).sum(-1)
+            # A mirror turns the corners' order round; put it right.
+            corners = (middle[:, None] + rays * along[..., None]).flip(1)
+            a, b, c = corners.unbind(1)
+            twice = torch.linalg.cross(b - a, c - a, dim=1).square().sum(1)
+            area = twice.clamp(min=1e-30).sqrt() / 2
+            foot = Facets(corners, corners.mean(1), n, area)
+        return cls(foot, tx, middle, turn, gain)
+
+
+def _radiate(tube: _Tube, scene: Scene, rough: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
+    """(f, rx, tx) of the tubes' footprints."""
+    foot, wavelength = tube.footprint, scene.waveform.wavelength
+    k = scene.waveform.wavenumbers.to(foot.area.device)
+    legs = []
+    for antennas, mirrored in ((tube.tx, True), (scene.array.rx[None], False)):
+        path = foot.centre[:, None] - antennas
+        length = path.square().sum(-1).sqrt()
+        direction = path / length[..., None]
+        cosine = -(direction * foot.normal[:, None]).sum(-1)
+        lit = cosine > 1e-4
+        gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) / length
+        # What left a transmitter is this direction with the reflections undone.
+        outward = direction @ tube.turn if mirrored else direction
+        legs.append((gain * element_pattern(outward, size, wavelength), length))
+    here, there = (
+        torch.nn.functional.normalize(m - foot.centre, dim=1) for m in (tube.middle, scene.middle)
+    )
+    response = facet_response(foot, (here + there) / 2, k, rough, scene.permittivity, None)
+    response = response * tube.gain
+    (near, d_near), (far, d_far) = legs
+    out = []
+    for step, weight in zip(k, response, strict=True):
+        left, right = (
+            wave(g, (-step * d) % (2 * math.pi)).to(dtype)
+            for g, d in ((far, d_far), (near, d_near))
+        )
+        out.append((weight.to(dtype)[:, None] * left).T @ right)
+    return torch.stack(out)

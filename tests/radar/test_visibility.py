@@ -1,0 +1,55 @@
+"""Occlusion: a plate in front of another, both ways to see it, and a face."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from radarbook.errors import InputError
+from radarbook.radar import meshes
+from radarbook.radar.visibility import group_centres, visibility
+
+
+def test_groups_are_the_columns_and_rows(array):
+    centres = group_centres(array) * 1e3
+    assert centres.shape == (4, 3)
+    # Columns' ends are moved out by 1.5 mm, which moves their mean by 0.06 mm.
+    wanted = [[-70.5, 0, 0], [70.5, 0, 0], [0, -70.5, 0], [0, 70.5, 0]]
+    assert torch.allclose(centres, torch.tensor(wanted, dtype=torch.float64), atol=0.1)
+
+
+@pytest.mark.parametrize("way", ["embree", "buffer"])
+def test_plate_hides_what_lies_in_its_shadow(array, way):
+    """Two plates, 0.2 and 0.4 m away: from a point 70.5 mm beside the axis, the near one's ±20 mm
+    throw a shadow from 70.5 - 40 = 30.5 mm to 110.5 mm on the other side."""
+    near = meshes.plate((0, 0, 0.2), 0.04, 0.04, 0.002)
+    far = meshes.plate((0, 0, 0.4), 0.3, 0.3, 0.004)
+    vertices, triangles = meshes.join(near, far)
+    seen = visibility(vertices, triangles, array, way=way)
+    assert seen.shape == (len(triangles), 4)
+    behind = slice(len(near[1]), None)
+    middle = vertices[triangles[behind]].mean(1)
+    assert (seen[: len(near[1])] == 1).all()
+    for group, (axis, side) in enumerate([(0, -1), (0, 1), (1, -1), (1, 1)]):
+        along, across = middle[:, axis] * -side, middle[:, 1 - axis]
+        shadow = (along > 0.0305) & (along < 0.1105) & (across.abs() < 0.04)
+        rim = (along - 0.0305).abs().minimum((along - 0.1105).abs()) < 3e-3
+        rim |= (across.abs() - 0.04).abs() < 3e-3  # the width of a facet, or of a pixel
+        assert torch.equal(seen[behind, group][~rim] == 0, shadow[~rim])
+
+
+def test_both_ways_agree_on_a_face(ict_face, array):
+    vertices, triangles = ict_face
+    cast, drawn = (visibility(vertices, triangles, array, way=w) for w in ("embree", "buffer"))
+    # Facets along the rims of shadows differ: the buffer's pixels are a millimetre wide.
+    assert (cast == drawn).float().mean() > 0.975
+    # Something is hidden, most of the front is not.
+    assert 0.6 < cast.mean() < 0.95
+
+
+def test_batch_and_bad_input(array):
+    vertices, triangles = meshes.plate((0, 0, 0.3), 0.05, 0.05, 0.02)
+    batch = visibility(torch.stack([vertices, vertices + 0.1]), triangles, array)
+    assert batch.shape == (2, len(triangles), 4)
+    with pytest.raises(InputError, match="way"):
+        visibility(vertices, triangles, array, way="guess")
