@@ -117,7 +117,9 @@ def info() -> None:
 @app.command()
 def run(
     profile: ProfileName = "smoke",
-    chapters: Annotated[str, typer.Option(help="For example 1-7, or 2,4-5.")] = "1-8",
+    chapters: Annotated[
+        str | None, typer.Option(help="For example 1-7, or 2,4-5; default all.")
+    ] = None,
     parameter: Set = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
@@ -125,9 +127,13 @@ def run(
     force: Annotated[bool, typer.Option(help="Execute also what is up to date.")] = False,
 ) -> None:
     """Execute the notebooks in order; what is done and unchanged is not done again."""
-    from radarbook.book import run_notebooks
+    from radarbook.book import ChapterFailed, run_notebooks
 
-    run_notebooks(chapters, profile, _pairs(parameter), output or Path("build") / profile, force)
+    try:
+        run_notebooks(chapters, profile, _pairs(parameter), output, force=force)
+    except ChapterFailed as failure:
+        typer.echo(f"{failure.report}\nradarbook: {failure}", err=True)
+        raise typer.Exit(1) from None
 
 
 @book_app.command("build")
@@ -150,9 +156,28 @@ def book_build(
 @model_app.command("info")
 def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file.")]) -> None:
     """What a face model holds."""
-    from radarbook.faces.model import describe_model
+    from radarbook.faces.bfm import held_modes
+    from radarbook.faces.model import load_model
 
-    typer.echo(describe_model(model))
+    if model == "procedural":
+        face_model = load_model(model)
+        held = face_model.n_shape, face_model.n_expression
+    else:
+        held = held_modes(model)
+        face_model = load_model(model, min(10, held[0]), min(7, held[1]))
+    size = face_model.mean.max(0).values - face_model.mean.min(0).values
+    rows = {
+        "name": face_model.name,
+        "vertices": str(face_model.n_vertices),
+        "triangles": str(len(face_model.triangles)),
+        "modes held": f"{held[0]} of shape, {held[1]} of expression",
+        "neutral face": "{:.0f} x {:.0f} x {:.0f} mm (x, y, z)".format(*size.tolist()),
+        "landmarks": str(len(face_model.landmarks)),
+        "regions": ", ".join(face_model.regions) or "none",
+        "fingerprint": face_model.fingerprint,
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:<13} {value}")
 
 
 @model_app.command("build")
@@ -161,7 +186,7 @@ def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> No
     from radarbook.faces.bfm import write_bfm
     from radarbook.faces.model import load_model
 
-    write_bfm(load_model("procedural"), output)
+    write_bfm(output, load_model("procedural"))
     typer.echo(f"wrote {output}")
 
 
@@ -251,12 +276,14 @@ def render(
     png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
 ) -> None:
     """Simulate and image a mesh in one step."""
+    import torch
+
     from radarbook.datasets.recordings import Recording
     from radarbook.radar.array import qar50
     from radarbook.radar.waveform import qar50_waveform
 
     signal = _mesh_signal(mesh, units, material, antenna_size, 128)
-    recording = Recording(signal, qar50(), qar50_waveform(), {"mesh": mesh.name})
+    recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
 
