@@ -555,6 +555,8 @@ def stage(source: Path, executed: Path, root: Path) -> None:
             first = next(c for c in notebook.cells if c.cell_type == "markdown")
             head, _, rest = first.source.partition("\n")
             first.source = f"{head}\n\n{note}\n{rest}"
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # or text notebooks would get random ones each time
         nbformat.write(notebook, source / "notebooks" / f"{chapter.name}.ipynb")
         rows.append(_status_row(chapter, record, note))
     (source / "status.md").write_text(_status_page(rows), encoding="utf-8")

@@ -7,6 +7,7 @@ page, a mail).
 
 from __future__ import annotations
 
+import base64
 import json
 from os import PathLike
 from typing import Any
@@ -22,10 +23,10 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
 
 def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Data and metadata of the notebook output of a figure."""
+    """Data and metadata of the notebook output of a figure; the PNG as base64 text."""
     spec = json.loads(figure.to_json())
     width = int(figure.layout.width or figure.layout.template.layout.width or 700)
-    data = {PLOTLY_MIME: spec, "image/png": static.png(spec)}
+    data = {PLOTLY_MIME: spec, "image/png": base64.b64encode(static.png(spec)).decode()}
     return data, {"image/png": {"width": width}}
 
 

@@ -1,0 +1,90 @@
+"""What a page gets: interactive JSON with a picture behind it, formulas as MathML."""
+
+from __future__ import annotations
+
+import base64
+import json
+from xml.etree import ElementTree
+
+import nbformat
+import pytest
+from docutils import nodes
+from myst_nb.core.render import MimeData, load_mime_renders
+
+from radarbook import figures
+from radarbook.figures.display import PLOTLY_MIME
+from radarbook.figures.sphinx import PlotlyRenderer, _plain_docstring, to_mathml
+from tests.figures.test_figures import SQUARE, TRIANGLES
+
+
+def test_notebook_output_is_both_interactive_and_static():
+    data, metadata = figures.mime_bundle(figures.face(SQUARE, TRIANGLES))
+    assert set(data) == {PLOTLY_MIME, "image/png"}
+    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert metadata["image/png"]["width"] == 760
+    json.dumps(data[PLOTLY_MIME])
+
+
+def test_show_displays_what_a_notebook_file_can_hold(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    figures.show(figures.face(SQUARE, TRIANGLES))
+    output = nbformat.v4.new_output("display_data", data=shown[0])
+    cell = nbformat.v4.new_code_cell(outputs=[output])
+    nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))
+
+
+def test_myst_nb_finds_the_renderer():
+    assert PlotlyRenderer in load_mime_renders()
+
+
+def test_renderer_writes_json_that_cannot_end_its_element():
+    spec = {"data": [{"name": "</script><b>"}], "layout": {"width": 300, "height": 200}}
+    [box] = PlotlyRenderer.handle_mime(None, MimeData(PLOTLY_MIME, spec), False)
+    assert box["radarbook_size"] == (300, 200)
+    [raw] = box.findall(nodes.raw)
+    text = raw.astext()
+    assert text.count("</script>") == 1
+    body = text[text.index(">") + 1 : text.rindex("</script>")]
+    assert json.loads(body) == spec
+
+
+@pytest.mark.parametrize("mime", ["image/png", "text/html"])
+def test_renderer_leaves_other_outputs_alone(mime):
+    assert PlotlyRenderer.handle_mime(None, MimeData(mime, "x"), False) is None
+
+
+FORMULAS = [
+    r"S = \sum_i a_i\,e^{-jk(d_\mathrm{tx}+d_\mathrm{rx})}",
+    r"\begin{align} a &= b \\ c &= \frac{1}{2} \end{align}",
+    r"\begin{aligned} a &= b \\ c &= d \end{aligned}",
+    r"a &= b \\ c &= d",
+    r"\begin{pmatrix}1&0\\0&1\end{pmatrix}",
+    r"\left|\Gamma\right| \approx 0.6",
+    r"\operatorname*{arg\,min}_x \lVert x \rVert_2",
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_formulas_become_well_formed_mathml(formula):
+    tree = ElementTree.fromstring(to_mathml(formula, display=True))
+    assert tree.tag.endswith("math")
+    assert tree.get("display") == "block"
+    assert len(list(tree.iter())) > 5
+
+
+def test_aligned_lines_become_a_table():
+    assert to_mathml(r"a &= b \\ c &= d", display=True).count("<mtr>") == 2
+
+
+def test_formula_that_cannot_be_drawn_is_an_error():
+    with pytest.raises(ValueError, match=r"\\\\foo"):
+        to_mathml(r"\foo x", display=False)
+
+
+def test_docstrings_keep_magnitudes_and_end_their_sections():
+    lines = ["The factor |Γ| of ``a|b``.", "", "Parameters", "----------", "x : int"]
+    lines += ["    Count.", "", "Returns nothing."]
+    _plain_docstring(None, "function", "f", None, None, lines)
+    assert lines[0] == r"The factor \|Γ\| of ``a|b``."
+    assert lines[-3:] == ["", "", "Returns nothing."]

@@ -1,0 +1,319 @@
+"""Execution of notebooks and the book around them, on a tiny book of two notebooks."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from radarbook import book
+from radarbook.book import (
+    ChapterFailed,
+    find_chapters,
+    library_rooms,
+    parse_chapters,
+    resolve_parameters,
+    run_notebooks,
+)
+from radarbook.errors import InputError
+from radarbook.files import PACKAGE
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMON = 'profile = "smoke"\noutput = ""\nseed = 0\nmodel = "procedural"\noverrides = {}\n'
+
+
+def notebook(title: str, parameters: str, *cells: str) -> str:
+    """A MyST notebook's text."""
+    head = (
+        "---\njupytext:\n  text_representation:\n    extension: .md\n    format_name: myst\n"
+        "kernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n"
+    )
+    code = [f"```{{code-cell}} ipython3\n:tags: [parameters]\n\n{COMMON}{parameters}\n```"]
+    code += [f"```{{code-cell}} ipython3\n{cell}\n```" for cell in cells]
+    return head + f"# {title}\n\n" + "\n\n".join(code) + "\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two chapters; each leaves a mark for every execution, the second can be made to fail."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    count = 'with open("{}.log", "a") as file:\n    file.write("x")'
+    (folder / "01_first.md").write_text(
+        notebook(
+            "First", "count = 3\nrate = 0.5\nnames = ['a']", count.format("first"), "count * 2"
+        )
+    )
+    (folder / "02_second.md").write_text(
+        notebook(
+            "Second",
+            "fail = False",
+            count.format("second"),
+            'print("before")',
+            'if fail:\n    raise KeyError("a cell failed")',
+            "import sys; sys.executable",
+        )
+    )
+    return tmp_path
+
+
+def run(root: Path, chapters=None, **keywords):
+    return run_notebooks(
+        chapters, "smoke", output=root / "out", root=root, progress=False, **keywords
+    )
+
+
+def executions(root: Path, name: str) -> int:
+    log = root / f"{name}.log"
+    return len(log.read_text()) if log.exists() else 0
+
+
+# -- parameters ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"coun": 3}, "unknown parameter 'coun'.*did you mean 'count'"),
+        ({"count": "three"}, "parameter 'count': expected a whole number, found 'three'"),
+        ({"count": 3.5}, "parameter 'count'"),
+        ({"count": True}, "parameter 'count'"),
+        ({"rate": "nan"}, "parameter 'rate'"),
+        ({"fail": "maybe"}, "parameter 'fail': expected true or false"),
+        ({"names": "[1, 2]"}, r"parameter 'names\[0\]'"),
+        ({"train": "many"}, "parameter 'train'"),
+        ({"train": 0}, "parameter 'train'"),
+        ({"overrides": {}}, "set by the run"),
+        ({"model": "nowhere.h5"}, "nowhere.h5"),
+    ],
+)
+def test_bad_parameters_are_refused_before_anything_runs(root, parameters, words):
+    with pytest.raises(InputError, match=words):
+        run(root, parameters=parameters)
+    assert executions(root, "first") == 0
+    assert not (root / "out").exists()
+
+
+def test_unknown_profile_and_chapter_are_refused_before_anything_runs(root):
+    with pytest.raises(InputError, match="unknown profile 'huge'"):
+        run_notebooks(None, "huge", output=root / "out", root=root, progress=False)
+    with pytest.raises(InputError, match="unknown chapter 7"):
+        run(root, [1, 7])
+    assert executions(root, "first") == 0
+
+
+def test_parameter_of_a_chapter_that_is_not_selected_is_refused(root):
+    with pytest.raises(InputError, match="'fail' belongs to chapter 2"):
+        run(root, [1], parameters={"fail": "true"})
+
+
+def test_text_is_read_as_the_type_of_the_default(root):
+    chapters = list(find_chapters(root).values())
+    given = {"count": "7", "rate": "2", "names": "['x', 'y']", "fail": "true", "train": "9"}
+    values = resolve_parameters(chapters, "smoke", given)
+    assert values[1] == {
+        "profile": "smoke",
+        "overrides": {"train": 9},
+        "count": 7,
+        "rate": 2.0,
+        "names": ["x", "y"],
+    }
+    assert isinstance(values[1]["rate"], float)
+    assert values[2] == {"profile": "smoke", "overrides": {"train": 9}, "fail": True}
+
+
+@pytest.mark.parametrize("text", ["1-2", "1,2", " 2, 1 "])
+def test_chapters_are_read_from_text(text):
+    assert parse_chapters(text, [1, 2, 3]) == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "a", "1-", "0", "4", "2-1", "1;2"])
+def test_bad_chapters_are_refused(text):
+    with pytest.raises(InputError, match="chapter"):
+        parse_chapters(text, [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [("x = open('f')", "literal"), ("import os", "name = value"), ("x, y = 1, 2", "name = value")],
+)
+def test_parameters_cell_must_be_plain(root, line, words):
+    (root / "notebooks" / "01_first.md").write_text(notebook("First", line))
+    with pytest.raises(InputError, match=words):
+        find_chapters(root)
+
+
+# -- execution -----------------------------------------------------------------------------------
+
+
+def test_run_then_skip_then_run_what_changed(root):
+    first = run(root)
+    assert [r.skipped for r in first] == [False, False]
+    done = nbformat.read(first[0].notebook, as_version=4)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "6"
+    record = json.loads(first[0].notebook.with_suffix(".json").read_text())
+    assert record["profile"] == "smoke"
+    assert record["seconds"] > 0
+    assert {"torch", "python"} <= set(record["versions"])
+
+    assert [r.skipped for r in run(root)] == [True, True]
+    # A parameter of one chapter runs that one again, and its result is the new one.
+    changed = run(root, parameters={"count": "5"})
+    assert [r.skipped for r in changed] == [False, True]
+    done = nbformat.read(changed[0].notebook, as_version=4)
+    assert done.cells[-1].outputs[0].data["text/plain"] == "10"
+    # So does its text.
+    path = root / "notebooks" / "02_second.md"
+    path.write_text(path.read_text().replace("before", "earlier"))
+    assert [r.skipped for r in run(root, parameters={"count": "5"})] == [True, False]
+    assert (executions(root, "first"), executions(root, "second")) == (2, 2)
+    # Executed notebooks name no folder of this machine.
+    assert str(root) not in first[0].notebook.read_text()
+
+
+def test_library_change_runs_again(root, monkeypatch):
+    run(root, [1])
+    monkeypatch.setattr(book, "source_digest", lambda *rooms: "other")
+    assert [r.skipped for r in run(root, [1])] == [False]
+
+
+def test_kernel_is_this_interpreter(root):
+    import sys
+
+    [done] = run(root, [2])
+    cell = nbformat.read(done.notebook, as_version=4).cells[-1]
+    assert cell.outputs[0].data["text/plain"] == repr(sys.executable)
+
+
+def test_failing_cell_leaves_a_readable_partial_and_no_final(root):
+    with pytest.raises(ChapterFailed, match="chapter 2") as failure:
+        run(root, parameters={"fail": "true"})
+    assert "a cell failed" in failure.value.report
+    partial = failure.value.notebook
+    assert partial.name == "02_second.failed.ipynb"
+    cells = nbformat.read(partial, as_version=4).cells
+    texts = [o.get("text", "") for c in cells for o in c.get("outputs", [])]
+    assert "before\n" in texts
+    left = sorted(p.name for p in partial.parent.iterdir())
+    assert left == ["01_first.ipynb", "01_first.json", "02_second.failed.ipynb"]
+    # Once it goes through, the trace of the failure is gone.
+    run(root)
+    assert not partial.exists()
+
+
+def test_interrupted_run_picks_up_where_it_was(root):
+    with pytest.raises(ChapterFailed):
+        run(root, parameters={"fail": "true"})
+    again = run(root, parameters={"fail": "false"})
+    assert [r.skipped for r in again] == [True, False]
+
+
+# -- the book ------------------------------------------------------------------------------------
+
+
+INTRO = """# Intro
+
+$$ a = \\frac{1}{2} $$ (eq-a)
+
+See {eq}`eq-a`.
+"""
+ELSEWHERE = r'(?:src|href)="(?:https?:)?//[^"]*\.(?:js|css|woff2?|png)'
+
+
+def pages(root: Path) -> None:
+    """The smallest book: two pages and the chapters, in the project's own configuration."""
+    folder = root / "jupyter_book"
+    (folder / "api").mkdir(parents=True)
+    (folder / "_config.yml").write_text((ROOT / "jupyter_book" / "_config.yml").read_text())
+    (folder / "references.bib").write_text("")
+    (folder / "intro.md").write_text(
+        "# Intro\n\n$$ a = \\frac{1}{2} $$ (eq-a)\n\nSee {eq}`eq-a`.\n"
+    )
+    (folder / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n- glob: notebooks/*\n- file: status\n"
+    )
+
+
+FIGURE_CELL = (
+    "from radarbook import figures\n"
+    "figures.show(figures.curves({'a': [1, 2, 4]}))\n"
+    "figures.use()\n"
+    "figures.curves({'b': [3, 2]})"
+)
+
+
+def test_book_shows_what_was_executed_and_says_what_was_not(root):
+    pages(root)
+    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
+    run(root, [1])
+    index = book.build_book(root / "out", root=root)
+    html = index.parent
+    first = (html / "notebooks" / "01_first.html").read_text()
+    assert first.count('class="radarbook-figure') == 2
+    assert first.count('class="radarbook-spec"') == 2
+    # Behind each figure a picture; plotly loaded once, from the book itself.
+    assert len(re.findall(r'<img[^>]*src="\.\./_images/[0-9a-f]+\.png"', first)) == 2
+    assert len(re.findall(r"<script[^>]*plotly\.min\.js", first)) == 1
+    assert (html / "_static" / "plotly.min.js").stat().st_size > 1e6
+    intro = (html / "intro.html").read_text()
+    assert "<mfrac>" in intro
+    assert "plotly" not in intro
+    # No page asks another host for a script, a style, a font or a picture.
+    for page in html.rglob("*.html"):
+        assert not re.findall(ELSEWHERE, page.read_text())
+    second = (html / "notebooks" / "02_second.html").read_text()
+    assert "has not been executed yet" in second
+    status = (html / "status.html").read_text()
+    assert "smoke" in status
+    assert "not executed" in status
+
+    stamp = index.stat().st_mtime_ns
+    assert book.build_book(root / "out", root=root) == index
+    assert index.stat().st_mtime_ns == stamp  # unchanged: not built again
+    assert [p.name for p in (root / "out" / "book").iterdir() if p.name.startswith(".")] == []
+
+
+def test_stale_chapter_says_so(root, tmp_path):
+    pages(root)
+    run(root, [1])
+    path = root / "notebooks" / "01_first.md"
+    path.write_text(path.read_text() + "\nMore text.\n")
+    book.stage(tmp_path / "staged", root / "out" / "notebooks", root)
+    staged = nbformat.read(tmp_path / "staged" / "notebooks" / "01_first.ipynb", as_version=4)
+    assert "changed after it was executed" in staged.cells[0].source
+
+
+def test_warning_fails_the_build_and_keeps_the_old_book(root):
+    pages(root)
+    old = root / "out" / "book" / "html"
+    old.mkdir(parents=True)
+    (old / "index.html").write_text("old")
+    (root / "jupyter_book" / "intro.md").write_text("# Intro\n\nSee {eq}`eq-nowhere`.\n")
+    with pytest.raises(RuntimeError, match="eq-nowhere"):
+        book.build_book(root / "out", root=root)
+    assert (old / "index.html").read_text() == "old"
+
+
+def test_api_reference_names_every_module():
+    listed = {name for modules in library_rooms().values() for name in modules}
+    there = {
+        ".".join(["radarbook", *p.relative_to(PACKAGE).with_suffix("").parts])
+        for p in PACKAGE.rglob("*.py")
+        if not p.stem.startswith("__")
+    }
+    assert listed == there
+
+
+def test_worked_signs_of_the_conventions_page_are_what_the_library_does():
+    text = (ROOT / "jupyter_book" / "conventions.md").read_text()
+    found = doctest.DocTestParser().get_doctest(text, {}, "conventions", None, None)
+    assert len(found.examples) >= 10
+    report: list[str] = []
+    result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
+        found, out=report.append
+    )
+    assert result.failed == 0, "".join(report)
