@@ -1,0 +1,305 @@
+"""Test-time optimization: the parameters of a face that explain a radar image or recording.
+
+Everything but the parameters is frozen. The same loop serves any renderer: what differs is the
+objective (:mod:`radarbook.fitting.objectives`) and the method (:mod:`radarbook.fitting.methods`),
+and, through physics, that several objectives follow one another from coarse to fine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from radarbook.errors import InputError
+from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
+from radarbook.fitting.methods import Method, MethodName, make_method
+from radarbook.fitting.objectives import ImageObjective, Objective
+from radarbook.radar.image import RadarImage
+from radarbook.radar.renderer import Renderer
+
+#: Names that ``free`` may hold beside the fields: the parts of ``rendering``.
+RENDERING = ("dynamic_range", "material", "antenna_size")
+#: What is unknown in a recording; the dynamic range is a matter of display.
+UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One objective, followed until it stops falling.
+
+    ``steps`` at most; ``patience`` steps without the loss falling by a relative ``tolerance``
+    finish a face. ``rate`` is the method's step size (None: its default).
+    """
+
+    objective: Objective
+    steps: int
+    method: MethodName = "adam"
+    rate: float | None = None
+    patience: int = 20
+    tolerance: float = 1e-3
+    free: tuple[str, ...] | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step: the losses (B,) of the vectors (B, P), normalised, before it moved them."""
+
+    stage: int
+    losses: Tensor
+    vectors: Tensor
+    seconds: float
+
+
+@dataclass
+class _StageState:
+    """Within a stage: steps done, the method's own state, and the best iterate of each face."""
+
+    best: Tensor
+    vectors: Tensor
+    stale: Tensor
+    step: int = 0
+    first: Tensor | None = None
+    method: dict[str, Any] | None = None
+
+
+@dataclass
+class FitState:
+    """Where a fit stands: pass it back to :func:`fit` to go on."""
+
+    vectors: Tensor
+    stage: int = 0
+    within: _StageState | None = None
+    history: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit found.
+
+    Attributes
+    ----------
+    parameters : FaceParameters
+        The best iterate of each face in the last stage it was in, inside the ranges.
+    losses : Tensor (B,)
+        Its losses under the last objective.
+    diverged : Tensor (B,) bool
+        The loss ended above where the stage began, or was not finite: the best iterate is then
+        where it was lowest.
+    reason : str
+        ``"finished"`` (every stage met its criterion), ``"steps"`` (the last stage ran out of
+        steps) or ``"interrupted"``.
+    history : list of Record
+        Every step, for curves.
+    state : FitState
+        To continue with.
+    stages : tuple of str
+        Names of the stages.
+    """
+
+    parameters: FaceParameters
+    losses: Tensor
+    diverged: Tensor
+    reason: str
+    history: list[Record]
+    state: FitState
+    stages: tuple[str, ...]
+    n_shape: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.history)
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock of all steps."""
+        return self.history[-1].seconds if self.history else 0.0
+
+    def at(self, step: int) -> FaceParameters:
+        """The parameters as they were before step ``step``."""
+        vectors = self.history[step].vectors
+        return FaceParameters.from_normalised(
+            vectors, self.n_shape, vectors.shape[1] - self.n_shape - 9
+        )
+
+
+def fit(
+    target: RadarImage | None,
+    renderer: Renderer | None,
+    start: FaceParameters,
+    *,
+    free: Sequence[str] = UNKNOWN,
+    loss: str | Objective | list[Stage] = "both",
+    method: MethodName = "adam",
+    steps: int = 100,
+    rate: float | None = None,
+    patience: int = 20,
+    tolerance: float = 1e-3,
+    callback: Callable[[Record], bool | None] | None = None,
+    progress: bool = False,
+    resume: FitState | None = None,
+) -> FitResult:
+    """Fit faces to targets, from ``start``, through a renderer.
+
+    Parameters
+    ----------
+    target : RadarImage, optional
+        B images to explain, with ``loss`` one of ``"both"``, ``"amplitude"``, ``"depth"``.
+    renderer : Renderer, optional
+        Through which; anything that renders, learned or physical.
+    start : FaceParameters
+        B faces. What is not ``free`` keeps its value.
+    free : names
+        Of fields (``shape``, ``expression``, ``translation``, ``rotation``, ``rendering``) or of
+        parts of rendering (``dynamic_range``, ``material``, ``antenna_size``).
+    loss : str, Objective or list of Stage
+        What to make small; an objective brings its own target, and stages follow one another
+        (their own ``free``, ``method``, ``steps`` then count).
+    method : {"adam", "lbfgs", "lm"}
+    steps, patience, tolerance
+        A face is finished when its loss has not fallen by a relative ``tolerance`` for
+        ``patience`` steps; the fit stops when all are, or after ``steps``.
+    callback
+        Called with every :class:`Record`; returning False interrupts the fit, as Ctrl-C does.
+    resume : FitState
+        Of an interrupted fit with the same arguments.
+
+    Returns :class:`FitResult`. Every iterate stays inside the physical ranges and ±3 standard
+    deviations. Raises :class:`~radarbook.errors.InputError` for unknown names.
+    """
+    n_shape = start.shape.shape[1]
+    if isinstance(loss, str):
+        if target is None or renderer is None:
+            raise InputError("fit: an image loss needs a target image and a renderer")
+        image_loss = ImageObjective(target, renderer, loss)
+        stages = [Stage(image_loss, steps, method, rate, patience, tolerance)]
+    elif isinstance(loss, list):
+        stages = loss
+    else:
+        stages = [Stage(loss, steps, method, rate, patience, tolerance)]
+    for stage in stages:
+        if stage.objective.faces != len(start):
+            raise InputError(
+                f"start: expected {stage.objective.faces} faces as the target, found {len(start)}"
+            )
+    first = start.detach().to(dtype=torch.float64).clamped().normalised()
+    state = resume or FitState(first)
+    width = first.shape[1]
+    bounds = torch.ones(width, dtype=torch.float64)
+    bounds[: width - 9] = COEFFICIENT_BOUND
+    reason = "finished"
+    diverged = torch.zeros(len(start), dtype=torch.bool)
+    losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
+    began = time.perf_counter() - (state.history[-1].seconds if state.history else 0.0)
+    with tqdm(
+        total=sum(stage.steps for stage in stages), disable=not progress, desc="fit", unit="step"
+    ) as bar:
+        bar.update(sum(stage.steps for stage in stages[: state.stage]))
+        for stage in stages[state.stage :]:
+            columns = free_columns(stage.free or free, n_shape, width)
+            work = make_method(
+                stage.method, stage.objective, state.vectors, columns, bounds, n_shape, stage.rate
+            )
+            within = state.within or _StageState(
+                torch.full((len(start),), float("inf"), dtype=torch.float64),
+                state.vectors.clone(),
+                torch.zeros(len(start), dtype=torch.long),
+            )
+            state.within = within
+            reason = _run(stage, work, state, within, began, callback, bar)
+            losses, state.vectors = within.best, within.vectors
+            last = state.history[-1].losses
+            began_at = last if within.first is None else within.first
+            diverged = ~torch.isfinite(last) | (last > began_at)
+            if reason == "interrupted":
+                break
+            bar.update(stage.steps - within.step)
+            state.stage, state.within = state.stage + 1, None
+    vector = state.vectors
+    found = FaceParameters.from_normalised(vector, n_shape, width - n_shape - 9).clamped()
+    return FitResult(
+        found.to(dtype=start.shape.dtype),
+        losses,
+        diverged,
+        reason,
+        list(state.history),
+        state,
+        tuple(stage.name or str(i) for i, stage in enumerate(stages)),
+        n_shape,
+    )
+
+
+def _run(
+    stage: Stage,
+    work: Method,
+    state: FitState,
+    within: _StageState,
+    began: float,
+    callback: Callable[[Record], bool | None] | None,
+    bar: Any,
+) -> str:
+    """Steps of one stage; ``state`` is such that the fit can be continued after any of them."""
+    if within.method is not None:
+        work.load_state_dict(within.method)
+    bar.update(within.step)
+
+    def note(losses: Tensor, vectors: Tensor) -> Record:
+        record = Record(state.stage, losses, vectors, time.perf_counter() - began)
+        state.history.append(record)
+        if within.first is None:
+            within.first = losses.clone()
+        gained = losses < within.best * (1 - stage.tolerance)
+        within.stale = torch.where(gained, 0, within.stale + 1)
+        better = losses < within.best
+        within.vectors = torch.where(better[:, None], vectors, within.vectors)
+        within.best = torch.where(better, losses, within.best)
+        return record
+
+    try:
+        while within.step < stage.steps:
+            finished = work.done.clone()
+            losses, vectors = work.step()
+            # A face that was finished before this step was not looked at again.
+            record = note(torch.where(finished, within.best, losses), vectors)
+            work.done = work.done | (within.stale >= stage.patience) | ~torch.isfinite(losses)
+            within.step += 1
+            within.method = work.state_dict() | {"done": work.done.clone()}
+            bar.update(1)
+            bar.set_postfix(loss=f"{float(losses.mean()):.4g}")
+            if callback is not None and callback(record) is False:
+                return "interrupted"
+            if bool(work.done.all()):
+                break
+    except KeyboardInterrupt:
+        return "interrupted"
+    # The last move has not been looked at yet.
+    with torch.no_grad():
+        note(work.losses(work.vector).double(), work.vector.clone())
+    return "finished" if bool(work.done.all()) else "steps"
+
+
+def free_columns(free: Sequence[str], n_shape: int, width: int) -> Tensor:
+    """Columns of the normalised vector that the names stand for."""
+    k = width - 9
+    spans = {
+        "shape": range(n_shape),
+        "expression": range(n_shape, k),
+        "translation": range(k, k + 3),
+        "rotation": range(k + 3, k + 6),
+        "rendering": range(k + 6, k + 9),
+    } | {name: range(k + 6 + i, k + 7 + i) for i, name in enumerate(RENDERING)}
+    columns: set[int] = set()
+    for name in free:
+        if name not in spans:
+            known = ", ".join([*NAMES, *RENDERING])
+            raise InputError(f"free parameters: expected some of {known}, found {name!r}")
+        columns |= set(spans[name])
+    if not columns:
+        raise InputError("free parameters: expected at least one")
+    return torch.tensor(sorted(columns))

@@ -1,0 +1,290 @@
+"""How a fit moves: Adam, L-BFGS, Levenberg-Marquardt, one step at a time.
+
+A method holds normalised parameters (B, P) of B faces, of which the columns ``free`` may change,
+inside ``bounds``. ``step()`` moves every face that is not finished and returns the losses (B,)
+*before* the move together with the vectors they belong to; ``state_dict()`` holds everything a
+continued fit needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.objectives import Objective
+
+MethodName = Literal["adam", "lbfgs", "lm"]
+
+
+class Method(ABC):
+    """Common ground of the methods; float64 throughout."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        vector: Tensor,
+        free: Tensor,
+        bounds: Tensor,
+        n_shape: int,
+        rate: float = 1.0,
+    ) -> None:
+        self.rate = rate
+        self.objective, self.free, self.bounds = objective, free, bounds
+        self.n_shape = n_shape
+        self.vector = vector.double().clone()
+        self.done = torch.zeros(len(vector), dtype=torch.bool)
+
+    @abstractmethod
+    def step(self) -> tuple[Tensor, Tensor]:
+        """(losses (B,), vectors (B, P) they belong to); then the vectors have moved."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    def parameters(self, vector: Tensor) -> FaceParameters:
+        return FaceParameters.from_normalised(
+            vector, self.n_shape, vector.shape[1] - self.n_shape - 9
+        )
+
+    def losses(self, vector: Tensor) -> Tensor:
+        """(B,) sums of squares."""
+        return self.objective.residuals(self.parameters(vector)).double().square().sum(1)
+
+    def inside(self, vector: Tensor) -> Tensor:
+        return torch.maximum(torch.minimum(vector, self.bounds), -self.bounds)
+
+
+class Adam(Method):
+    """Gradient steps of about ``rate`` a parameter, all faces in one batch."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        vector: Tensor,
+        free: Tensor,
+        bounds: Tensor,
+        n_shape: int,
+        rate: float = 0.05,
+    ) -> None:
+        super().__init__(objective, vector, free, bounds, n_shape, rate)
+        self.variable = self.vector[:, self.free].clone().requires_grad_()
+        self.optimizer = torch.optim.Adam([self.variable], lr=rate)
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        base = self.vector.clone()
+        self.optimizer.zero_grad()
+        losses = self.losses(base.index_copy(1, self.free, self.variable))
+        losses.sum().backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            moved = base.index_copy(1, self.free, self.variable)
+            self.vector = torch.where(self.done[:, None], base, self.inside(moved))
+            self.variable.copy_(self.vector[:, self.free])
+        return losses.detach(), base
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"vector": self.vector.clone(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.vector, self.done = state["vector"].clone(), state["done"].clone()
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            self.variable.copy_(self.vector[:, self.free])
+
+
+class LBFGS(Method):
+    """Limited-memory BFGS with a strong-Wolfe line search, face by face."""
+
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
+        self.variables = [row.clone().requires_grad_() for row in self.vector[:, self.free]]
+        self.optimizers = [
+            torch.optim.LBFGS(
+                [variable],
+                lr=self.rate,
+                max_iter=1,
+                max_eval=20,
+                history_size=10,
+                line_search_fn="strong_wolfe",
+            )
+            for variable in self.variables
+        ]
+        if self.objective.faces != 1:
+            raise InputError("method 'lbfgs': expected one face at a time")
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        base = self.vector.clone()
+        variable, optimizer = self.variables[0], self.optimizers[0]
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            inside = self.inside(base.index_copy(1, self.free, variable[None]))
+            loss = self.losses(inside).sum()
+            loss.backward()
+            return loss
+
+        first = optimizer.step(closure)
+        with torch.no_grad():
+            self.vector = self.inside(base.index_copy(1, self.free, variable[None]))
+        return torch.as_tensor(first).detach().reshape(1), base
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "vector": self.vector.clone(),
+            "variable": self.variables[0].detach().clone(),
+            "optimizer": self.optimizers[0].state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.vector, self.done = state["vector"].clone(), state["done"].clone()
+        self.optimizers[0].load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            self.variables[0].copy_(state["variable"])
+
+
+class LevenbergMarquardt(Method):
+    """Damped Gauss-Newton steps, face by face, with Jacobians by forward differences.
+
+    With some 25 unknowns a Jacobian is 25 more renderings of nearly the same face, which a lean
+    renderer does in one batch; ten such steps do the work of hundreds of gradient steps. The
+    damping is lessened after a step that helped, raised after one that did not (which is then not
+    taken). Between true Jacobians Broyden's rank-one update serves, as long as steps bring at
+    least half of what they promise.
+    """
+
+    #: Damping relative to the Hessian's diagonal at the start, and its range.
+    START, LEAST, MOST = 1e-2, 1e-6, 1e4
+    #: A face is finished when the damping is at its most or a step helps less than this.
+    RELATIVE_GAIN = 2e-3
+    TRIES = 5
+    #: Steps that one Jacobian serves, with Broyden's updates between.
+    REUSE = 3
+
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
+        self.damping = torch.full((len(self.vector),), self.START, dtype=torch.float64)
+        # Residual and Jacobian at the present vector of a face, and the updates since it was true.
+        self.known: dict[int, tuple[Tensor, Tensor, int]] = {}
+        # A thousandth of a standard deviation moves a face by microns: small against a wavelength,
+        # large against the rounding of complex64. Poses move whole faces by centimetres.
+        k = self.vector.shape[1] - 9
+        shift = torch.tensor([1e-3] * 3 + [2e-3] * 3 + [1e-2] * 3, dtype=torch.float64)
+        self.shift = torch.cat([torch.full((k,), 2e-3, dtype=torch.float64), shift])
+
+    @torch.no_grad()
+    def step(self) -> tuple[Tensor, Tensor]:
+        base = self.vector.clone()
+        losses = torch.zeros(len(base), dtype=torch.float64)
+        for b in range(len(base)):
+            if bool(self.done[b]):
+                continue
+            losses[b] = self._step_face(b)
+        return losses, base
+
+    def normal_equations(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face."""
+        moved = vector[None] + torch.diag(self.shift)[self.free]
+        rows = self.objective.jacobian(
+            self.parameters(vector[None]), self.parameters(moved), face
+        ).double()
+        jacobian = ((rows[1:] - rows[0]) / self.shift[self.free, None]).T
+        return rows[0], jacobian, rows[0].square().sum()
+
+    def _step_face(self, b: int) -> Tensor:
+        vector = self.vector[b]
+        if b not in self.known:
+            residual, jacobian, _ = self.normal_equations(b, vector)
+            self.known[b] = residual, jacobian, 0
+        residual, jacobian, age = self.known[b]
+        loss = residual.square().sum()
+        hessian, gradient = jacobian.T @ jacobian, jacobian.T @ residual
+        diagonal = hessian.diagonal() + 1e-9 * hessian.diagonal().max() + 1e-30
+        for _ in range(self.TRIES):
+            trial = self._trial(b, hessian, gradient, diagonal)
+            move = (trial - vector)[self.free]
+            after = self._residual(b, trial)
+            gain = loss - after.square().sum()
+            if bool(gain > 0):
+                self.vector[b] = trial
+                self.damping[b] = (self.damping[b] / 5).clamp(min=self.LEAST)
+                if age == 0 and float(gain) < self.RELATIVE_GAIN * float(loss):
+                    self.done[b] = True
+                self._learn(b, after, move, gain, diagonal)
+                return loss
+            self.damping[b] = (self.damping[b] * 5).clamp(max=self.MOST)
+        if age == 0:
+            self.done[b] = True
+        else:
+            # The guessed Jacobian was at fault, perhaps: the next step takes a true one.
+            del self.known[b]
+            self.damping[b] = self.START
+        return loss
+
+    def _trial(self, b: int, hessian: Tensor, gradient: Tensor, diagonal: Tensor) -> Tensor:
+        """The damped step's end, inside the bounds."""
+        vector, matrix = self.vector[b], hessian + torch.diag(self.damping[b] * diagonal)
+        trial = vector.index_add(0, self.free, -torch.linalg.solve(matrix, gradient))
+        inside = self.inside(trial)
+        # Parameters that would leave the range stop at its end; the others step as they do then.
+        stuck = (inside != trial)[self.free]
+        if bool(stuck.any()) and not bool(stuck.all()):
+            free = ~stuck
+            pinned = (inside - vector)[self.free] * stuck
+            right = -(gradient + matrix @ pinned)[free]
+            inside[self.free[free]] = vector[self.free[free]] + torch.linalg.solve(
+                matrix[free][:, free], right
+            )
+        return self.inside(inside)
+
+    def _residual(self, b: int, vector: Tensor) -> Tensor:
+        one = self.parameters(vector[None])
+        return self.objective.jacobian(one, one[:0], b)[0].double()
+
+    def _learn(self, b: int, after: Tensor, move: Tensor, gain: Tensor, scale: Tensor) -> None:
+        """Broyden's update: the Jacobian that the step itself showed, where it went as foretold."""
+        residual, jacobian, age = self.known.pop(b)
+        foretold = residual.square().sum() - (residual + jacobian @ move).square().sum()
+        if age + 1 < self.REUSE and bool(gain > 0.5 * foretold):
+            weight = scale * move
+            surprise = after - residual - jacobian @ move
+            jacobian = jacobian + torch.outer(surprise, weight / (weight @ move))
+            self.known[b] = after, jacobian, age + 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "vector": self.vector.clone(),
+            "damping": self.damping.clone(),
+            "known": dict(self.known),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.vector = state["vector"].clone()
+        self.damping, self.done = state["damping"].clone(), state["done"].clone()
+        self.known = dict(state["known"])
+
+
+METHODS: dict[str, type[Method]] = {"adam": Adam, "lbfgs": LBFGS, "lm": LevenbergMarquardt}
+
+
+def make_method(
+    name: str,
+    objective: Objective,
+    vector: Tensor,
+    free: Tensor,
+    bounds: Tensor,
+    n_shape: int,
+    rate: float | None = None,
+) -> Method:
+    """The method ``name`` for a problem; ``rate`` None takes the method's default."""
+    if name not in METHODS:
+        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
+    problem = (objective, vector, free, bounds, n_shape)
+    return METHODS[name](*problem) if rate is None else METHODS[name](*problem, rate)

@@ -1,0 +1,75 @@
+"""Where a fit starts: the mean face where the image is, or what an encoder says."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.fitting.physics import LeanPhysics, decimate
+from radarbook.radar.image import RadarImage, image_from_volume
+from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.renderer import PhysicalRenderer, Renderer
+
+#: Pixels fainter than this below the maximum do not count for the centroid (side lobes).
+LEVEL_DB = -20.0
+
+
+def centroid(image: RadarImage) -> Tensor:
+    """(B, 3) m, radar frame: mean position of the pixels above -20 dB, weighted by dB above it.
+
+    Weighted by decibels because by power one highlight would be all there is.
+    """
+    level = torch.clamp(image.dynamic_range_db, min=LEVEL_DB)[:, None, None]
+    weight = (image.amplitude_db - level).clamp(min=0) * image.mask
+    weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    x = (weight * image.x).sum((1, 2))
+    y = (weight * image.y[:, None]).sum((1, 2))
+    z = (weight * image.depth).sum((1, 2))
+    return torch.stack([x, y, z], dim=1)
+
+
+def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -> FaceParameters:
+    """The face ``mean`` moved to where ``target`` is, as ``renderer`` sees both.
+
+    Its own image's centroid is brought to the target's; three rounds, as the image changes when
+    it moves. No weights are needed, only that the renderer draws a face about where it is.
+    """
+    wanted = centroid(target)
+    found = mean
+    with torch.no_grad():
+        for _ in range(3):
+            step = wanted - centroid(renderer.render(found))
+            found = found.replace(translation=found.translation + step.to(found.translation))
+            found = found.clamped()
+    return found
+
+
+class CoarseImager:
+    """A cheap look at whole recordings: where the face is, on 1 cm pixels.
+
+    A :class:`~radarbook.radar.renderer.Renderer` for :func:`mean_face_at`. All antennas are used:
+    with fewer, ghosts of the face would lie inside the range of positions.
+    """
+
+    def __init__(self, renderer: PhysicalRenderer) -> None:
+        # Frequencies enough for the depth of the whole range of positions.
+        whole = decimate(renderer.array, renderer.waveform, antennas=1, depth=0.27)
+        self._physics = LeanPhysics(renderer, whole, facet_size=math.inf)
+        half = 0.09 + RANGES["translation"][0][1]
+        side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
+        depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64) + renderer.distance
+        self._grid = Grid(side, side.clone(), depth)
+
+    def image(self, signal: Tensor) -> RadarImage:
+        """Images of whole recordings (B, rx, tx, f)."""
+        return self._image(self._physics.decimation(signal).to(torch.complex64))
+
+    def render(self, parameters: FaceParameters) -> RadarImage:
+        return self._image(self._physics.signal(parameters))
+
+    def _image(self, signal: Tensor) -> RadarImage:
+        volume = back_project(signal, self._physics.array, self._physics.waveform, self._grid)
+        return image_from_volume(volume, self._grid, -30.0)

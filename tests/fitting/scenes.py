@@ -1,0 +1,87 @@
+"""A face that is not one: a dome of a thousand facets with three modes, quick to simulate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from radarbook.faces.model import MorphableModel
+from radarbook.faces.parameters import FaceParameters
+from radarbook.radar.array import qar50
+from radarbook.radar.image import RadarImage
+from radarbook.radar.imaging import Grid
+from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.radar.waveform import qar50_waveform
+
+
+def dome(count: int = 22) -> MorphableModel:
+    """A 60 mm wide dome; its shape modes raise and tilt the top, its expression dents a side."""
+    side = torch.linspace(-30, 30, count)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    x, y = x.flatten(), y.flatten()
+    mean = torch.stack([x, y, -(x**2 + y**2) / 90], dim=1)
+    zero = torch.zeros_like(x)
+
+    def along_z(height: Tensor) -> Tensor:
+        return torch.stack([zero, zero, height], dim=1)
+
+    bump = torch.exp(-(x**2 + y**2) / 400)
+    shape = torch.stack([along_z(1.5 * bump), along_z(2.0 * bump * x / 20)])
+    dent = torch.exp(-((x - 12) ** 2 + (y + 10) ** 2) / 200)
+    corner = torch.arange(count - 1)[:, None] * count + torch.arange(count - 1)
+    a = corner.flatten()
+    b, c, d = a + 1, a + count, a + count + 1
+    triangles = torch.cat([torch.stack([a, b, d], 1), torch.stack([a, d, c], 1)])
+    return MorphableModel(
+        "dome", mean, torch.zeros_like(mean), shape, -1.5 * along_z(dent)[None], triangles
+    )
+
+
+def renderer(steps: int = 24) -> PhysicalRenderer:
+    return PhysicalRenderer(
+        dome(),
+        array=qar50(),
+        waveform=qar50_waveform(steps),
+        grid=Grid.regular(0.1, 16, 0.27, 0.35, 9),
+    )
+
+
+def face(
+    shape: tuple[float, float] = (0.0, 0.0),
+    expression: float = 0.0,
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    material: float = 0.1,
+) -> FaceParameters:
+    p = FaceParameters.neutral(n_shape=2, n_expression=1, dtype=torch.float64)
+    rendering = p.rendering.clone()
+    rendering[:, 1] = material
+    return p.replace(
+        shape=torch.tensor([shape], dtype=torch.float64),
+        expression=torch.tensor([[expression]], dtype=torch.float64),
+        translation=torch.tensor([translation], dtype=torch.float64),
+        rendering=rendering,
+    )
+
+
+class Blob:
+    """A renderer in closed form: a Gaussian spot where the face is, as deep as it is."""
+
+    def __init__(self) -> None:
+        self.axis = torch.linspace(-0.1, 0.1, 16)
+
+    def render(self, parameters: FaceParameters) -> RadarImage:
+        x, y, z = (parameters.translation[:, i, None, None] for i in range(3))
+        width = 0.04 * (1 + 0.1 * parameters.shape[:, 0, None, None])
+        axis = self.axis.to(x)
+        r2 = (axis - x).square() + (axis[:, None] - y).square()
+        level = parameters.dynamic_range_db[:, None, None]
+        amplitude = -10 * r2 / width.square()
+        depth = (0.3 + z).expand_as(amplitude)
+        return RadarImage(
+            torch.maximum(amplitude, level),
+            depth,
+            amplitude.detach() > level,
+            axis,
+            axis,
+            parameters.dynamic_range_db,
+        )

@@ -1,0 +1,181 @@
+"""Fitting: it finds what is there, keeps what is fixed, stops, resumes, and says when it fails."""
+
+import pytest
+import torch
+
+from radarbook.errors import InputError
+from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.pose import to_radar
+from radarbook.fitting.fit import Stage, fit, free_columns
+from radarbook.fitting.objectives import ImageObjective
+from radarbook.fitting.reconstruct import reconstruct_through_learned, reconstruct_through_physics
+from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
+from tests.fitting.scenes import Blob, face, renderer
+
+TRUTH = FaceParameters.cat(
+    [face((1.0, 0.0), 0.0, (0.02, -0.01, 0.015)), face((-0.5, 0.0), 0.0, (-0.03, 0.02, 0.0))]
+)
+START = FaceParameters.cat([face(), face()])
+
+
+@pytest.mark.parametrize(("method", "steps"), [("adam", 200), ("lm", 30)])
+def test_image_fit_finds_the_blob(method: str, steps: int) -> None:
+    result = fit(
+        Blob().render(TRUTH),
+        Blob(),
+        START,
+        free=("shape", "translation"),
+        method=method,  # type: ignore[arg-type]
+        steps=steps,
+        patience=steps,
+    )
+    off = (result.parameters.translation - TRUTH.translation).abs()
+    assert off.max() < 1e-3
+    assert (result.parameters.shape - TRUTH.shape)[:, 0].abs().max() < 0.1
+    assert not result.diverged.any()
+    # What is not free has not moved, what the image does not show neither.
+    assert torch.equal(result.parameters.rotation, START.rotation)
+    assert torch.equal(result.parameters.rendering, START.rendering)
+    assert result.history[-1].losses.shape == (2,)
+
+
+def test_lbfgs_finds_one_blob() -> None:
+    result = fit(
+        Blob().render(TRUTH[0]), Blob(), START[0], free=("translation",), method="lbfgs", steps=30
+    )
+    # The width is fixed at a wrong value, so depth alone is exact.
+    assert abs(float(result.parameters.translation[0, 2]) - 0.015) < 1e-3
+
+
+def test_a_batch_is_its_faces() -> None:
+    target = Blob().render(TRUTH)
+    together = fit(target, Blob(), START, steps=20, free=("translation",))
+    alone = fit(target[1], Blob(), START[1], steps=20, free=("translation",))
+    assert torch.allclose(
+        together.parameters.translation[1], alone.parameters.translation[0], atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm"])
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(method: str) -> None:
+    options = {"free": ("shape", "translation"), "method": method, "steps": 8}
+    target = Blob().render(TRUTH[0])
+    whole = fit(target, Blob(), START[0], **options)  # type: ignore[arg-type]
+    seen: list[object] = []
+
+    def stop_at_the_third(record: object) -> bool:
+        seen.append(record)
+        return len(seen) < 3
+
+    cut = fit(target, Blob(), START[0], callback=stop_at_the_third, **options)  # type: ignore[arg-type]
+    assert cut.reason == "interrupted"
+    assert cut.steps == 3
+    rest = fit(target, Blob(), START[0], resume=cut.state, **options)  # type: ignore[arg-type]
+    assert rest.steps == whole.steps
+    for ours, theirs in zip(rest.history, whole.history, strict=True):
+        assert torch.equal(ours.vectors, theirs.vectors)
+    assert torch.equal(rest.parameters.translation, whole.parameters.translation)
+
+
+def test_a_diverging_fit_returns_its_best_iterate_and_says_so() -> None:
+    target = Blob().render(TRUTH)
+    near = TRUTH.replace(translation=TRUTH.translation + 1e-4)
+    result = fit(target, Blob(), near, free=("translation",), rate=2.0, steps=5)
+    assert result.diverged.all()
+    assert torch.allclose(result.parameters.translation, near.translation, atol=1e-12)
+    assert (result.losses <= result.history[0].losses).all()
+
+
+def test_iterates_stay_inside_the_ranges() -> None:
+    target = Blob().render(face(translation=(0.049, 0.0, 0.0)))
+    shifted = target.__class__(
+        target.amplitude_db.roll(3, 2),
+        target.depth,
+        target.mask.roll(3, 2),
+        target.x,
+        target.y,
+        target.dynamic_range_db,
+    )
+    for method in ("adam", "lm"):
+        result = fit(shifted, Blob(), START[0], free=("translation",), method=method, steps=40)  # type: ignore[arg-type]
+        assert result.parameters.translation[0, 0] == pytest.approx(0.05)
+        assert all(record.vectors[:, 3:].abs().max() <= 1 for record in result.history)
+
+
+def test_stages_follow_one_another_with_their_own_unknowns() -> None:
+    objective = ImageObjective(Blob().render(TRUTH), Blob())
+    stages = [
+        Stage(objective, 10, "lm", free=("translation",), name="pose"),
+        Stage(objective, 10, "lm", free=("shape", "translation"), name="all"),
+    ]
+    result = fit(None, None, START, loss=stages)
+    first = [record for record in result.history if record.stage == 0]
+    assert all(torch.equal(record.vectors[:, :2], START.shape) for record in first)
+    assert result.stages == ("pose", "all")
+    assert (result.parameters.shape - TRUTH.shape)[:, 0].abs().max() < 0.05
+    assert torch.equal(result.at(0).translation, START.translation)
+
+
+def test_bad_arguments_are_one_clear_line() -> None:
+    target = Blob().render(TRUTH)
+    with pytest.raises(InputError, match=r"expected some of shape, expression.* found 'nose'"):
+        fit(target, Blob(), START, free=("nose",))
+    with pytest.raises(InputError, match="expected one of adam, lbfgs, lm, found 'newton'"):
+        fit(target, Blob(), START, method="newton")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="expected 2 faces as the target, found 1"):
+        fit(target, Blob(), START[0])
+    with pytest.raises(InputError, match="needs a target image"):
+        fit(None, Blob(), START)
+    assert free_columns(("material",), 2, 12).tolist() == [10]
+    assert free_columns(("rendering", "expression"), 2, 12).tolist() == [2, 9, 10, 11]
+
+
+def test_start_is_where_the_image_is() -> None:
+    target = Blob().render(TRUTH)
+    # Cut by the dynamic range and the image's edge, the blob's centroid is its centre to a pixel.
+    assert torch.allclose(
+        centroid(target), TRUTH.translation + torch.tensor([0.0, 0.0, 0.3]), atol=0.007
+    )
+    found = mean_face_at(target, Blob(), START)
+    assert (found.translation - TRUTH.translation).abs().max() < 0.003
+
+
+def test_physical_fit_finds_a_dome_from_the_mean_and_the_centroid() -> None:
+    """Shape, expression, position, material: the whole road, without networks."""
+    physical = renderer()
+    truth = face((0.8, -0.7), 0.6, (0.006, -0.004, 0.012), material=0.05)
+    signal = physical.signal(truth.to(dtype=torch.float32))[0] * (2.0 - 1.0j)
+    imager = CoarseImager(physical)
+    start = mean_face_at(imager.image(signal), imager, face())
+    free = ("shape", "expression", "translation", "material")
+    result = reconstruct_through_physics(
+        signal, physical.array, physical.waveform, physical.model, start=start, free=free
+    )
+    before, after, wanted = (
+        to_radar(physical.model, p.to(dtype=torch.float32), physical.distance)
+        for p in (start, result.parameters, truth)
+    )
+    assert (before - wanted).norm(dim=2).mean() > 1e-3
+    # A twentieth of the wavelength, a tenth of the start's error: the target is the fast
+    # simulation of 94 antennas, the fit sees 48, and a weak prior pulls towards the mean.
+    assert (after - wanted).norm(dim=2).mean() < 2e-4
+
+
+def test_a_signal_that_does_not_fit_is_refused() -> None:
+    physical = renderer()
+    wrong = torch.zeros(94, 94, 23, dtype=torch.complex64)
+    with pytest.raises(InputError, match=r"expected complex .* = \(94, 94, 24\)"):
+        reconstruct_through_physics(wrong, physical.array, physical.waveform, physical.model)
+    nan = torch.full((94, 94, 24), torch.nan, dtype=torch.complex64)
+    with pytest.raises(InputError, match="found NaN or infinity"):
+        reconstruct_through_physics(nan, physical.array, physical.waveform, physical.model)
+
+
+def test_learned_road_starts_from_the_encoder_and_never_gets_worse() -> None:
+    class Encoder:
+        def predict(self, image: object) -> FaceParameters:
+            return START
+
+    result = reconstruct_through_learned(Blob().render(TRUTH), Encoder(), Blob(), 60)
+    assert torch.equal(result.at(0).translation, START.translation)
+    assert (result.losses < result.history[0].losses).all()

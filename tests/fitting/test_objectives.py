@@ -1,0 +1,79 @@
+"""What the residuals must and must not see."""
+
+import math
+
+import torch
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.methods import LevenbergMarquardt
+from radarbook.fitting.objectives import ImageObjective, PowerObjective, smooth
+from radarbook.fitting.physics import LeanPhysics, decimate
+from tests.fitting.scenes import Blob, face, renderer
+
+
+def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> PowerObjective:
+    physical = renderer()
+    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
+    with torch.no_grad():
+        signal = gain * lean.signal(target)
+    return PowerObjective(
+        signal,
+        lean,
+        torch.tensor([[0.0, 0.0, 0.30]]),
+        smoothing=0.006,
+        pixel=0.01,
+        plane=0.01,
+        half_width=0.05,
+        prior=prior,
+    )
+
+
+def test_the_truth_leaves_no_residual_whatever_the_gain() -> None:
+    truth = face((0.5, -0.5), 0.3)
+    other = face((0.0, 0.5), 0.0, (0.002, 0.0, 0.001))
+    plain, scaled = _power(truth), _power(truth, gain=-3.0 + 4.0j)
+    assert plain.residuals(truth).norm() < 1e-5
+    # Recordings carry an unknown gain: neither the truth nor another face may feel it. The bound
+    # is complex64's rounding through a logarithm.
+    assert scaled.residuals(truth).norm() < 1e-4
+    assert torch.allclose(plain.residuals(other), scaled.residuals(other), atol=1e-4)
+    assert plain.residuals(other).norm() > 0.1
+
+
+def test_gradient_and_jacobian_agree() -> None:
+    objective = _power(face((0.5, -0.5), 0.3), prior=0.01)
+    p = face((0.1, 0.2), -0.2, (0.001, 0.0, -0.001), material=0.0)
+    vector = p.normalised()[0]
+    free = torch.arange(9)
+    bounds = torch.ones(12, dtype=torch.float64) * 3
+    work = LevenbergMarquardt(objective, vector[None], free, bounds, 2)
+    residual, jacobian, _ = work.normal_equations(0, vector)
+    variable = vector.clone().requires_grad_()
+    loss = objective.residuals(FaceParameters.from_normalised(variable[None], 2, 1)).square().sum()
+    loss.backward()
+    assert variable.grad is not None
+    # Forward differences of complex64 signals: a per cent.
+    difference = 2 * jacobian.T @ residual - variable.grad[free]
+    assert difference.norm() < 2e-2 * variable.grad[free].norm()
+
+
+def test_image_objective_sees_only_its_inputs() -> None:
+    p, deeper = face(), face(translation=(0.0, 0.0, 0.02))
+    target = Blob().render(p)
+    assert ImageObjective(target, Blob(), "amplitude").residuals(deeper).norm() == 0
+    assert ImageObjective(target, Blob(), "depth").residuals(deeper).norm() > 0
+    # The target's dynamic range is used, whatever the face says: it is a matter of display.
+    bright = deeper.replace(rendering=deeper.rendering * torch.tensor([1.2, 1.0, 1.0]))
+    both = ImageObjective(target, Blob())
+    assert torch.equal(both.residuals(bright), both.residuals(deeper))
+
+
+def test_smoothing_keeps_the_sum_and_spreads_as_a_gaussian() -> None:
+    image = torch.zeros(1, 41, 41, dtype=torch.float64)
+    image[0, 20, 20] = 1
+    wide = smooth(image, 3.0)
+    t = torch.arange(41) - 20.0
+    # Cut at 2.5 σ (8 of 7.5 pixels), a Gaussian loses some 5 % of its variance.
+    assert abs(float(wide.sum()) - 1) < 1e-12
+    assert abs(float((wide[0].sum(0) * t**2).sum()) / 9 - 0.95) < 0.03
+    assert smooth(image, 0.0) is image
