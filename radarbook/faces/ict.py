@@ -74,7 +74,8 @@ def convert_ict(
 def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
     """The model that :func:`convert_ict` writes."""
     folder = _face_folder(Path(folder))
-    head, polygons = _read_obj(folder / f"{NEUTRAL}.obj")
+    head = read_vertices(folder / f"{NEUTRAL}.obj")
+    polygons = _read_polygons(folder / f"{NEUTRAL}.obj", len(head))
     names = sorted(path.stem for path in folder.glob("*.obj") if path.stem != NEUTRAL)
     identities = [name for name in names if name.startswith("identity")]
     expressions = [
@@ -95,7 +96,7 @@ def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
     def displacements(of: Sequence[str]) -> np.ndarray:
         fields = np.empty((len(of), *mean.shape))
         for field, name in zip(fields, of, strict=True):
-            moved, _ = _read_obj(folder / f"{name}.obj")
+            moved = read_vertices(folder / f"{name}.obj")
             if moved.shape != head.shape:
                 raise InputError(
                     f"{folder / name}.obj: {len(moved)} vertices, expected the neutral head's "
@@ -188,14 +189,14 @@ def _crop(head: np.ndarray, polygons: list[list[int]]) -> tuple[np.ndarray, np.n
     inside &= head[:, 2] >= CROP_BACK
     inside[FACE_VERTICES:] = False
     faces = [p for p in polygons if all(inside[v] for v in p)]
+    if not faces:
+        raise InputError(f"{NEUTRAL}.obj: no face within the crop; expected centimetres")
     for _ in range(TEETH):
         faces = _without_teeth(faces, len(head))
     triangles = np.array(
         [(p[0], p[k], p[k + 1]) for p in faces for k in range(1, len(p) - 1)],
         dtype=np.int64,
     ).reshape(-1, 3)
-    if not len(triangles):
-        raise InputError(f"{NEUTRAL}.obj: no face within the crop; expected centimetres")
     # One piece: corners that the box cuts off are dropped.
     links = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
     graph = coo_matrix((np.ones(len(links)), links.T), shape=(len(head),) * 2)
@@ -289,30 +290,44 @@ def _face_folder(folder: Path) -> Path:
     raise InputError(f"{folder}: no {NEUTRAL}.obj here or in FaceXModel, expected ICT-FaceKit")
 
 
-def _read_obj(path: Path) -> tuple[np.ndarray, list[list[int]]]:
-    """Vertices (N, 3) in mm and the polygons' vertex indices from 0, in the file's order.
+def read_vertices(path: Path) -> np.ndarray:
+    """(N, 3) mm in the file's order.
 
     Read here rather than by a mesh library: libraries split vertices along texture seams, and
-    files must keep their common numbering.
+    the kit's files must keep their common numbering.
     """
-    rows, polygons = [], []
     try:
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("v "):
-                    rows.append(line.split()[1:4])
-                elif line.startswith("f "):
-                    polygons.append([int(word.split("/")[0]) - 1 for word in line.split()[1:]])
+        rows = [line.split()[1:4] for line in _lines(path, "v ")]
         points = np.array(rows, dtype=np.float64).reshape(-1, 3) * MM_PER_CM
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not a readable OBJ file ({error})") from None
     if len(points) < FACE_VERTICES or not np.isfinite(points).all():
         raise InputError(
             f"{path}: {len(points)} vertices, expected at least {FACE_VERTICES}, all finite"
         )
-    if polygons and not 0 <= min(map(min, polygons)) <= max(map(max, polygons)) < len(points):
-        raise InputError(f"{path}: a face refers to a vertex out of range (1 to {len(points)})")
-    return points, polygons
+    return points
+
+
+def _read_polygons(path: Path, n: int) -> list[list[int]]:
+    """The polygons' vertex indices from 0."""
+    try:
+        polygons = [
+            [int(word.split("/")[0]) - 1 for word in line.split()[1:]]
+            for line in _lines(path, "f ")
+        ]
+    except ValueError as error:
+        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
+    if any(not 0 <= vertex < n for polygon in polygons for vertex in polygon):
+        raise InputError(f"{path}: a face refers to a vertex out of range, expected 1 to {n}")
+    return polygons
+
+
+def _lines(path: Path, start: str) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
+    return [line for line in text.splitlines() if line.startswith(start)]
 
 
 def _landmarks(folder: Path, head: np.ndarray, kept: np.ndarray) -> dict[str, int]:

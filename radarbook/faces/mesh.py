@@ -100,6 +100,14 @@ def require_in_front(source: str, mesh: Mesh) -> None:
         )
 
 
+def require_mesh_name(path: Path) -> str:
+    """The suffix of a file name that :func:`write_mesh` can write; other names raise."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path}: expected a mesh name ending in {', '.join(SUFFIXES)}")
+    return suffix
+
+
 def write_mesh(
     path: str | os.PathLike[str],
     vertices: np.ndarray | Tensor,
@@ -112,9 +120,7 @@ def write_mesh(
     binary float32. Written atomically.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a mesh name ending in {', '.join(SUFFIXES)}")
+    suffix = require_mesh_name(path)
     points, faces = _numpy(vertices).astype(np.float64), _numpy(triangles).astype(np.int64)
     require_mesh(str(path), points, faces)
     mesh = trimesh.Trimesh(points, faces, process=False)

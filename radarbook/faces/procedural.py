@@ -293,6 +293,9 @@ def _flipped(points: np.ndarray, grid: np.ndarray, triangles: np.ndarray) -> np.
         gain -= np.linalg.norm(points[c] - points[d], axis=1)
         # Both new triangles (c, a, d) and (d, b, c) must keep the old ones' sense.
         fits = (_turn(grid, c, a, d) > 0) & (_turn(grid, d, b, c) > 0) & (gain > 1e-6)
+        # No slivers, as three vertices of the border would make.
+        new = np.minimum(_area(points, c, a, d), _area(points, d, b, c))
+        fits &= new > 0.5 * np.minimum(_area(points, a, b, c), _area(points, b, a, d))
         first, second, gain = first[fits] // 3, second[fits] // 3, gain[fits]
         a, b, c, d = a[fits], b[fits], c[fits], d[fits]
         # A triangle takes part in one flip a round, that of the greatest gain.
@@ -312,6 +315,11 @@ def _turn(grid: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.n
     """Twice the signed area of triangles in (u, v), positive where they face outwards."""
     (pu, pv), (qu, qv) = (grid[b] - grid[a]).T, (grid[c] - grid[a]).T
     return pv * qu - pu * qv
+
+
+def _area(points: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    cross = np.cross(points[b] - points[a], points[c] - points[a])
+    return np.asarray(np.linalg.norm(cross, axis=1) / 2)
 
 
 # -- modes --------------------------------------------------------------------------------------

@@ -189,12 +189,12 @@ def test_mixed_variants_are_named(tmp_path):
 
 
 def test_reference_mesh_of_another_size(tmp_path):
-    with pytest.raises(InputError, match="points has 40 vertices.*48 vertices.*mixed"):
+    with pytest.raises(InputError, match=r"points has 40 vertices.*48 vertices.*mixed"):
         spoilt(tmp_path, replace("shape/representer/points", lambda p: p[:, :40]))
 
 
 def test_more_modes_than_held(path):
-    with pytest.raises(InputError, match="7 shape modes asked for, .* 6 it holds"):
+    with pytest.raises(InputError, match=r"7 shape modes asked for, .* 6 it holds"):
         read_bfm(path, 7, 1)
     with pytest.raises(InputError, match="0 expression modes"):
         read_bfm(path, 1, 0)

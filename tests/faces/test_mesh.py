@@ -1,0 +1,91 @@
+"""Mesh files: round trips, units, and each kind of bad file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from radarbook.errors import InputError
+from radarbook.faces.mesh import Mesh, read_mesh, require_in_front, write_mesh
+
+SQUARE = np.array([[0, 0, 300], [100, 0, 300], [100, 100, 310], [0, 100, 300.0]])
+FACES = np.array([[0, 1, 2], [0, 2, 3]])
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".stl"])
+@pytest.mark.parametrize("units", ["mm", "m"])
+def test_write_then_read(tmp_path, suffix, units):
+    path = tmp_path / f"a{suffix}"
+    write_mesh(path, torch.from_numpy(SQUARE), torch.from_numpy(FACES), units)
+    mesh = read_mesh(path, units)
+    scale = 1e-3 if units == "mm" else 1.0
+    # STL keeps corners, not vertices: compare triangles. Files are float32 or 8 decimals.
+    np.testing.assert_allclose(mesh.vertices[mesh.triangles], scale * SQUARE[FACES], rtol=1e-6)
+    assert len(mesh.vertices) == 4
+    assert f"units {units}".encode() in path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj"])
+def test_others_can_read_what_we_write(tmp_path, suffix):
+    write_mesh(tmp_path / f"a{suffix}", SQUARE, FACES)
+    mesh = trimesh.load_mesh(tmp_path / f"a{suffix}", process=False)
+    assert mesh.area == pytest.approx(trimesh.Trimesh(SQUARE, FACES).area, rel=1e-6)
+
+
+def test_quads_become_triangles(tmp_path):
+    path = tmp_path / "quad.obj"
+    path.write_text("v 0 0 1\nv 1 0 1\nv 1 1 1\nv 0 1 1\nf 1 2 3 4\n")
+    assert read_mesh(path).triangles.shape == (2, 3)
+
+
+def ply(vertices, faces):
+    lines = ["ply", "format ascii 1.0", f"element vertex {len(vertices)}"]
+    lines += [f"property float {axis}" for axis in "xyz"]
+    lines += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header"]
+    lines += [" ".join(map(str, v)) for v in vertices] + [f"3 {a} {b} {c}" for a, b, c in faces]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.ply", ply([(0, 0, 1), (1, 0, 1), (0, 1, "nan")], [(0, 1, 2)]), "1 vertices are not"),
+        ("a.ply", ply([(0, 0, 1), (1, 0, 1), (0, 1, 1)], [(0, 1, 7)]), "index 7 out of range"),
+        ("a.obj", "v 0 0 1\nv 1 0 1\nv 0 1 1\nf 1 2 9\n", "a.obj"),
+        ("a.ply", "", "a.ply"),
+        ("a.obj", "# nothing\n", "a.obj"),
+        ("a.ply", ply([(0, 0, 1), (1, 0, 1), (0, 1, 1)], []), "0 triangles"),
+        ("a.ply", "this is no mesh", "not a readable ply"),
+        ("a.txt", "hello", "expected a mesh as .ply, .obj, .stl"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, says):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=says) as caught:
+        read_mesh(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_unknown_units(tmp_path):
+    with pytest.raises(InputError, match="mesh file not found"):
+        read_mesh(tmp_path / "a.ply")
+    with pytest.raises(InputError, match="expected mm or m, found 'cm'"):
+        read_mesh(tmp_path / "a.ply", "cm")
+
+
+def test_scene_in_front_of_the_array():
+    require_in_front("a.ply", Mesh(SQUARE * 1e-3, FACES))
+    with pytest.raises(InputError, match=r"a\.ply: reaches 310 m.*millimetres"):
+        require_in_front("a.ply", Mesh(SQUARE, FACES))
+    with pytest.raises(InputError, match="behind the radar"):
+        require_in_front("a.ply", Mesh(SQUARE * [1e-3, 1e-3, -1e-3], FACES))
+
+
+def test_nothing_bad_is_written(tmp_path):
+    with pytest.raises(InputError, match="index 5 out of range"):
+        write_mesh(tmp_path / "a.ply", SQUARE, FACES + 2)
+    with pytest.raises(InputError, match="ending in"):
+        write_mesh(tmp_path / "a.xyz", SQUARE, FACES)
+    assert list(tmp_path.iterdir()) == []
