@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from radarbook.datasets.recordings import Recording
+    from radarbook.faces.model import MorphableModel
+    from radarbook.faces.parameters import FaceParameters
     from radarbook.profiles import Profile
+    from radarbook.radar.image import RadarImage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -471,7 +474,7 @@ def reconstruct(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
     model: Model = "procedural",
     optimize: Annotated[
-        int | None, typer.Option(min=0, help="Steps of test-time optimization.")
+        int | None, typer.Option(min=0, help="At most so many steps; default the whole schedule.")
     ] = None,
     through: Annotated[
         Literal["learned", "physical"], typer.Option(help="The renderer to optimize through.")
@@ -485,28 +488,104 @@ def reconstruct(
     modes: Annotated[
         tuple[int, int], typer.Option(metavar="SHAPE EXPRESSION", help="Coefficients fitted.")
     ] = (10, 7),
-    seed: Seed = 0,
+    distance: Annotated[
+        float, typer.Option(min=0.1, max=2, help="Where a face is expected, m from the array.")
+    ] = 0.30,
+    extent: Extent = 0.30,
 ) -> None:
-    """A face mesh from a recording: by physics alone, or by trained networks.
+    """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
     Through physics no trained weights are needed, but the raw signal is. Through the learned
-    renderer an image is enough; its start is the encoder's prediction.
+    renderer an image is enough: the encoder predicts, the renderer refines.
     """
-    from radarbook.reconstruction import reconstruct as solve
+    from radarbook.faces.mesh import require_mesh_name, write_mesh
+    from radarbook.faces.model import load_model
 
-    lines = solve(
-        source,
-        output,
-        model=model,
-        modes=modes,
-        steps=optimize,
-        through=through,
-        encoder=encoder and _weights_file(encoder),
-        renderer=renderer and _weights_file(renderer),
-        seed=seed,
+    require_mesh_name(output)
+    if through == "physical":
+        face_model = load_model(model, *modes)
+        found, note = _fit_physical(source, face_model, optimize, distance)
+    else:
+        found, note = _fit_learned(source, encoder, renderer, optimize, extent)
+        face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
+    vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
+    write_mesh(output, vertices, face_model.triangles)
+    x, y, z = (1e3 * found.translation[0]).tolist()
+    yaw, pitch, roll = found.rotation[0].rad2deg().tolist()
+    typer.echo(note)
+    typer.echo(f"translation {x:+.1f} {y:+.1f} {z:+.1f} mm (x, y, z in the radar frame)")
+    typer.echo(f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)")
+    typer.echo(f"wrote {output} (millimetres, model frame, without pose)")
+
+
+def _fit_physical(
+    source: Path, face_model: MorphableModel, steps: int | None, distance: float
+) -> tuple[FaceParameters, str]:
+    from radarbook.datasets.recordings import read_recording
+    from radarbook.fitting.reconstruct import reconstruct_through_physics
+
+    if _is_image(source):
+        raise InputError(
+            f"{source}: expected a raw recording to fit through physics, found an image; "
+            "pass the signal, or --through learned with --encoder"
+        )
+    recording = read_recording(source)
+    result = reconstruct_through_physics(
+        recording.signal,
+        recording.array,
+        recording.waveform,
+        face_model,
+        distance=distance,
+        steps=steps,
+        progress=True,
     )
-    for line in lines:
-        typer.echo(line)
+    state = "diverged, the best iterate is kept" if bool(result.diverged.any()) else result.reason
+    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {state}"
+
+
+def _fit_learned(
+    source: Path, encoder: Path | None, renderer: Path | None, steps: int | None, extent: float
+) -> tuple[FaceParameters, str]:
+    import torch
+
+    from radarbook.fitting.reconstruct import reconstruct_through_learned
+    from radarbook.radar.image import load_image
+    from radarbook.training.checkpoints import load_predictor, load_renderer
+
+    if encoder is None:
+        raise InputError("--through learned: expected --encoder WEIGHTS (radarbook train encoder)")
+    predictor = load_predictor(_weights_file(encoder))
+    config = predictor.config.get("encoder", predictor.config)
+    if _is_image(source):
+        image = load_image(source).with_dynamic_range(-20.0)
+        if image.depth.shape[-1] != config["pixels"]:
+            raise InputError(
+                f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "
+                f"found {image.depth.shape[-1]}"
+            )
+    else:
+        from radarbook.datasets.recordings import read_recording
+
+        near = config["distance"]
+        depth = (near - 0.07, near + 0.17)
+        image = _image_of(read_recording(source), config["pixels"], extent, depth, -20.0)
+    if renderer is None or not steps:
+        with torch.no_grad():
+            return predictor.predict(image), "encoder alone (pass --renderer and --optimize)"
+    result = reconstruct_through_learned(
+        image, predictor, load_renderer(_weights_file(renderer)), steps, progress=True
+    )
+    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {result.reason}"
+
+
+def _is_image(path: Path) -> bool:
+    """True for an HDF5 file that holds an image rather than a recording."""
+    import h5py
+
+    if path.suffix not in (".h5", ".hdf5") or not path.is_file() or not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        return "amplitude_db" in file
 
 
 # -- what commands share -------------------------------------------------------------------------
@@ -551,9 +630,28 @@ def _write_image(
     dynamic_range: float,
     png: Path | None,
 ) -> None:
+    from radarbook.radar.image import save_image
+
+    picture = _image_of(recording, pixels, extent, depth, dynamic_range)
+    save_image(output, picture)
+    typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
+    if png is not None:
+        from radarbook.figures import radar_image, save_png
+
+        save_png(radar_image(picture, 0), png)
+        typer.echo(f"wrote {png}")
+
+
+def _image_of(
+    recording: Recording,
+    pixels: int,
+    extent: float,
+    depth: tuple[float, float],
+    dynamic_range: float,
+) -> RadarImage:
     import torch
 
-    from radarbook.radar.image import image_from_volume, save_image
+    from radarbook.radar.image import image_from_volume
     from radarbook.radar.imaging import Grid, back_project
 
     near, far = depth
@@ -564,14 +662,7 @@ def _write_image(
     grid = Grid.regular(extent, pixels, near, far, planes)
     with torch.no_grad():
         volume = back_project(recording.signal, recording.array, recording.waveform, grid)
-        picture = image_from_volume(volume[None], grid, dynamic_range)
-    save_image(output, picture)
-    typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
-    if png is not None:
-        from radarbook.figures import radar_image, save_png
-
-        save_png(radar_image(picture, 0), png)
-        typer.echo(f"wrote {png}")
+        return image_from_volume(volume[None], grid, dynamic_range)
 
 
 def main() -> None:
