@@ -148,7 +148,8 @@ def resnet(depth: int, channels: int, outputs: int, *, pool: int = 1) -> nn.Modu
         bias_downsample=False,
     )
     if pool != 1:
-        network.avgpool = nn.AdaptiveAvgPool2d(pool)
+        # Flattened here: MONAI's own view fails on a channels-last grid of more than one pixel.
+        network.avgpool = nn.Sequential(nn.AdaptiveAvgPool2d(pool), nn.Flatten())
         network.fc = nn.Linear(network.fc.in_features * pool**2, outputs)
     return network
 

@@ -93,6 +93,19 @@ def test_gradients_reach_every_weight(paper_encoder):
             assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("size", ["small", "resnet18", "paper"])
+def test_the_layout_in_memory_does_not_matter(size, paper_encoder):
+    """Training runs channels-last, evaluation not."""
+    encoder = paper_encoder if size == "paper" else Encoder("both", size, 3, 2, 48)
+    encoder.eval()
+    with torch.no_grad():
+        plain = encoder(SAMPLES.image)
+        encoder.to(memory_format=torch.channels_last)
+        last = encoder(SAMPLES.image)
+    # other convolution kernels: float32 rounding through up to 50 layers, outputs of order 1
+    assert torch.allclose(plain, last, atol=1e-3)
+
+
 def test_another_image_size_is_refused():
     encoder = Encoder("both", "small", 3, 2, pixels=32)
     with pytest.raises(InputError, match=r"expects 32 x 32 pixels, found 48 x 48"):

@@ -15,7 +15,7 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.profiles import get_profile
-from radarbook.training.checkpoints import load_tensors
+from radarbook.training.checkpoints import load_autoencoder, load_tensors
 from radarbook.training.data import ResidentSamples
 from radarbook.training.loop import (
     CHECKPOINT,
@@ -26,7 +26,7 @@ from radarbook.training.loop import (
     read_history,
     run,
 )
-from radarbook.training.tasks import train_autoencoder, train_encoder, train_renderer
+from radarbook.training.tasks import WEIGHTS, train_autoencoder, train_encoder, train_renderer
 from tests.training.toys import toy_samples
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +158,20 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert again.rows == history.rows
     assert (tmp_path / CHECKPOINT).stat().st_mtime_ns == written
     assert read_history(tmp_path / "history.csv").rows == history.rows
+
+
+def test_the_laptop_networks_train(tmp_path):
+    """One epoch of the ResNet-18 encoder, its decoder and the autoencoder through the loop."""
+    sizes = {"encoder": "resnet18", "decoder": "resnet18"}
+    epochs = {f"{kind}_epochs": 1 for kind in ("encoder", "renderer", "autoencoder")}
+    profile = get_profile("smoke", PROFILE.model_dump() | sizes | epochs)
+    first, _ = encoder(tmp_path / "e", profile=profile)
+    drawing, _ = train_renderer(TRAIN, HELD_OUT, profile, tmp_path / "r", device="cpu")
+    _, history = train_autoencoder(
+        TRAIN, HELD_OUT, profile, first, drawing, tmp_path / "a", device="cpu"
+    )
+    assert history.finished
+    assert load_autoencoder(tmp_path / "a" / WEIGHTS).encoder.size == "resnet18"
 
 
 def test_another_seed_trains_another_network(tmp_path):
