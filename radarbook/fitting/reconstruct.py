@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -23,16 +24,40 @@ from radarbook.radar.renderer import PhysicalRenderer, Renderer
 from radarbook.radar.simulate import FACET_SIZE
 from radarbook.radar.waveform import Waveform
 
-#: Coarse to fine: name, smoothing (m), pixel (m), plane (m), steps, prior, facet size (m).
-SCHEDULE = (
-    ("20 mm, pose", 0.020, 0.0075, 0.0120, 8, 0.05, math.inf),
-    ("13 mm", 0.013, 0.0060, 0.0100, 8, 0.05, math.inf),
-    ("6 mm", 0.006, 0.0060, 0.0100, 8, 0.01, math.inf),
-    ("3 mm", 0.003, 0.0045, 0.0075, 8, 0.005, math.inf),
-    ("0 mm", 0.000, 0.0045, 0.0075, 6, 0.002, math.inf),
-    ("0 mm, fine facets", 0.000, 0.0045, 0.0075, 8, 0.002, FACET_SIZE),
-)
 POSE = ("translation", "rotation")
+
+
+@dataclass(frozen=True)
+class Level:
+    """One stage of a fit through physics: lengths in metres, see :class:`PowerObjective`.
+
+    ``free`` None: all that the fit leaves free. ``facet_size``: how finely the model's facets are
+    divided; infinite takes them as they are.
+    """
+
+    name: str
+    smoothing: float
+    pixel: float
+    plane: float
+    steps: int
+    prior: float
+    facet_size: float = math.inf
+    free: tuple[str, ...] | None = None
+
+
+#: From a start that is right within a millimetre or three and a degree or two.
+NEAR = (
+    Level("6 mm", 0.006, 0.0060, 0.0100, 8, 0.01),
+    Level("3 mm", 0.003, 0.0045, 0.0075, 8, 0.005),
+    Level("0 mm", 0.000, 0.0045, 0.0075, 6, 0.002),
+    Level("0 mm, fine facets", 0.000, 0.0045, 0.0075, 8, 0.002, FACET_SIZE),
+)
+#: From the mean face at the image's centroid: the pose first.
+SCHEDULE = (
+    Level("20 mm, pose", 0.020, 0.0075, 0.0120, 8, 0.05, free=POSE),
+    Level("13 mm", 0.013, 0.0060, 0.0100, 8, 0.05),
+    *NEAR,
+)
 
 
 class Predictor(Protocol):
@@ -69,36 +94,43 @@ def physical_stages(
     signal: Tensor,
     renderer: PhysicalRenderer,
     *,
-    schedule: Sequence[tuple[str, float, float, float, int, float, float]] = SCHEDULE,
+    schedule: Sequence[Level] = SCHEDULE,
     free: Sequence[str] = UNKNOWN,
+    centres: Tensor | None = None,
+    antennas: int = 2,
+    depth: float = 0.165,
 ) -> list[Stage]:
     """The coarse-to-fine stages of a fit to whole recordings (B, rx, tx, f).
 
-    The first moves the pose alone; the following all that is ``free``.
+    ``centres`` (B, 3) m is about where the faces' images are; None: their centroids. ``antennas``
+    and ``depth`` as in :func:`~radarbook.fitting.physics.decimate`: with fewer samples ghosts of
+    the face enter its image, but target and fit have them alike, so a noiseless fit loses little.
     """
-    whole = signal if signal.ndim == 4 else signal[None]
-    decimation = decimate(renderer.array, renderer.waveform)
-    part = decimation(whole).to(torch.complex64)
-    imager = CoarseImager(renderer)
-    centres = centroid(imager.image(whole.to(torch.complex64)))
+    whole = (signal if signal.ndim == 4 else signal[None]).to(torch.complex64)
+    decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
+    if centres is None:
+        centres = centroid(CoarseImager(renderer).image(whole))
     physics = {
         size: LeanPhysics(renderer, decimation, facet_size=size)
-        for size in {row[-1] for row in schedule}
+        for size in {level.facet_size for level in schedule}
     }
     stages = []
-    for i, (name, smoothing, pixel, plane, steps, prior, size) in enumerate(schedule):
+    for level in schedule:
+        unknown = tuple(n for n in free if level.free is None or n in level.free)
+        if not unknown:
+            continue
         objective = PowerObjective(
-            part,
-            physics[size],
+            decimation(whole),
+            physics[level.facet_size],
             centres,
-            smoothing=smoothing,
-            pixel=pixel,
-            plane=plane,
-            prior=prior,
+            smoothing=level.smoothing,
+            pixel=level.pixel,
+            plane=level.plane,
+            prior=level.prior,
         )
-        unknown = tuple(f for f in POSE if f in free) if i == 0 else tuple(free)
-        if unknown:
-            stages.append(Stage(objective, steps, "lm", patience=steps, free=unknown, name=name))
+        stages.append(
+            Stage(objective, level.steps, "lm", patience=level.steps, free=unknown, name=level.name)
+        )
     return stages
 
 
@@ -111,6 +143,7 @@ def reconstruct_through_physics(
     distance: float = 0.30,
     start: FaceParameters | None = None,
     steps: int | None = None,
+    schedule: Sequence[Level] = SCHEDULE,
     free: Sequence[str] = UNKNOWN,
     progress: bool = False,
     callback: Callable[[Record], bool | None] | None = None,
@@ -132,6 +165,8 @@ def reconstruct_through_physics(
         Where an untranslated face would be, m; the translation is counted from it.
     steps : int
         At most so many steps in all; None: as many as the schedule has.
+    schedule : sequence of Level
+        Coarse to fine; :data:`NEAR` for a start that is nearly right.
     renderer : PhysicalRenderer
         Whose settings (permittivity, diffuse seed) the fit assumes, if not the usual ones.
 
@@ -147,7 +182,7 @@ def reconstruct_through_physics(
         raise InputError("signal: expected finite values, found NaN or infinity")
     whole = signal if signal.ndim == 4 else signal[None]
     physical = renderer or physical_renderer(model, array, waveform, distance)
-    stages = physical_stages(whole, physical, free=free)
+    stages = physical_stages(whole, physical, schedule=schedule, free=free)
     if start is None:
         start = mean_face_start(whole, physical)
     count = 0
