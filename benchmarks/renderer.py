@@ -1,0 +1,298 @@
+"""Speed, memory and accuracy of the physical renderer beside the formulation others use.
+
+    python -m benchmarks.renderer [--json FILE] [--model MODEL] [--threads N] [--quick]
+
+One run on one machine prints the time of an image (simulation, imaging, the whole; forward and
+backward), peak memory, and throughput in voxel·pair·frequency a second, which is
+
+    voxels x 94·94 pairs x 128 frequencies of the instrument / seconds,
+
+for the whole and the reference alike. The reference sums every voxel, pair and frequency with a
+sine and a cosine each, as published code does: here a parallel numba kernel on the CPU and chunked
+torch on a GPU where there is one. It is measured on a part of the voxels and scaled by their
+number, since its cost is the same for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.pose import to_radar
+from radarbook.files import write_json
+from radarbook.radar.array import Array, qar50
+from radarbook.radar.image import image_from_volume
+from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.radar.simulate import FACET_SIZE, simulate
+from radarbook.radar.waveform import Waveform, qar50_waveform
+
+ICT = Path(__file__).resolve().parents[2] / "shared/models/ict_face.h5"
+#: The prototype's grid: 24 planes over a face's depth.
+PLANES = 24
+STEPS = 24
+
+
+def grid_of(pixels: int, planes: int = PLANES) -> Grid:
+    """Images of ``pixels`` on 0.3 m, planes from 0.28 to 0.42 m."""
+    return Grid.regular(0.30, pixels, 0.28, 0.42, planes)
+
+
+@numba.njit(parallel=True, fastmath=True)  # type: ignore[misc, unused-ignore]
+def _reference_kernel(
+    signal: NDArray[np.complex64],
+    tx: NDArray[np.float32],
+    rx: NDArray[np.float32],
+    k: NDArray[np.float32],
+    voxels: NDArray[np.float32],
+) -> NDArray[np.complex64]:
+    out = np.zeros(len(voxels), np.complex64)
+    for v in numba.prange(len(voxels)):
+        real, imaginary = np.float32(0), np.float32(0)
+        for r in range(len(rx)):
+            dr = np.sqrt(np.sum((voxels[v] - rx[r]) ** 2))
+            for t in range(len(tx)):
+                d = dr + np.sqrt(np.sum((voxels[v] - tx[t]) ** 2))
+                for f in range(len(k)):
+                    phase = k[f] * d
+                    c, s = np.cos(phase), np.sin(phase)
+                    value = signal[r, t, f]
+                    real += value.real * c - value.imag * s
+                    imaginary += value.real * s + value.imag * c
+        out[v] = real + 1j * imaginary
+    return out
+
+
+def reference_cpu(signal: Tensor, array: Array, waveform: Waveform, points: Tensor) -> Tensor:
+    """All voxels x pairs x frequencies with a sine each, numba on all threads."""
+    arrays = (array.tx, array.rx, waveform.wavenumbers, points)
+    return torch.from_numpy(
+        _reference_kernel(signal.cpu().numpy(), *(a.float().cpu().numpy() for a in arrays))
+    )
+
+
+def reference_gpu(signal: Tensor, array: Array, waveform: Waveform, points: Tensor) -> Tensor:
+    """The same formulation in torch, voxel by voxel chunk, on the signal's device."""
+    device = signal.device
+    tx, rx, k, points = (
+        v.float().to(device) for v in (array.tx, array.rx, waveform.wavenumbers, points)
+    )
+    out = []
+    for chunk in points.split(16):
+        path = torch.cdist(chunk, rx)[:, :, None] + torch.cdist(chunk, tx)[:, None]
+        phase = path[..., None] * k
+        out.append((signal * torch.complex(phase.cos(), phase.sin())).sum((1, 2, 3)))
+    return torch.cat(out)
+
+
+def seconds(work: Callable[[], Any], repeats: int, device: torch.device) -> float:
+    """Median wall-clock time of ``work`` after one run to warm up."""
+    times = []
+    for i in range(repeats + 1):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if i:
+            times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def peak_memory(device: torch.device) -> float:
+    """GB: of the process so far on a CPU, of the allocator on a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def image_times(
+    model: MorphableModel, pixels: int, repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Times of one image, forward and backward."""
+    renderer = PhysicalRenderer(model, grid=grid_of(pixels), waveform=qar50_waveform(STEPS))
+    face = FaceParameters.neutral(
+        n_shape=model.n_shape, n_expression=model.n_expression, device=device
+    )
+    with torch.no_grad():
+        signal = renderer.signal(face)
+        image = seconds(
+            lambda: image_from_volume(
+                back_project(signal, renderer.array, renderer.waveform, renderer.grid),
+                renderer.grid,
+            ),
+            repeats,
+            device,
+        )
+        simulation = seconds(lambda: renderer.signal(face), repeats, device)
+        whole = seconds(lambda: renderer.render(face), repeats, device)
+    leaves = {n: v.clone().requires_grad_() for n, v in face.as_dict().items()}
+
+    def both() -> None:
+        volume = renderer.volume(FaceParameters(**leaves))
+        volume.abs().square().mean().backward()
+
+    total = seconds(both, repeats, device)
+    work = math.prod(renderer.grid.shape) * 94 * 94 * 128
+    return {
+        "simulation_s": simulation,
+        "imaging_s": image,
+        "whole_s": whole,
+        "forward_and_backward_s": total,
+        "backward_over_forward": (total - whole) / whole,
+        "imaging_voxel_pair_frequency_per_s": work / image,
+        "peak_memory_gb": peak_memory(device),
+    }
+
+
+def reference_times(
+    signal: Tensor, array: Array, device: torch.device, voxels: int
+) -> tuple[float, float]:
+    """Seconds for a 64 x 64 x 24 volume, scaled from a part, and voxel·pair·frequency a second."""
+    points = grid_of(64).points().reshape(-1, 3)
+    part = points[torch.linspace(0, len(points) - 1, voxels).long()]
+    work = reference_gpu if device.type == "cuda" else reference_cpu
+    measured = seconds(lambda: work(signal, array, qar50_waveform(128), part), 1, device)
+    return measured * len(points) / voxels, voxels * 94 * 94 * 128 / measured
+
+
+def accuracy(vertices: Tensor, triangles: Tensor, array: Array) -> dict[str, float]:
+    """Of the -30 dB amplitude image, against 0.7 mm facets and 128 frequencies; and of imaging
+    alone, against the sum over all antennas in float64."""
+    grid = grid_of(64)
+
+    def picture(steps: int, facet_size: float) -> tuple[Tensor, Tensor]:
+        waveform = qar50_waveform(steps)
+        signal = simulate(vertices, triangles, array, waveform, facet_size=facet_size)
+        volume = back_project(signal, array, waveform, grid)
+        return signal, image_from_volume(volume, grid, -30.0).amplitude_db[0]
+
+    _, converged = picture(128, 0.7e-3)
+    signal, default = picture(STEPS, FACET_SIZE)
+    _, whole_facets = picture(STEPS, 1.0)
+    few = Grid(grid.x[24:40], grid.y[24:40], grid.z[4:16])
+    waveform = qar50_waveform(STEPS)
+    fast = back_project(signal, array, waveform, few)
+    exact = back_project(signal.to(torch.complex128), array, waveform, few, method="direct")
+
+    def correlation(a: Tensor) -> float:
+        return float(torch.corrcoef(torch.stack([a.flatten(), converged.flatten()]))[0, 1])
+
+    return {
+        "image_correlation": correlation(default),
+        "image_correlation_undivided_facets": correlation(whole_facets),
+        "imaging_relative_error": float((fast - exact).abs().max() / exact.abs().max()),
+    }
+
+
+def growth(
+    vertices: Tensor, triangles: Tensor, array: Array, device: torch.device
+) -> dict[str, list[list[float]]]:
+    """[size, seconds] of simulation over facet size, imaging over voxels and over the batch."""
+    waveform = qar50_waveform(STEPS)
+    signal = simulate(vertices, triangles, array, waveform)
+    out: dict[str, list[list[float]]] = {"facet_size_mm": [], "voxels": [], "batch": []}
+    for size in (6e-3, 3e-3, 1.5e-3):
+        work = seconds(
+            lambda size=size: simulate(vertices, triangles, array, waveform, facet_size=size),  # type: ignore[misc]
+            1,
+            device,
+        )
+        out["facet_size_mm"].append([size * 1e3, work])
+    for pixels in (32, 64, 96):
+        grid = grid_of(pixels)
+        work = seconds(lambda g=grid: back_project(signal, array, waveform, g), 1, device)  # type: ignore[misc]
+        out["voxels"].append([math.prod(grid.shape), work])
+    for count in (1, 2, 4):
+        many = signal.expand(count, -1, -1, -1)
+        work = seconds(
+            lambda s=many: back_project(s, array, waveform, grid_of(32)),  # type: ignore[misc]
+            1,
+            device,
+        )
+        out["batch"].append([count, work])
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--model", help="face model (default: the ICT face, else procedural)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--quick", action="store_true", help="64 px only, no growth")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    numba.set_num_threads(min(arguments.threads, os.cpu_count() or 1))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = arguments.model or (str(ICT) if ICT.exists() else "procedural")
+    model = load_model(name).to(device)
+    array = qar50()
+    face = FaceParameters.neutral(n_shape=model.n_shape, n_expression=model.n_expression)
+    with torch.no_grad():
+        vertices = to_radar(model, face.to(device), 0.30)[0]
+    device_name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
+    result: dict[str, Any] = {
+        "device": device_name or platform.machine(),
+        "threads": arguments.threads,
+        "torch": torch.__version__,
+        "model": Path(name).stem,
+        "triangles": len(model.triangles),
+        "load_average": os.getloadavg()[0],
+    }
+    print(
+        f"{result['device']}, {arguments.threads} threads, torch {torch.__version__}, load "
+        f"{result['load_average']:.1f}; "
+        f"face of {result['triangles']} triangles, {STEPS} frequencies"
+    )
+    for pixels in (64,) if arguments.quick else (64, 128):
+        times = image_times(model, pixels, 3, device)
+        result[f"image_{pixels}"] = times
+        print(f"\n{pixels} x {pixels} x {PLANES} voxels")
+        print(f"  simulation            {times['simulation_s']:8.3f} s")
+        print(f"  imaging               {times['imaging_s']:8.3f} s")
+        print(f"  whole image           {times['whole_s']:8.3f} s")
+        print(f"  forward and backward  {times['forward_and_backward_s']:8.3f} s")
+        print(f"  backward / forward    {times['backward_over_forward']:8.2f}")
+        print(f"  voxel·pair·frequency  {times['imaging_voxel_pair_frequency_per_s']:8.2e} /s")
+        print(f"  peak memory           {times['peak_memory_gb']:8.2f} GB (process so far)")
+    with torch.no_grad():
+        signal = simulate(
+            vertices.float(), model.triangles, array, qar50_waveform(128), facet_size=6e-3
+        )
+        scaled, rate = reference_times(signal, array, device, 512)
+        result["reference"] = {"seconds_64": scaled, "voxel_pair_frequency_per_s": rate}
+        ratio = scaled / result["image_64"]["imaging_s"]
+        result["imaging_ratio_to_reference"] = ratio
+        print("\nreference formulation, 64 x 64 x 24 voxels (512 voxels measured, scaled)")
+        print(f"  imaging               {scaled:8.1f} s")
+        print(f"  voxel·pair·frequency  {rate:8.2e} /s")
+        print(f"  ratio to ours         {ratio:8.0f}")
+        result["accuracy"] = accuracy(vertices.float(), model.triangles, array)
+        print("\naccuracy")
+        for key, value in result["accuracy"].items():
+            print(f"  {key.replace('_', ' '):36s} {value:.5f}")
+        if not arguments.quick:
+            result["growth"] = growth(vertices.float(), model.triangles, array, device)
+            print("\ngrowth: [size, seconds]")
+            for key, rows in result["growth"].items():
+                print(f"  {key:14s} " + "  ".join(f"{a:g}: {b:.2f} s" for a, b in rows))
+    if arguments.json:
+        write_json(arguments.json, result)
+
+
+if __name__ == "__main__":
+    main()
