@@ -140,5 +140,30 @@ def write_mesh(
         temporary.write_bytes(blob)
 
 
+def coarser(
+    vertices: np.ndarray | Tensor, triangles: np.ndarray | Tensor, size: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which vertices (M,) a coarser mesh keeps, and its triangles (G, 3) over those.
+
+    Vertices (N, 3) within the same cube of side ``size`` (their unit) become the one nearest the
+    cube's mean. The kept ones are vertices of the original, so every face of a model can be shown
+    through one choice: ``faces[:, kept]``. Contact sheets use it; nothing is computed on it.
+    """
+    points, faces = _numpy(vertices).astype(np.float64), _numpy(triangles).astype(np.int64)
+    _, cube = np.unique(np.floor(points / size), axis=0, return_inverse=True)
+    cube = cube.reshape(-1)
+    counts = np.bincount(cube)
+    middle = np.stack([np.bincount(cube, points[:, k]) / counts for k in range(3)], axis=1)
+    off = ((points - middle[cube]) ** 2).sum(axis=1)
+    order = np.lexsort((off, cube))
+    kept = order[np.unique(cube[order], return_index=True)[1]]
+    merged = cube[faces]
+    a, b, c = merged.T
+    merged = merged[(a != b) & (b != c) & (a != c)]
+    # Each triangle once, whichever corner it starts at.
+    turned = np.take_along_axis(merged, (merged.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
+    return kept, np.unique(turned, axis=0)
+
+
 def _numpy(value: np.ndarray | Tensor) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)

@@ -40,7 +40,8 @@ def regions_from_landmarks(mean: np.ndarray, landmarks: Mapping[str, int]) -> di
     """Boolean masks of the regions of a neutral face (N, 3) mm, or nothing without the anchors.
 
     Regions are disjoint boxes and ellipses in the frontal (x, y) plane whose sizes follow the
-    distances between eyes, nose, mouth and chin; what none of them covers belongs to no region.
+    distances between eyes, nose, mouth and chin. Brows and temples count as forehead, the jaw
+    beside the chin as cheeks, so that every vertex belongs to one region.
     """
     found = anchors_from_landmarks(landmarks)
     if set(found) != set(ANCHORS):
@@ -78,7 +79,7 @@ def regions_from_landmarks(mean: np.ndarray, landmarks: Mapping[str, int]) -> di
     claim("nose", inside & (np.abs(x - middle) < taper))
     lip_reach = 0.62 * (mouth[1] - at["chin"][1])
     claim("mouth", ellipse(mouth[0], mouth[1], 1.25 * mouth_half, min(lip_reach, 0.8 * mouth_half)))
-    claim("forehead", y > eye_line + 0.45 * drop)
+    claim("forehead", y > eye_line)
     claim("chin", (y < mouth[1]) & (np.abs(x - middle) < 1.1 * mouth_half))
-    claim("cheeks", (y < eye_line - 0.15 * drop) & (y > mouth[1] - 0.3 * drop))
+    claim("cheeks", free.copy())
     return masks

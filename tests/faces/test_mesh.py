@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from radarbook.errors import InputError
-from radarbook.faces.mesh import Mesh, read_mesh, require_in_front, write_mesh
+from radarbook.faces.mesh import Mesh, coarser, read_mesh, require_in_front, write_mesh
 
 SQUARE = np.array([[0, 0, 300], [100, 0, 300], [100, 100, 310], [0, 100, 300.0]])
 FACES = np.array([[0, 1, 2], [0, 2, 3]])
@@ -89,3 +89,15 @@ def test_nothing_bad_is_written(tmp_path):
     with pytest.raises(InputError, match="ending in"):
         write_mesh(tmp_path / "a.xyz", SQUARE, FACES)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_coarser_mesh_keeps_vertices_and_shape():
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=80)
+    kept, triangles = coarser(ball.vertices, ball.faces, 12.0)
+    small = trimesh.Trimesh(ball.vertices[kept], triangles, process=False)
+    assert len(kept) < len(ball.vertices) / 3
+    assert len(np.unique(kept)) == len(kept)
+    # chords of a ball of 80 mm: 12 mm cubes lose a per cent of the area
+    assert small.area == pytest.approx(ball.area, rel=0.03)
+    outwards = (small.face_normals * small.triangles_center).sum(axis=1) > 0
+    assert outwards.mean() > 0.99
