@@ -51,6 +51,7 @@ from radarbook.datasets.storage import (
     write_shard,
 )
 from radarbook.datasets.workers import (
+    CODE,
     Rendered,
     RendererSpec,
     SampleSettings,
@@ -79,15 +80,6 @@ __all__ = [
 #: A shard holds at most this many samples, and a dataset has at least this many shards if it can:
 #: little is lost when a run is killed, and several workers find enough to do.
 SHARD_SAMPLES, MINIMUM_SHARDS = 50, 16
-#: The source whose change changes the values of a sample.
-CODE = (
-    "faces",
-    "radar",
-    "seeds",
-    "datasets/distribution",
-    "datasets/imperfections",
-    "datasets/workers",
-)
 
 
 class DatasetSettings(SampleSettings):

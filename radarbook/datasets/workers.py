@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,11 +31,21 @@ from radarbook.datasets.storage import encode
 from radarbook.errors import InputError
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
+from radarbook.files import source_digest
 from radarbook.profiles import Profile, get_profile
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 
+#: The source whose change changes the values of a sample.
+CODE = (
+    "faces",
+    "radar",
+    "seeds",
+    "datasets/distribution",
+    "datasets/imperfections",
+    "datasets/workers",
+)
 #: How long to try to reach a scheduler.
 CONNECT_SECONDS = 20
 #: A finished shard: its number, its arrays, seconds spent in the renderer.
@@ -176,9 +187,14 @@ def _renderer(spec: str) -> Renderer:
 
 
 def _render_remotely(
-    spec: str, settings: str, first: int, stop: int
+    spec: str, settings: str, code: str, first: int, stop: int
 ) -> tuple[dict[str, NDArray[Any]], float]:
     """One task: runs in a worker, which builds the renderer once and keeps it."""
+    if source_digest(*CODE) != code:
+        raise InputError(
+            f"worker on {socket.gethostname()}: expected the code of the process that writes "
+            f"({code}), found {source_digest(*CODE)}: install the same radarbook there"
+        )
     return render_samples(
         _renderer(spec), SampleSettings.model_validate_json(settings), range(first, stop)
     )
@@ -217,7 +233,11 @@ def render_on_cluster(
         client = Client(cluster)
     try:
         tqdm.write(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
-        arguments = (spec.model_dump_json(), settings.model_dump_json(include=_SAMPLE_FIELDS))
+        arguments = (
+            spec.model_dump_json(),
+            settings.model_dump_json(include=_SAMPLE_FIELDS),
+            source_digest(*CODE),
+        )
         waiting = iter(shards.items())
         numbers: dict[Any, int] = {}
         futures = as_completed(with_results=False)

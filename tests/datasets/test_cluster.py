@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from radarbook.datasets import workers
 from radarbook.datasets.synthetic import generate
+from radarbook.errors import InputError
 from tests.datasets.fake_renderer import FakeRenderer, spec
 from tests.datasets.test_generation import fingerprints
 
@@ -51,6 +53,13 @@ def test_a_lost_worker_costs_its_shard_only(tmp_path, cluster, alone):
     generate(folder, renderer, 60, 9, scheduler=cluster.scheduler_address, **OPTIONS)
     assert not trap.exists()
     assert fingerprints(folder) == alone
+
+
+def test_a_worker_with_other_code_is_refused(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(workers, "source_digest", lambda *_: "other")
+    with pytest.raises(InputError, match=r"worker on .* \(other\), found .* the same radarbook"):
+        generate(tmp_path, spec(), 60, 9, scheduler=cluster.scheduler_address, **OPTIONS)
+    assert not list(tmp_path.glob("shard-*"))
 
 
 @pytest.mark.slow
