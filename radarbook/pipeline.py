@@ -22,6 +22,7 @@ from typing import Any
 from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import generate_from_settings
+from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError
 from radarbook.evaluation.metrics import baselines, evaluate
 from radarbook.evaluation.tables import (
@@ -190,8 +191,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
     count = pipeline.profile.train + pipeline.profile.validation + pipeline.profile.test
-    # A second process costs some seconds to start: not worth it for a few dozen images.
-    workers = os.cpu_count() or 1 if count >= 200 else None
+    # Starting processes costs some seconds: not worth it for a handful of images.
+    cores = os.cpu_count() or 1
+    workers = cores if count >= 40 and cores > 1 else None
     generate_from_settings(
         folder / "data",
         model=pipeline.model_spec,
@@ -268,14 +270,13 @@ GEOMETRY = (
     "depth_planes",
     "frequencies",
 )
-PHYSICS = ("seeds", "faces", "radar", "datasets")
 LEARNING = ("networks", "training")
 
 #: Every artefact, in the order in which they are made. ``dataset`` gives ``{split: FaceDataset}``,
 #: ``results`` the rows of the table, the others a network in evaluation mode on the CPU.
 STAGES: dict[str, Stage] = {
     "dataset": Stage(
-        PHYSICS, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
+        CODE, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
     ),
     "encoder": Stage(
         LEARNING,
