@@ -57,7 +57,7 @@ def console(page: Path, profile: Path) -> tuple[str, str]:
 def test_page_opens_without_a_console_error(page, tmp_path):
     document, log = console(page, tmp_path)
     assert [line for line in log.splitlines() if TROUBLE.search(line)] == []
-    if "radarbook-figure" in document:
+    if 'class="radarbook-figure' in document:
         assert "js-plotly-plot" in document  # at least the figures in view were drawn
 
 
