@@ -112,7 +112,9 @@ def to_mathml(latex: str, *, display: bool) -> str:
     left_over = re.search(r"<m[io]>\s*(\\\w+|&)\s*</m[io]>", text)
     if left_over:  # what the converter does not know it passes on as if it were a letter
         raise ValueError(f"formula {latex!r}: cannot draw {left_over[1]!r}")
-    return text
+    # A bar is a bracket here, though MathML spaces it as a relation.
+    bar = r"<mo((?:(?!space)[^>])*)>(&#x0007C;|&#x02016;)</mo>"
+    return re.sub(bar, r'<mo\1 lspace="0" rspace="0">\2</mo>', text)
 
 
 def _visit_math(translator: Any, node: nodes.math) -> None:

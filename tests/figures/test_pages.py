@@ -77,6 +77,13 @@ def test_aligned_lines_become_a_table():
     assert to_mathml(r"a &= b \\ c &= d", display=True).count("<mtr>") == 2
 
 
+def test_bars_of_a_magnitude_are_brackets():
+    tree = ElementTree.fromstring(to_mathml(r"|\Gamma| = \|x\|", display=False))
+    bars = [e for e in tree.iter() if e.text in ("|", "‖")]
+    assert len(bars) == 4
+    assert all(e.get("lspace") == e.get("rspace") == "0" for e in bars)
+
+
 def test_formula_that_cannot_be_drawn_is_an_error():
     with pytest.raises(ValueError, match=r"\\\\foo"):
         to_mathml(r"\foo x", display=False)
