@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
@@ -41,7 +42,8 @@ def png(figure: Any, *, scale: float = 1.6) -> bytes:
     with mpl.rc_context({"font.size": 9.0, "axes.linewidth": 0.6, "axes.edgecolor": "#666666"}):
         _draw(canvas, spec.get("data", []), layout)
         file = io.BytesIO()
-        canvas.savefig(file, format="png", facecolor="white")
+        # Tight: what reaches over the layout's edge (long tick labels, a bar's title) stays whole.
+        canvas.savefig(file, format="png", facecolor="white", bbox_inches="tight", pad_inches=0.1)
     return file.getvalue()
 
 
@@ -291,7 +293,10 @@ def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> No
             getattr(axes, f"invert_{which}axis")()
     if layout.axis("y", y_reference).get("scaleanchor"):
         axes.set_aspect("equal", adjustable="box")
-    if not axes.images:
+    if axes.images:
+        # No tick label at a picture's very edge: it would run into the colour bar beside it.
+        axes.xaxis.set_major_locator(MaxNLocator(6, prune="both"))
+    else:
         axes.grid(color="#E6E6E6", linewidth=0.6)
         axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, width=0.6, length=3)
@@ -495,12 +500,20 @@ def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: _Camera) -> No
     power = 10.0 ** np.floor(np.log10(raw))
     length = power * max(step for step in (1, 2, 5) if step * power <= raw)
     x = camera.centre[0] - camera.half[0] + 0.03 * width
-    y = camera.centre[1] - camera.half[1] + 0.04 * height
-    axes.plot([x, x + length], [y, y], color="#333333", linewidth=2, solid_capstyle="butt")
-    axes.text(
-        x + length / 2, y + 0.012 * height, f"{length:g} {unit}", ha="center", va="bottom", size=8
+    # The bar stands below the picture, where it hides no face and no label.
+    y = camera.centre[1] - camera.half[1] - 0.02 * height
+    axes.plot(
+        [x, x + length],
+        [y, y],
+        color="#333333",
+        linewidth=2,
+        solid_capstyle="butt",
+        clip_on=False,
     )
-    start = np.array([camera.centre[0] + camera.half[0] - 0.14 * width, y + 0.04 * height])
+    axes.text(
+        x + length / 2, y - 0.012 * height, f"{length:g} {unit}", ha="center", va="top", size=8
+    )
+    start = np.array([camera.centre[0] + camera.half[0] - 0.14 * width, y + 0.08 * height])
     size = 0.09 * min(width, height)
     for number, name in enumerate(named):
         arrow = np.array([camera.right[number], camera.up[number]]) * size
