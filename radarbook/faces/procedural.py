@@ -44,6 +44,8 @@ from radarbook.faces.regions import regions_from_landmarks
 from radarbook.faces.rigid import without_rigid_motion
 from radarbook.faces.sculpture import surface
 
+#: No edge of the neutral mesh is longer than this, mm.
+LONGEST = 2.5
 #: Distance between vertices along a row and between rows, mm.
 SPACING = 1.69
 ROW_POWER = 12.0
@@ -245,7 +247,7 @@ def neutral_mesh() -> tuple[np.ndarray, np.ndarray]:
     )
     grid = np.stack([np.concatenate(rows), np.repeat(v, counts)], axis=1)
     grid, points = _smoothed(grid, triangles)
-    return points, _flipped(points, grid, triangles)
+    return _split(points, grid, _flipped(points, grid, triangles))
 
 
 def _row_parameters(u: np.ndarray) -> np.ndarray:
@@ -333,6 +335,35 @@ def _flipped(points: np.ndarray, grid: np.ndarray, triangles: np.ndarray) -> np.
         triangles[first[chosen]] = np.stack([c, a, d], axis=1)[chosen]
         triangles[second[chosen]] = np.stack([d, b, c], axis=1)[chosen]
     return triangles
+
+
+def _split(
+    points: np.ndarray, grid: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points and triangles with the few edges above :data:`LONGEST` cut at a point between them.
+
+    Cut is an edge that is the longest of every triangle it belongs to, so each round's cuts do not
+    touch each other and no sliver arises (longest-edge bisection).
+    """
+    while True:
+        start, end = triangles.ravel(), triangles[:, [1, 2, 0]].ravel()
+        length = np.linalg.norm(points[start] - points[end], axis=1)
+        longest = length.reshape(-1, 3).argmax(axis=1) + 3 * np.arange(len(triangles))
+        key = np.minimum(start, end) * len(points) + np.maximum(start, end)
+        sides, uses = np.unique(key, return_counts=True)
+        wanted, votes = np.unique(key[longest[length[longest] > LONGEST]], return_counts=True)
+        if len(wanted) == 0:
+            return points, triangles
+        cut = wanted[votes == uses[np.searchsorted(sides, wanted)]]
+        halves = longest[np.isin(key[longest], cut)]
+        middle = len(points) + np.searchsorted(cut, key[halves])
+        a, b = np.divmod(cut, len(points))
+        grid = np.concatenate([grid, (grid[a] + grid[b]) / 2])
+        points = np.concatenate([points, surface(*grid[len(points) :].T)])
+        first, second, apex = start[halves], end[halves], triangles[:, [2, 0, 1]].ravel()[halves]
+        triangles = triangles.copy()
+        triangles[halves // 3] = np.stack([first, middle, apex], axis=1)
+        triangles = np.concatenate([triangles, np.stack([middle, second, apex], axis=1)])
 
 
 def _turn(grid: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
