@@ -1,0 +1,89 @@
+"""The README's picture: a radar image, and a face on its way from a near start to the truth.
+
+python -m benchmarks.picture jupyter_book/images/readme.png
+
+The fit is chapter 7's, from the same start at the same profile, so the picture shows what the
+chapter computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from radarbook import figures
+from radarbook.datasets.distribution import ParameterDistribution, random_parameters
+from radarbook.evaluation.metrics import vertex_distances
+from radarbook.faces.parameters import FaceParameters
+from radarbook.figures.static import png
+from radarbook.files import atomic_path
+from radarbook.fitting.fit import fit
+from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.pipeline import Pipeline
+from radarbook.seeds import torch_stream
+
+FACE, START_ERROR = 1, 0.15
+
+
+def main() -> None:
+    """Fit one face through physics and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    pipeline = Pipeline("smoke", seed=arguments.seed)
+    model, physical = pipeline.model, pipeline.physical
+    k = (model.n_shape, model.n_expression)
+    setting = ParameterDistribution(pose_scale=0.2, material=(0.1, 0.1), antenna_size=(2e-3, 2e-3))
+    true = random_parameters([FACE], arguments.seed, *k, config=setting)
+    draw = torch.randn(1, sum(k) + 6, generator=torch_stream(arguments.seed, "fitting/start", FACE))
+    # Coefficients by START_ERROR deviations, translation by millimetres, rotation by a degree.
+    scale = torch.tensor([START_ERROR] * sum(k) + [0.03] * 3 + [0.1] * 3 + [0.0] * 3)
+    wrong = torch.cat([draw, torch.zeros(1, 3)], dim=1) * scale
+    start = FaceParameters.from_normalised(true.normalised() + wrong, *k).clamped()
+    with torch.no_grad():
+        signal = physical.signal(true)
+    found = fit(
+        None,
+        None,
+        start,
+        loss=physical_stages(
+            signal,
+            physical,
+            schedule=NEAR[:3],
+            free=("shape", "expression", "translation", "rotation"),
+            centres=start.translation + torch.tensor([0.0, 0.0, physical.distance + 0.02]),
+            antennas=4,
+            depth=0.1,
+        ),
+        progress=True,
+    )
+    with torch.no_grad():
+        image = Pipeline("laptop", seed=arguments.seed).physical.render(true)
+    fitted = found.parameters.to(dtype=torch.float32)
+    canvas, (left, *others) = plt.subplots(1, 4, figsize=(12, 3.4), width_ratios=[1.15, 1, 1, 1])
+    x, y = (1e3 * axis.numpy() for axis in (image.x, image.y))
+    picture = left.pcolormesh(x, y, image.amplitude_db[0].numpy(), cmap="inferno")
+    left.set(xlabel="x (mm)", ylabel="y (mm)", title="radar image", aspect="equal")
+    left.invert_xaxis()
+    canvas.colorbar(picture, ax=left, label="amplitude (dB)", fraction=0.046)
+    shown = {"start": start, "fit": fitted, "truth": true}
+    for axes, (name, parameters) in zip(others, shown.items(), strict=True):
+        vertices = model.vertices(parameters.shape, parameters.expression)[0]
+        view = plt.imread(io.BytesIO(png(figures.face(vertices, model.triangles))))
+        axes.imshow(view)
+        axes.axis("off")
+        error = float(vertex_distances(model, parameters, true).mean())
+        axes.set_title(name if name == "truth" else f"{name}: {error:.2f} mm off")
+        print(f"{name}: {error:.3f} mm")
+    canvas.tight_layout()
+    with atomic_path(arguments.output) as temporary:
+        canvas.savefig(temporary, dpi=110, facecolor="white")
+
+
+if __name__ == "__main__":
+    main()
