@@ -65,21 +65,22 @@ def main() -> None:
     with torch.no_grad():
         image = Pipeline("laptop", seed=arguments.seed).physical.render(true)
     fitted = found.parameters.to(dtype=torch.float32)
-    canvas, (left, *others) = plt.subplots(1, 4, figsize=(12, 3.4), width_ratios=[1.15, 1, 1, 1])
+    shown = {"start": start, "fit": fitted, "truth": true}
+    errors = {n: float(vertex_distances(model, p, true).mean()) for n, p in shown.items()}
+    row = figures.faces_row(
+        [model.vertices(p.shape, p.expression)[0] for p in shown.values()],
+        model.triangles,
+        [n if n == "truth" else f"{n}: {error:.2f} mm off" for n, error in errors.items()],
+    )
+    canvas, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=[1, 2])
     x, y = (1e3 * axis.numpy() for axis in (image.x, image.y))
     picture = left.pcolormesh(x, y, image.amplitude_db[0].numpy(), cmap="inferno")
     left.set(xlabel="x (mm)", ylabel="y (mm)", title="radar image", aspect="equal")
     left.invert_xaxis()
     canvas.colorbar(picture, ax=left, label="amplitude (dB)", fraction=0.046)
-    shown = {"start": start, "fit": fitted, "truth": true}
-    for axes, (name, parameters) in zip(others, shown.items(), strict=True):
-        vertices = model.vertices(parameters.shape, parameters.expression)[0]
-        view = plt.imread(io.BytesIO(png(figures.face(vertices, model.triangles))))
-        axes.imshow(view)
-        axes.axis("off")
-        error = float(vertex_distances(model, parameters, true).mean())
-        axes.set_title(name if name == "truth" else f"{name}: {error:.2f} mm off")
-        print(f"{name}: {error:.3f} mm")
+    right.imshow(plt.imread(io.BytesIO(png(row))))
+    right.axis("off")
+    print(", ".join(f"{name}: {error:.3f} mm" for name, error in errors.items()))
     canvas.tight_layout()
     with atomic_path(arguments.output) as temporary:
         canvas.savefig(temporary, dpi=110, facecolor="white")
