@@ -539,7 +539,12 @@ def _fit_physical(
         steps=steps,
         progress=True,
     )
-    state = "diverged, the best iterate is kept" if bool(result.diverged.any()) else result.reason
+    if bool(result.diverged.any()):
+        state = "diverged, the best iterate is kept"
+    elif steps is not None and result.steps >= steps:
+        state = "stopped at --optimize's limit"
+    else:
+        state = result.reason
     return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {state}"
 
 
