@@ -41,7 +41,7 @@ def face_explorer(
             max=bound,
             step=0.1,
             description=f"{kind} {number + 1}",
-            continuous_update=False,
+            continuous_update=True,
             readout_format=".1f",
         )
         for kind, count in (("shape", shape), ("expression", expression))
