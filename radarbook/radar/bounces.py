@@ -19,6 +19,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.layer import Layer
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
@@ -44,13 +45,15 @@ def multiple_bounces(
     material: Tensor | float = 0.0,
     antenna_size: Tensor | float = 2e-3,
     permittivity: complex | None = SKIN_PERMITTIVITY,
+    layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     chunk: int = 2048,
 ) -> Tensor:
     """Signal of all paths with 2 … ``bounces`` reflections, to be added to :func:`simulate`'s.
 
-    Parameters are :func:`~radarbook.radar.simulate.simulate`'s, for one mesh (N, 3). Reflections
-    on the way lose the diffuse part of their amplitude, and none of it is followed further.
+    Parameters are :func:`~radarbook.radar.simulate.simulate`'s, for one mesh (N, 3); of a layer
+    only its transmission, as its echo is in that signal already. Reflections on the way lose the
+    diffuse part of their amplitude, and none of it is followed further.
     ``chunk`` tubes are summed at a time.
 
     Returns (rx, tx, f) complex; differentiable with respect to vertices, material and
@@ -69,7 +72,7 @@ def multiple_bounces(
     for chain, pieces in _chains(vertices, triangles, scene, bounces):
         for part in torch.arange(len(pieces), device=vertices.device).split(chunk):
             tube = _Tube.follow(vertices, scene, chain[part], pieces[part], rough)
-            total = total + _radiate(tube, scene, rough, size, dtype)
+            total = total + _radiate(tube, scene, rough, size, layer, dtype)
     return total.permute(1, 2, 0)
 
 
@@ -159,7 +162,14 @@ class _Tube:
         return cls(foot, tx, middle, turn, gain)
 
 
-def _radiate(tube: _Tube, scene: Scene, rough: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
+def _radiate(
+    tube: _Tube,
+    scene: Scene,
+    rough: Tensor,
+    size: Tensor,
+    layer: Layer | None,
+    dtype: torch.dtype,
+) -> Tensor:
     """(f, rx, tx) of the tubes' footprints."""
     foot, wavelength = tube.footprint, scene.waveform.wavelength
     k = scene.waveform.wavenumbers.to(foot.area.device)
@@ -173,18 +183,22 @@ def _radiate(tube: _Tube, scene: Scene, rough: Tensor, size: Tensor, dtype: torc
         gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) / length
         # What left a transmitter is this direction with the reflections undone.
         outward = direction @ tube.turn if mirrored else direction
-        legs.append((gain * element_pattern(outward, size, wavelength), length))
+        gain = gain * element_pattern(outward, size, wavelength)
+        # The layer is crossed on the way in and on the way out, as each antenna sees it.
+        legs.append((gain, length, outward[..., 2]))
     here, there = (
         torch.nn.functional.normalize(m - foot.centre, dim=1) for m in (tube.middle, scene.middle)
     )
     response = facet_response(foot, (here + there) / 2, k, rough, scene.permittivity, None)
     response = response * tube.gain
-    (near, d_near), (far, d_far) = legs
     out = []
     for step, weight in zip(k, response, strict=True):
-        left, right = (
-            wave(g, (-step * d) % (2 * math.pi)).to(dtype)
-            for g, d in ((far, d_far), (near, d_near))
-        )
+        right, left = (wave(g, (-step * d) % (2 * math.pi)).to(dtype) for g, d, _ in legs)
+        if layer is not None:
+            crossed = [
+                layer.leg_factor(step[None], cosine.clamp(min=0))[0].to(dtype)
+                for _, _, cosine in legs
+            ]
+            right, left = right * crossed[0], left * crossed[1]
         out.append((weight.to(dtype)[:, None] * left).T @ right)
     return torch.stack(out)

@@ -14,6 +14,7 @@ from radarbook.radar.array import Array, qar50
 from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
+from radarbook.radar.layer import Layer
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
 from radarbook.radar.simulate import FACET_SIZE, simulate
 from radarbook.radar.visibility import visibility
@@ -59,6 +60,10 @@ class PhysicalRenderer:
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+    layer : Layer, optional
+        A fabric or other dielectric slab between array and face
+        (:class:`~radarbook.radar.layer.Layer`); None: nothing in between. Its parameters may
+        require gradients.
     memory : int
         Bytes of working memory for simulation and for imaging, gradients included.
     """
@@ -76,6 +81,7 @@ class PhysicalRenderer:
         facet_size: float = FACET_SIZE,
         occlusion: bool = True,
         bounces: int = 1,
+        layer: Layer | None = None,
         seed: int = 0,
         memory: int = MEMORY_BUDGET,
     ) -> None:
@@ -89,6 +95,7 @@ class PhysicalRenderer:
         self.facet_size = facet_size
         self.occlusion = occlusion
         self.bounces = bounces
+        self.layer = layer
         self.seed = seed
         self.memory = memory
 
@@ -119,6 +126,7 @@ class PhysicalRenderer:
             material=parameters.material,
             antenna_size=parameters.antenna_size,
             permittivity=self.permittivity,
+            layer=self.layer,
             facet_size=self.facet_size,
             seed=self.seed,
             memory=self.memory,
@@ -135,9 +143,10 @@ class PhysicalRenderer:
                 material=face.material[0],
                 antenna_size=face.antenna_size[0],
                 permittivity=self.permittivity,
+                layer=None if self.layer is None else self.layer[b],
                 facet_size=self.facet_size,
             )
-            for points, face in ((v, parameters[b]) for b, v in enumerate(vertices))
+            for b, (points, face) in enumerate((v, parameters[b]) for b, v in enumerate(vertices))
         ]
         return signal + torch.stack(extra)
 
@@ -160,7 +169,10 @@ class PhysicalRenderer:
     def settings(self) -> dict[str, Any]:
         """Everything that decides the images, JSON-able, for fingerprints."""
         eps = self.permittivity
+        # Named only where there is one: what was rendered without stays known by its fingerprint.
+        layer = {} if self.layer is None else {"layer": self.layer.settings()}
         return {
+            **layer,
             "model": self.model.fingerprint,
             "tx": self.array.tx.tolist(),
             "rx": self.array.rx.tolist(),

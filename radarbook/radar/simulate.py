@@ -13,6 +13,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET, Method
+from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
@@ -52,6 +53,7 @@ def simulate(
     antenna_size: Tensor | float = 2e-3,
     permittivity: complex | None = SKIN_PERMITTIVITY,
     visibility: Tensor | None = None,
+    layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     seed: int = 0,
     method: Method = "fast",
@@ -78,6 +80,9 @@ def simulate(
     visibility : Tensor (F, G) or (B, F, G), optional
         Weight 0 … 1 with which each facet sees each group of antennas, transmitter groups first
         (:func:`~radarbook.radar.visibility.visibility`); None: nothing is hidden.
+    layer : Layer, optional
+        A dielectric slab that every leg crosses (:mod:`radarbook.radar.layer`), its parameters
+        one for all meshes or one a mesh; with its own echo where ``layer.echo``.
     facet_size : float
         Facets with longer edges are divided into 4, 16, … before they radiate, m.
     seed : int
@@ -93,10 +98,11 @@ def simulate(
     Tensor (rx, tx, f) or (B, rx, tx, f), complex
         In 1/m: |S|² d_tx² d_rx² 4π is the radar cross-section where antennas are isotropic.
 
-    Differentiable (once) with respect to vertices, material and antenna_size, and by ``"direct"``
-    with respect to the array's positions. Which facets radiate, and how they are divided, is
-    decided by the geometry and not differentiated.
-    Raises :class:`~radarbook.errors.InputError` for ill-shaped input.
+    Differentiable (once) with respect to vertices, material, antenna_size and the layer's
+    parameters, and by ``"direct"`` with respect to the array's positions. Which facets radiate,
+    and how they are divided, is decided by the geometry and not differentiated.
+    Raises :class:`~radarbook.errors.InputError` for ill-shaped input, and for a layer that does
+    not lie between the antennas and every vertex.
     """
     if vertices.ndim not in (2, 3) or vertices.shape[-1] != 3:
         raise InputError(f"vertices: expected (N, 3) or (B, N, 3), found {tuple(vertices.shape)}")
@@ -111,14 +117,27 @@ def simulate(
         torch.as_tensor(value, device=batch.device).to(batch.dtype).expand(len(batch))
         for value in (antenna_size, material)
     )
+    if layer is not None:
+        layer.check(array, vertices)
+        layer = layer.to(batch.device)
     signals = []
     for b, points in enumerate(batch):
         seen = visibility if visibility is None or visibility.ndim == 2 else visibility[b]
         scene = Scene.of(points, triangles, array, waveform, permittivity, seen, facet_size, seed)
         one = _fast if method == "fast" else _direct
-        signals.append(one(scene, points, rough[b], size[b], memory))
+        mine = None if layer is None else layer[b]
+        signals.append(one(scene, points, rough[b], size[b], mine, memory))
     signal = torch.stack(signals).permute(0, 2, 3, 1)
+    if layer is not None and layer.echo:
+        signal = signal + _echoes(layer, array.to(batch.device), waveform, size).to(signal.dtype)
     return signal if vertices.ndim == 3 else signal[0]
+
+
+def _echoes(layer: Layer, array: Array, waveform: Waveform, size: Tensor) -> Tensor:
+    """(B, rx, tx, f) complex128: the layer's own echo for each antenna size."""
+    return torch.stack(
+        [layer[b].echo_signal(array, waveform, size[b].double()) for b in range(len(size))]
+    )
 
 
 @dataclass(frozen=True)
@@ -237,14 +256,21 @@ def _gain(
 # -- direct ----------------------------------------------------------------------------------------
 
 
-def _direct(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
+def _direct(
+    scene: Scene,
+    vertices: Tensor,
+    material: Tensor,
+    size: Tensor,
+    layer: Layer | None,
+    memory: int,
+) -> Tensor:
     """(f, rx, tx). Every piece, antenna and frequency, in float64 up to the matrix product."""
     dtype = _complex(vertices.dtype)
     f = scene.pieces(vertices, torch.arange(len(scene.parent), device=vertices.device))
     k = scene.waveform.wavenumbers.to(vertices.device)
     toward = torch.nn.functional.normalize(scene.middle - f.centre, dim=1)
     response = facet_response(f, toward, k, material.double(), scene.permittivity, scene.phase)
-    gains, lengths = [], []
+    gains, lengths, cosines = [], [], []
     for antennas, seen in zip((scene.array.tx, scene.array.rx), _seen_by(scene, None), strict=True):
         path = f.centre[:, None] - antennas
         length = path.square().sum(-1).sqrt()
@@ -253,12 +279,16 @@ def _direct(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memo
         gain = _gain(cosine, direction, length, size.double(), scene.waveform.wavelength)
         gains.append(gain if seen is None else gain * seen)
         lengths.append(length)
+        cosines.append(direction[..., 2])
     out = []
     for step, weight in zip(k, response, strict=True):
         near, far = (
             wave(gain, (-step * length) % (2 * math.pi)).to(dtype)
             for gain, length in zip(gains, lengths, strict=True)
         )
+        if layer is not None:
+            crossed = [layer.leg_factor(step[None], cosine)[0].to(dtype) for cosine in cosines]
+            near, far = near * crossed[0], far * crossed[1]
         out.append((weight.to(dtype)[:, None] * far).T @ near)
     return torch.stack(out)
 
@@ -277,7 +307,14 @@ def _seen_by(scene: Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
 # -- fast ------------------------------------------------------------------------------------------
 
 
-def _fast(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memory: int) -> Tensor:
+def _fast(
+    scene: Scene,
+    vertices: Tensor,
+    material: Tensor,
+    size: Tensor,
+    layer: Layer | None,
+    memory: int,
+) -> Tensor:
     """(f, rx, tx), through the skeleton of cells of pieces."""
     dtype = _complex(vertices.dtype)
     steps = scene.waveform
@@ -293,10 +330,16 @@ def _fast(scene: Scene, vertices: Tensor, material: Tensor, size: Tensor, memory
     places, cell = _cells((scene.centre / side).floor())
     centres = (places + 0.5) * side
     box = centres.cpu().numpy()
-    skeleton = build_skeleton(scene.array, steps, box.min(0), box.max(0), side.cpu().numpy() / 2)
+    half = side.cpu().numpy() / 2
+    if layer is not None:
+        # A leg's factor is a delay: what lies behind it spans more depth than its cell. To
+        # 2 mm, so that layers of one kind share a skeleton.
+        half[2] += 2e-3 * math.ceil(layer.spread() / 2e-3)
+    skeleton = build_skeleton(scene.array, steps, box.min(0), box.max(0), half)
     index, block_cell = _blocks(cell)
-    work = _Cores(scene, skeleton, centres, index, block_cell, memory)
-    core = _CoreFunction.apply(work, vertices, material, size)
+    work = _Cores(scene, skeleton, centres, index, block_cell, layer, memory)
+    parameters = [] if layer is None else [layer.thickness, layer.permittivity]
+    core = _CoreFunction.apply(work, vertices, material, size, *parameters)
     return skeleton.expand(core[None], centres, memory)[0]
 
 
@@ -337,17 +380,33 @@ class _Cores:
         centres: Tensor,
         index: Tensor,
         cell: Tensor,
+        layer: Layer | None,
         memory: int,
     ) -> None:
         self.scene, self.skeleton, self.centres = scene, skeleton, centres
         self.index, self.cell, self.memory = index, cell, memory
+        self.layer = layer
         self.seen = _seen_by(scene, skeleton)
+        self.steepest = 0.0 if layer is None else self._steepest()
+
+    def _steepest(self) -> float:
+        """The smallest cosine between a leg and the array's normal."""
+        half = self.centres.new_tensor(_CELL) / 2
+        low, high = self.centres.amin(0) - half, self.centres.amax(0) + half
+        antennas = torch.cat([self.scene.array.tx, self.scene.array.rx]).detach()
+        near, far = antennas.amin(0), antennas.amax(0)
+        across = torch.maximum(high - near, far - low)[:2].norm()
+        along = (low[2] - far[2]).clamp(min=1e-3)
+        return float(along / (along.square() + across.square()).sqrt())
 
     def chunks(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """Numbers of the blocks that fit the budget together."""
         skeleton = self.skeleton
         antennas = len(skeleton.tx) + len(skeleton.rx)
-        per_block = _BLOCK * antennas * dtype.itemsize * (4 * len(skeleton.wavenumbers) + 40)
+        arrays = 4 * len(skeleton.wavenumbers) + 40
+        if self.layer is not None:
+            arrays *= 2
+        per_block = _BLOCK * antennas * dtype.itemsize * arrays
         memory = self.memory
         if self.index.device.type == "cpu":
             memory = min(memory, CACHE)
@@ -355,10 +414,11 @@ class _Cores:
         yield from blocks.split(max(1, memory // per_block))
 
     def geometry(
-        self, blocks: Tensor, vertices: Tensor, material: Tensor, size: Tensor
+        self, blocks: Tensor, vertices: Tensor, material: Tensor, size: Tensor, *layer: Tensor
     ) -> tuple[Tensor, ...]:
-        """Of some blocks: response (g, blocks, K), and gain and path difference (blocks, K, A) of
-        the transmit and the receive leg. Differentiable."""
+        """Of some blocks: response (g, blocks, K); gain and path difference (blocks, K, A) of the
+        transmit and the receive leg; and with a layer, given by its thickness and permittivity,
+        its factors (g, blocks, K, A) of both legs. Differentiable."""
         dtype = vertices.dtype
         index, cell = self.index[blocks], self.cell[blocks]
         empty = index < 0
@@ -383,6 +443,12 @@ class _Cores:
             self.scene.phase[index.flatten()].to(dtype),
         ).unflatten(1, index.shape)
         out = [torch.where(empty, 0, response)]
+        crossed: list[Tensor] = []
+        table = None
+        if self.layer is not None:
+            thickness, slab_permittivity = layer
+            slab = Layer(self.layer.distance, thickness, slab_permittivity)
+            table = LegTable.of(slab, self.skeleton.wavenumbers.to(layer[0]), self.steepest, dtype)
         legs = self.skeleton.legs(self.centres[cell], dtype)
         for leg, seen in zip(legs, self.seen, strict=True):
             length, difference = leg.lengths(offset)
@@ -400,9 +466,11 @@ class _Cores:
             if seen is not None:
                 gain = gain * seen[index].to(dtype)
             out += [gain, difference]
-        return tuple(out)
+            if table is not None:
+                crossed.append(table((offset[..., None, 2] + leg.base[:, None, :, 2]) / length))
+        return tuple(out + crossed)
 
-    def forward(self, vertices: Tensor, material: Tensor, size: Tensor) -> Tensor:
+    def forward(self, vertices: Tensor, material: Tensor, size: Tensor, *layer: Tensor) -> Tensor:
         """(cells, g, n, m)."""
         skeleton = self.skeleton
         core = torch.zeros(
@@ -414,19 +482,17 @@ class _Cores:
             device=vertices.device,
         )
         for blocks in self.chunks(core.dtype):
-            parts = self.geometry(blocks, vertices, material, size)
+            parts = self.geometry(blocks, vertices, material, size, *layer)
             response, near, far = self._waves(parts)
             part = (response[..., None] * far).transpose(-1, -2) @ near
             core.index_add_(0, self.cell[blocks], part.transpose(0, 1))
         return core
 
-    def backward(
-        self, gradient: Tensor, vertices: Tensor, material: Tensor, size: Tensor
-    ) -> list[Tensor]:
-        """Gradients with respect to vertices, material and size; each chunk is computed anew."""
-        inputs = [v.detach().requires_grad_() for v in (vertices, material, size)]
+    def backward(self, gradient: Tensor, *given: Tensor) -> list[Tensor]:
+        """Gradients with respect to :meth:`forward`'s inputs; each chunk is computed anew."""
+        inputs = [v.detach().requires_grad_() for v in given]
         total = [torch.zeros_like(v) for v in inputs]
-        k = self.skeleton.wavenumbers.to(vertices)[:, None, None, None]
+        k = self.skeleton.wavenumbers.to(given[0])[:, None, None, None]
         for blocks in self.chunks(gradient.dtype):
             with torch.enable_grad():
                 parts = self.geometry(blocks, *inputs)
@@ -435,19 +501,28 @@ class _Cores:
                 back = gradient[self.cell[blocks]].transpose(0, 1).conj()  # (g, blocks, n, m)
                 to_far, to_near = near @ back.transpose(-1, -2), far @ back
                 grads = [(far * to_far).sum(-1).conj()]
-                for here, there, gain in ((near, to_near, parts[1]), (far, to_far, parts[3])):
-                    # d core = response · here · (d gain / gain - jk d difference)
+                crossed = []
+                for i, here, there in ((0, near, to_near), (1, far, to_far)):
+                    # d core = response · here · (d gain / gain - jk d difference + d layer / layer)
                     flow = response[..., None] * here * there
+                    gain = parts[1 + 2 * i]
                     safe = torch.where(gain == 0, 1, gain)
                     grads += [flow.real.sum(0) / safe, (k * flow.imag).sum(0)]
+                    if self.layer is not None:
+                        factor = parts[5 + i]
+                        crossed.append((flow / torch.where(factor == 0, 1, factor)).conj())
+                grads += crossed
             for t, g in zip(total, torch.autograd.grad(parts, inputs, grads), strict=True):
                 t += g
         return total
 
     def _waves(self, parts: Any) -> tuple[Tensor, Tensor, Tensor]:
-        response, gain_tx, path_tx, gain_rx, path_rx = parts
+        response, gain_tx, path_tx, gain_rx, path_rx, *crossed = parts
         near = self.skeleton.waves(path_tx, -1).mul_(gain_tx)
         far = self.skeleton.waves(path_rx, -1).mul_(gain_rx)
+        if crossed:
+            near.mul_(crossed[0])
+            far.mul_(crossed[1])
         return response, near, far
 
 
@@ -455,16 +530,16 @@ class _CoreFunction(torch.autograd.Function):
     """:class:`_Cores` for autograd: stores its small inputs alone and recomputes the rest."""
 
     @staticmethod
-    def forward(ctx: Any, work: _Cores, vertices: Tensor, material: Tensor, size: Tensor) -> Tensor:
+    def forward(ctx: Any, work: _Cores, *inputs: Tensor) -> Tensor:
         ctx.work = work
-        ctx.save_for_backward(vertices, material, size)
-        return work.forward(vertices, material, size)
+        ctx.save_for_backward(*inputs)
+        vertices, material, size, *layer = inputs
+        return work.forward(vertices, material, size, *layer)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor, Tensor]:
-        vertices, material, size = ctx.work.backward(gradient, *ctx.saved_tensors)
-        return None, vertices, material, size
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, *ctx.work.backward(gradient, *ctx.saved_tensors))
 
 
 def simulate_points(
