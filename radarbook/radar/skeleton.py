@@ -230,9 +230,10 @@ def build_skeleton(
     ``low``, ``high``, ``half`` are (3,) metres. The result is cached, and the box is widened
     to round figures so that scenes of one kind share it.
     """
-    step = np.array([0.1, 0.1, 0.02])
-    low = np.floor(np.asarray(low) / step) * step
-    high = np.ceil(np.asarray(high) / 0.1) * 0.1
+    # Few different boxes: a table takes longer than an image, and scenes move about.
+    side = np.ceil(np.maximum(np.abs(low), np.abs(high)) / 0.1) * 0.1
+    low = np.array([-side[0], -side[1], math.floor(low[2] / 0.04) * 0.04])
+    high = np.array([side[0], side[1], math.ceil(high[2] / 0.1) * 0.1])
     key = tuple(
         np.ascontiguousarray(value, dtype=np.float64).tobytes()
         for value in (
@@ -248,7 +249,7 @@ def build_skeleton(
     return Skeleton(array, waveform, tx, rx, p_tx, p_rx, k, w)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def _build(
     tx: bytes, rx: bytes, frequencies: bytes, low: bytes, high: bytes, half: bytes, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -301,7 +302,9 @@ def _interpolation(
     blocks: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        _, r, order = scipy.linalg.qr(samples[:, members], mode="economic", pivoting=True)
+        # The columns' own triangle first: pivoting a tall matrix takes ten times as long.
+        (triangle,) = scipy.linalg.qr(samples[:, members], mode="r")
+        _, r, order = scipy.linalg.qr(triangle[: len(members)], mode="economic", pivoting=True)
         # Error left by the first i antennas, root mean square over samples and antennas.
         left = np.sqrt(np.cumsum((r**2).sum(1)[::-1])[::-1] / (r**2).sum())
         rank = max(1, int((left > tolerance).sum()))
