@@ -3,8 +3,9 @@
 Every lit facet starts a tube of rays from the array's middle; the tube is reflected by the laws of
 mirrors until its last hit, where the lit footprint radiates by physical optics as a facet of its
 own. The transmitters' mirror images take the transmitters' place, so each path keeps its exact
-length for every antenna. Which facets a tube meets is found by embree on the CPU; everything after
-that is differentiable.
+length for every antenna. Between two hits nothing is in the way, and a path counts for those
+transmitters that see its first facet and those receivers that see its last. Which facets a tube
+meets is found by embree on the CPU; everything after that is differentiable.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from radarbook.radar.scattering import (
     fresnel,
     wave,
 )
-from radarbook.radar.simulate import FACET_SIZE, Scene
+from radarbook.radar.simulate import FACET_SIZE, Scene, group_columns
 from radarbook.radar.waveform import Waveform
 
 _LIFT = 1e-6
@@ -45,6 +46,7 @@ def multiple_bounces(
     material: Tensor | float = 0.0,
     antenna_size: Tensor | float = 2e-3,
     permittivity: complex | None = SKIN_PERMITTIVITY,
+    visibility: Tensor | None = None,
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     chunk: int = 2048,
@@ -52,8 +54,10 @@ def multiple_bounces(
     """Signal of all paths with 2 … ``bounces`` reflections, to be added to :func:`simulate`'s.
 
     Parameters are :func:`~radarbook.radar.simulate.simulate`'s, for one mesh (N, 3); of a layer
-    only its transmission, as its echo is in that signal already. Reflections on the way lose the
-    diffuse part of their amplitude, and none of it is followed further.
+    only its transmission, as its echo is in that signal already. ``visibility`` (F, G) weighs a
+    path by how its first facet is seen by the transmitter's group and its last by the receiver's;
+    None: by all of them. Reflections on the way lose the diffuse part of their amplitude, and none
+    of it is followed further.
     ``chunk`` tubes are summed at a time.
 
     Returns (rx, tx, f) complex; differentiable with respect to vertices, material and
@@ -65,24 +69,37 @@ def multiple_bounces(
     rough, size = (
         torch.as_tensor(v, device=vertices.device).double() for v in (material, antenna_size)
     )
-    scene = Scene.of(vertices, triangles, array, waveform, permittivity, None, facet_size, 0)
+    scene = Scene.of(vertices, triangles, array, waveform, permittivity, visibility, facet_size, 0)
+    seen = None if visibility is None else visibility.to(vertices.device).double()
     total = torch.zeros(
         len(waveform), len(array.rx), len(array.tx), dtype=dtype, device=vertices.device
     )
     for chain, pieces in _chains(vertices, triangles, scene, bounces):
         for part in torch.arange(len(pieces), device=vertices.device).split(chunk):
             tube = _Tube.follow(vertices, scene, chain[part], pieces[part], rough)
-            total = total + _radiate(tube, scene, rough, size, layer, dtype)
+            ends = chain[part][:, [0, -1]]
+            total = total + _radiate(
+                tube, scene, _seen(scene, seen, ends), rough, size, layer, dtype
+            )
     return total.permute(1, 2, 0)
+
+
+def _seen(scene: Scene, visibility: Tensor | None, ends: Tensor) -> list[Tensor | None]:
+    """Of paths from and to the facets ``ends`` (P, 2): how every transmitter sees the first (P, T)
+    and every receiver the last (P, R)."""
+    if visibility is None:
+        return [None, None]
+    groups = group_columns(scene.array)
+    return [
+        visibility[end][:, group.to(visibility.device)]
+        for end, group in zip(ends.unbind(1), groups, strict=True)
+    ]
 
 
 def _chains(
     vertices: Tensor, triangles: Tensor, scene: Scene, bounces: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """For 2, 3, … hits: the triangles met (paths, hits), and the piece each path starts with.
-
-    A path is kept where its last hit sees the array's middle.
-    """
+    """For 2, 3, … hits: the triangles met (paths, hits), and the piece each path starts with."""
     points = vertices.detach().double().cpu()
     faces = triangles.cpu()
     every = facets(points, faces)
@@ -92,9 +109,7 @@ def _chains(
     chain = scene.parent.cpu()[:, None]
     at = scene.centre.cpu()
     heading = torch.nn.functional.normalize(at - middle, dim=1)
-    start = at + _LIFT * every.normal[chain[:, 0]]
-    lit = ~torch.from_numpy(embree.intersects_any(start.numpy(), (middle - start).numpy()))
-    lit &= (heading * every.normal[chain[:, 0]]).sum(1) < 0
+    lit = (heading * every.normal[chain[:, 0]]).sum(1) < 0
     chain, at, heading, pieces = chain[lit], at[lit], heading[lit], pieces[lit]
     found = []
     for _ in range(bounces - 1):
@@ -111,11 +126,7 @@ def _chains(
         at = start + heading * (gap / torch.where(kept, slope, -1.0))[:, None]
         chain = torch.cat([chain, hit[:, None]], dim=1)[kept]
         at, heading, pieces = at[kept], heading[kept], pieces[kept]
-        if len(at) == 0:
-            break
-        start = at + _LIFT * every.normal[chain[:, -1]]
-        hidden = torch.from_numpy(embree.intersects_any(start.numpy(), (middle - start).numpy()))
-        found.append((chain[~hidden].to(vertices.device), pieces[~hidden].to(vertices.device)))
+        found.append((chain.to(vertices.device), pieces.to(vertices.device)))
     return found
 
 
@@ -165,6 +176,7 @@ class _Tube:
 def _radiate(
     tube: _Tube,
     scene: Scene,
+    seen: list[Tensor | None],
     rough: Tensor,
     size: Tensor,
     layer: Layer | None,
@@ -174,7 +186,8 @@ def _radiate(
     foot, wavelength = tube.footprint, scene.waveform.wavelength
     k = scene.waveform.wavenumbers.to(foot.area.device)
     legs = []
-    for antennas, mirrored in ((tube.tx, True), (scene.array.rx[None], False)):
+    sides = ((tube.tx, True), (scene.array.rx[None], False))
+    for (antennas, mirrored), weight in zip(sides, seen, strict=True):
         path = foot.centre[:, None] - antennas
         length = path.square().sum(-1).sqrt()
         direction = path / length[..., None]
@@ -184,6 +197,8 @@ def _radiate(
         # What left a transmitter is this direction with the reflections undone.
         outward = direction @ tube.turn if mirrored else direction
         gain = gain * element_pattern(outward, size, wavelength)
+        if weight is not None:
+            gain = gain * weight
         # The layer is crossed on the way in and on the way out, as each antenna sees it.
         legs.append((gain, length, outward[..., 2]))
     here, there = (

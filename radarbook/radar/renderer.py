@@ -143,6 +143,7 @@ class PhysicalRenderer:
                 material=face.material[0],
                 antenna_size=face.antenna_size[0],
                 permittivity=self.permittivity,
+                visibility=None if seen is None else seen[b],
                 layer=None if self.layer is None else self.layer[b],
                 facet_size=self.facet_size,
             )

@@ -293,12 +293,17 @@ def _direct(
     return torch.stack(out)
 
 
+def group_columns(array: Array) -> list[Tensor]:
+    """(T,) and (R,) int64: the column of a visibility (F, G) that is each antenna's group."""
+    tx, rx = antenna_groups(array.tx), antenna_groups(array.rx)
+    return [tx, rx + int(tx.max()) + 1]
+
+
 def _seen_by(scene: Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
     """Visibility of pieces from each transmitter (P, T) and receiver (P, R), or of a skeleton's."""
     if scene.seen is None:
         return [None, None]
-    labels = [antenna_groups(scene.array.tx), antenna_groups(scene.array.rx)]
-    labels[1] = labels[1] + int(labels[0].max()) + 1
+    labels = group_columns(scene.array)
     if skeleton is not None:
         labels = [labels[0][skeleton.tx], labels[1][skeleton.rx]]
     return [scene.seen[:, label.to(scene.seen.device)] for label in labels]

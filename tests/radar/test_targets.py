@@ -12,7 +12,8 @@ from scipy.special import spherical_jn, spherical_yn
 from radarbook.radar import meshes
 from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces
-from radarbook.radar.simulate import simulate
+from radarbook.radar.simulate import group_columns, simulate
+from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform, qar50_waveform
 
 #: One isotropic antenna that sends and receives: what a radar cross-section is defined for.
@@ -126,6 +127,65 @@ def test_corner_reflector():
     # Two reflections return nothing along the axis, and the wrong formula (a plate) is far off.
     two = multiple_bounces(*mesh, MONOSTATIC, waveform, bounces=2, **IDEAL)
     assert (_cross_section(two, distance) < 1e-3 * wanted).all()
+
+
+def _dihedral(distance, side, facet=4e-3):
+    """Two square walls at right angles that open towards the array; their edge is along y."""
+    reach, slant = side / math.sqrt(8), math.pi / 4
+    return [
+        meshes.plate((sign * reach, 0, distance - reach), side, side, facet, tilt=(turn, 0))
+        for sign, turn in ((-1, -slant), (1, slant))
+    ]
+
+
+def test_dihedral_and_a_screen_between_its_walls():
+    """σ = 8πw²h²/λ² from two reflections. A screen along the axis, which hides neither wall from
+    the antenna, stops every ray from wall to wall; what it sends on leaves by other ways."""
+    side, distance = 0.05, 20.0
+    waveform = _waveform(75e9, 79e9)
+    walls = _dihedral(distance, side)
+    wanted = 8 * math.pi * side**4 / (C0 / waveform.frequencies) ** 2
+    free = multiple_bounces(*meshes.join(*walls), MONOSTATIC, waveform, bounces=2, **IDEAL)
+    np.testing.assert_allclose(_cross_section(free, distance), wanted, rtol=0.05)
+    # Walls and screen do not meet, so that no ray starts on an edge they share.
+    screen = meshes.plate((1e-4, 0, distance - 0.03), 0.056, 0.06, 4e-3, tilt=(math.pi / 2, 0))
+    other = screen[0], screen[1].flip(1)
+    mesh = meshes.join(*walls, screen, other)
+    blocked = multiple_bounces(*mesh, MONOSTATIC, waveform, bounces=2, **IDEAL)
+    assert (_cross_section(blocked, distance) < 0.01 * wanted).all()
+
+
+def test_corner_partly_hidden_from_a_column(array):
+    """A screen in front of the left column of transmitters, which all others look past: paths from
+    that column are gone, every other pair's are what they were. Then one that hides half of the
+    corner from it: what is left equals the sum over paths that start on the other half."""
+    few = Array(array.tx[::4], array.rx[::4])
+    waveform = _waveform(72e9, 78e9)
+    corner = meshes.corner((0.0, 0.0, 0.4), 0.04, 0.005)
+    left = few.tx[:, 0] < 0
+    column = int(group_columns(few)[0][left][0])
+    options = {"bounces": 3, "facet_size": 0.01}
+    free = multiple_bounces(*corner, few, waveform, **options)
+    # On the way from (-70.5, 0, 0) to the corner; the others pass 50 mm away from it.
+    wide = meshes.join(corner, meshes.plate((-0.053, 0, 0.1), 0.04, 0.06, 0.01))
+    seen = visibility(*wide, few)
+    behind = multiple_bounces(*wide, few, waveform, visibility=seen, **options)
+    assert (behind[:, left] == 0).all()
+    assert behind[:, ~left].abs().min() > 0
+    assert (behind - free)[:, ~left].abs().max() < 1e-9 * free.abs().max()
+    # Half of it: the line from the group's middle through the corner's axis is the screen's rim.
+    half = meshes.join(corner, meshes.plate((-0.053, -0.032, 0.1), 0.04, 0.06, 0.01))
+    seen = visibility(*half, few)
+    hidden = seen[: len(corner[1]), column] == 0
+    assert 0.3 < hidden.double().mean() < 0.7
+    partly = multiple_bounces(*half, few, waveform, visibility=seen, **options)
+    mask = torch.ones(len(corner[1]), 4)
+    mask[hidden, column] = 0
+    wanted = multiple_bounces(*corner, few, waveform, visibility=mask, **options)
+    assert (partly - wanted).abs().max() < 1e-9 * free.abs().max()
+    change = (partly - free).norm(dim=(0, 2))
+    assert (change[left] > 0.1 * free.norm(dim=(0, 2))[left]).all()
+    assert change[~left].max() < 1e-9 * free.abs().max()
 
 
 def test_bounce_gradient_equals_finite_differences():
