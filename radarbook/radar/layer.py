@@ -91,7 +91,7 @@ class Layer:
     def _permittivity(self) -> Tensor:
         return torch.as_tensor(self.permittivity)
 
-    def __getitem__(self, index: int | Tensor) -> Layer:
+    def __getitem__(self, index: int | slice | Tensor) -> Layer:
         """The layer of one mesh of a batch (or of several); unbatched values are everyone's."""
         values = (self._distance, self._thickness, self._permittivity)
         distance, thickness, permittivity = (v[index] if v.ndim else v for v in values)
@@ -183,14 +183,14 @@ class Layer:
         wave = torch.complex(phase.cos(), phase.sin()) * (pattern / length)
         return (bounce * wave).permute(1, 2, 0)
 
-    def spread(self) -> float:
-        """Metres by which a leg's path is longer behind the layer than in air, at most: the delay
-        of its crossing and of the internal reflections that are not faint."""
+    def spread(self) -> Tensor:
+        """() or (B,) metres by which a leg's path is longer behind the layer than in air, at most:
+        the delay of its crossing and of the internal reflections that are not faint."""
         index = self._permittivity.detach().sqrt()
         n = index.real
         bounce = ((index - 1) / (index + 1)).abs().square().clamp(min=1e-12, max=0.99)
         trips = (math.log(_FAINT) / bounce.log()).floor()
-        return float((self._thickness.detach() * (n - 1 + 2 * n * trips)).max())
+        return self._thickness.detach() * (n - 1 + 2 * n * trips)
 
     def check(self, array: Array, vertices: Tensor) -> None:
         """Raise :class:`~radarbook.errors.InputError` unless the layer lies between the antennas
@@ -244,6 +244,10 @@ class LegTable:
             nodes = nodes.expand(batch, -1)
         values = layer.leg_factor(wavenumbers.to(torch.float64), nodes)
         return cls(low, values.to(dtype.to_complex()))
+
+    def __getitem__(self, index: Tensor) -> LegTable:
+        """The tables of the meshes ``index``, where they have tables of their own."""
+        return self if self.values.ndim == 2 else LegTable(self.low, self.values[:, index])
 
     def __call__(self, cosine: Tensor) -> Tensor:
         """(K, ...) factors of legs (...), or of (B, ...) where the layer is batched."""

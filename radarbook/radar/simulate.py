@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from radarbook.errors import InputError
@@ -27,6 +29,7 @@ from radarbook.radar.skeleton import (
     Skeleton,
     antenna_groups,
     build_skeleton,
+    round_box,
     unit,
 )
 from radarbook.radar.waveform import Waveform
@@ -39,6 +42,8 @@ FACET_SIZE = 3e-3
 _CELL = (0.030, 0.030, 0.030)
 #: Facets in one matrix product.
 _BLOCK = 256
+#: Bytes that a triangle of a scene takes while its signal is computed, its pieces and cores.
+_TRIANGLE = 1024
 #: A facet seen more flatly than this (cosine) does not radiate.
 _GRAZING = 1e-4
 
@@ -120,14 +125,22 @@ def simulate(
     if layer is not None:
         layer.check(array, vertices)
         layer = layer.to(batch.device)
+    # As many meshes at a time as fit the budget.
+    together = 1 if method == "direct" else max(1, memory // (_TRIANGLE * max(1, len(triangles))))
     signals = []
-    for b, points in enumerate(batch):
-        seen = visibility if visibility is None or visibility.ndim == 2 else visibility[b]
-        scene = Scene.of(points, triangles, array, waveform, permittivity, seen, facet_size, seed)
-        one = _fast if method == "fast" else _direct
-        mine = None if layer is None else layer[b]
-        signals.append(one(scene, points, rough[b], size[b], mine, memory))
-    signal = torch.stack(signals).permute(0, 2, 3, 1)
+    for some in torch.arange(len(batch)).split(together):
+        of = slice(int(some[0]), int(some[-1]) + 1)
+        seen = visibility if visibility is None or visibility.ndim == 2 else visibility[of]
+        scene = Scene.of(
+            batch[of], triangles, array, waveform, permittivity, seen, facet_size, seed, memory
+        )
+        mine = None if layer is None else layer[of]
+        if method == "fast":
+            signals.append(_fast(scene, batch[of], rough[of], size[of], mine, memory))
+        else:
+            mine = None if mine is None else mine[0]
+            signals.append(_direct(scene, batch[of][0], rough[of][0], size[of][0], mine)[None])
+    signal = torch.cat(signals).permute(0, 2, 3, 1)
     if layer is not None and layer.echo:
         signal = signal + _echoes(layer, array.to(batch.device), waveform, size).to(signal.dtype)
     return signal if vertices.ndim == 3 else signal[0]
@@ -142,17 +155,22 @@ def _echoes(layer: Layer, array: Array, waveform: Waveform, size: Tensor) -> Ten
 
 @dataclass(frozen=True)
 class Scene:
-    """What is decided before anything is differentiated: the pieces that radiate.
+    """What is decided before anything is differentiated: the pieces that radiate, of one mesh or
+    of a batch.
 
-    ``parent`` (P,) is the triangle each piece is cut from, ``weights`` (P, 3, 3) its corners in
-    terms of that triangle's; ``share`` (P,) its part of the area; ``centre`` (P, 3) where it is;
-    ``seen`` (P, G) its visibility; ``phase`` (P,) its diffuse phase.
+    ``face`` (P,) is the mesh each piece belongs to, in their order; ``parent`` (P,) the triangle it
+    is cut from, ``weights`` (P, 3, 3) its corners in terms of that triangle's; ``share`` (P,) its
+    part of the area; ``centre`` (P, 3) where it is; ``seen`` (P, G) its visibility; ``phase`` (P,)
+    its diffuse phase. ``columns`` are :func:`group_columns`'. ``given`` is the array as it came.
     """
 
     triangles: Tensor
     array: Array
+    given: Array
+    columns: list[Tensor]
     waveform: Waveform
     permittivity: complex | None
+    face: Tensor
     parent: Tensor
     weights: Tensor
     share: Tensor
@@ -171,30 +189,40 @@ class Scene:
         seen: Tensor | None,
         facet_size: float,
         seed: int,
+        memory: int = MEMORY_BUDGET,
     ) -> Scene:
+        """Of vertices (N, 3) or (B, N, 3), with visibility (F, G) or (B, F, G) or None."""
         points, device = vertices.detach().double(), vertices.device
+        given, columns = array, group_columns(array)
         triangles, array = triangles.to(device), array.to(device)
-        every = facets(points, triangles)
+        meshes = points.shape[:-2].numel()
+        every = facets(points.reshape(-1, 3), _all_triangles(points, triangles))
         antennas = torch.cat([array.tx, array.rx]).detach()
-        parent = torch.arange(len(triangles), device=device)
+        item = torch.arange(len(every), device=device)  # triangles of all meshes in a row
         if seen is not None:
-            parent = (seen.to(device) > 0).any(1).nonzero()[:, 0]
+            seen = seen.to(points).expand(meshes, *seen.shape[-2:]).flatten(0, 1)
+            item = (seen > 0).any(1).nonzero()[:, 0]
         # Lit by any antenna: n · (a - c) > 0 for the antenna a farthest along n.
-        normal = every.normal[parent]
-        behind = (normal * every.centre[parent]).sum(1)
-        parent = parent[(normal @ antennas.T).amax(1) > behind]
-        edges = every.corners[parent] - every.corners[parent].roll(1, dims=1)
+        lit = [
+            (every.normal[some] @ antennas.T).amax(1)
+            > (every.normal[some] * every.centre[some]).sum(1)
+            for some in item.split(max(1, memory // (16 * len(antennas))))
+        ]
+        item = item[torch.cat(lit)] if lit else item
+        edges = every.corners[item] - every.corners[item].roll(1, dims=1)
         longest = edges.square().sum(-1).amax(1).sqrt()
         level = torch.log2(longest / facet_size).ceil().clamp(0, _MAX_LEVEL).long()
         tables = _division(int(level.max()) if len(level) else 0).to(points)
         first = torch.tensor([(4**i - 1) // 3 for i in range(_MAX_LEVEL + 1)], device=device)
         pieces = 4**level
-        owner = torch.repeat_interleave(torch.arange(len(parent), device=device), pieces)
+        owner = torch.repeat_interleave(torch.arange(len(item), device=device), pieces)
         rank = torch.arange(len(owner), device=device) - (pieces.cumsum(0) - pieces)[owner]
         child = first[level[owner]] + rank
-        parent = parent[owner]
+        item = item[owner]
+        face = item.div(len(triangles), rounding_mode="floor")
+        parent = item - face * len(triangles)
         weights = tables[child]
-        centre = torch.einsum("pc,pcx->px", weights.mean(1), every.corners[parent])
+        centre = torch.einsum("pc,pcx->px", weights.mean(1), every.corners[item])
         # Two numbers a triangle and one a piece give every piece a phase of its own.
         dice = torch.rand(
             2 * len(triangles), generator=torch_stream(seed, "radar/diffuse"), dtype=torch.float64
@@ -203,14 +231,17 @@ class Scene:
         return cls(
             triangles,
             array,
+            given,
+            columns,
             waveform,
             permittivity,
+            face,
             parent,
             weights,
             0.25 ** level[owner].double(),
             centre,
             2 * math.pi * (turns % 1),
-            None if seen is None else seen.to(points)[parent],
+            None if seen is None else seen[item],
         )
 
     @property
@@ -219,10 +250,23 @@ class Scene:
         return (self.array.tx.mean(0) + self.array.rx.mean(0)) / 2
 
     def pieces(self, vertices: Tensor, index: Tensor) -> Facets:
-        """The pieces numbered ``index``; float64, differentiable."""
-        whole = facets(vertices.double(), self.triangles[self.parent[index]])
+        """The pieces numbered ``index``; float64, differentiable. Of a scene of one mesh
+        ``vertices`` are (N, 3), of a batch (B, N, 3)."""
+        corners = self.triangles[self.parent[index]]
+        if vertices.ndim == 3:
+            corners = corners + (self.face[index] * vertices.shape[1])[:, None]
+        whole = facets(vertices.double().reshape(-1, 3), corners)
         corners = self.weights[index] @ whole.corners
         return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share[index])
+
+
+def _all_triangles(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """(B · F, 3): triangles (F, 3) of each mesh of (B, N, 3) or of the one (N, 3), for its vertices
+    in a row."""
+    if vertices.ndim == 2:
+        return triangles
+    first = torch.arange(len(vertices), device=triangles.device) * vertices.shape[1]
+    return (triangles + first[:, None, None]).flatten(0, 1)
 
 
 _MAX_LEVEL = 8
@@ -262,9 +306,8 @@ def _direct(
     material: Tensor,
     size: Tensor,
     layer: Layer | None,
-    memory: int,
 ) -> Tensor:
-    """(f, rx, tx). Every piece, antenna and frequency, in float64 up to the matrix product."""
+    """(f, rx, tx) of one mesh. Every piece, antenna and frequency, float64 up to the product."""
     dtype = _complex(vertices.dtype)
     f = scene.pieces(vertices, torch.arange(len(scene.parent), device=vertices.device))
     k = scene.waveform.wavenumbers.to(vertices.device)
@@ -303,7 +346,7 @@ def _seen_by(scene: Scene, skeleton: Skeleton | None) -> list[Tensor | None]:
     """Visibility of pieces from each transmitter (P, T) and receiver (P, R), or of a skeleton's."""
     if scene.seen is None:
         return [None, None]
-    labels = group_columns(scene.array)
+    labels = scene.columns
     if skeleton is not None:
         labels = [labels[0][skeleton.tx], labels[1][skeleton.rx]]
     return [scene.seen[:, label.to(scene.seen.device)] for label in labels]
@@ -320,46 +363,104 @@ def _fast(
     layer: Layer | None,
     memory: int,
 ) -> Tensor:
-    """(f, rx, tx), through the skeleton of cells of pieces."""
-    dtype = _complex(vertices.dtype)
-    steps = scene.waveform
+    """(B, f, rx, tx) of a batch, through the skeletons of cells of pieces.
+
+    All meshes are one problem: cells are told apart by mesh and place. Only meshes in different
+    boxes of space have skeletons of their own, so that none depends on its batch.
+    """
+    dtype, device, count = _complex(vertices.dtype), vertices.device, len(vertices)
+    shape = count, len(scene.waveform), len(scene.array.rx), len(scene.array.tx)
     if len(scene.parent) == 0:
-        return torch.zeros(
-            len(steps),
-            len(scene.array.rx),
-            len(scene.array.tx),
-            dtype=dtype,
-            device=vertices.device,
-        )
+        return torch.zeros(shape, dtype=dtype, device=device)
     side = scene.centre.new_tensor(_CELL)
-    places, cell = _cells((scene.centre / side).floor())
+    places, owner, cell = _cells((scene.centre / side).floor(), scene.face)
     centres = (places + 0.5) * side
-    box = centres.cpu().numpy()
-    half = side.cpu().numpy() / 2
-    if layer is not None:
-        # A leg's factor is a delay: what lies behind it spans more depth than its cell. To
-        # 2 mm, so that layers of one kind share a skeleton.
-        half[2] += 2e-3 * math.ceil(layer.spread() / 2e-3)
-    skeleton = build_skeleton(scene.array, steps, box.min(0), box.max(0), half)
     index, block_cell = _blocks(cell)
-    work = _Cores(scene, skeleton, centres, index, block_cell, layer, memory)
-    parameters = [] if layer is None else [layer.thickness, layer.permittivity]
-    core = _CoreFunction.apply(work, vertices, material, size, *parameters)
-    return skeleton.expand(core[None], centres, memory)[0]
+    points, parameters = vertices.double(), [material, size]
+    if layer is not None:
+        parameters += [torch.as_tensor(layer.thickness), torch.as_tensor(layer.permittivity)]
+    signal = None
+    for skeleton, steepest, some in _skeletons(scene, centres, owner, count, layer):
+        # The cells of these meshes, and their blocks, numbered anew.
+        mine = slice(None) if some is None else some[owner].nonzero()[:, 0]
+        blocks, block = index, block_cell
+        if some is not None:
+            kept = some[owner][block_cell]
+            number = some[owner].cumsum(0) - 1
+            blocks, block = index[kept], number[block_cell[kept]]
+        work = _Cores(
+            scene, skeleton, centres[mine], owner[mine], blocks, block,
+            layer, steepest, vertices.dtype, memory,
+        )  # fmt: skip
+        core = _CoreFunction.apply(work, points, *parameters)
+        part = skeleton.expand_each(core, centres[mine], owner[mine], count, memory)
+        signal = part if signal is None else signal + part
+    assert signal is not None
+    return signal
 
 
-def _cells(places: Tensor) -> tuple[Tensor, Tensor]:
-    """Distinct rows of whole numbers (P, 3), and which of them each row is.
+def _skeletons(
+    scene: Scene, centres: Tensor, owner: Tensor, count: int, layer: Layer | None
+) -> Iterator[tuple[Skeleton, float, Tensor | None]]:
+    """The skeletons that ``count`` meshes' cells need: each with the smallest cosine of a leg with
+    the array's normal, and which meshes (B,) it serves, None for all."""
+    into = owner[:, None].expand(-1, 3)
+    low, high = (
+        centres.new_full((count, 3), start).scatter_reduce(0, into, centres, how)
+        for start, how in ((math.inf, "amin"), (-math.inf, "amax"))
+    )
+    extra = centres.new_zeros(count)
+    if layer is not None:
+        # A leg's factor is a delay: what lies behind it spans more depth than its cell. To 2 mm,
+        # so that layers of one kind share a skeleton.
+        extra = extra + 2e-3 * (layer.spread().to(centres) / 2e-3).ceil()
+    # The one transfer from the device, for the key of a table.
+    table = torch.cat([low, high, extra[:, None]], dim=1).cpu().numpy()
+    there = np.isfinite(table[:, 0]).nonzero()[0]
+    corners = np.concatenate(round_box(table[there, :3], table[there, 3:6]), axis=1)
+    keys = np.concatenate([corners, table[there, 6:]], axis=1)
+    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    for i, example in enumerate(first):
+        box = table[there[example]]
+        half = np.array(_CELL) / 2
+        half[2] += box[6]
+        skeleton = build_skeleton(scene.given, scene.waveform, box[:3], box[3:6], half)
+        some = None
+        if len(first) > 1:
+            some = torch.zeros(count, dtype=torch.bool)
+            some[torch.from_numpy(there[which.reshape(-1) == i])] = True
+            some = some.to(centres.device)
+        yield skeleton, _steepest(scene.given, corners[example]), some
+
+
+def _steepest(array: Array, box: NDArray[np.float64]) -> float:
+    """The smallest cosine with the array's normal of a leg to a cell whose centre lies in a box
+    (its low and high corner, (6,))."""
+    half = np.array(_CELL) / 2
+    low, high = box[:3] - half, box[3:] + half
+    antennas = torch.cat([array.tx, array.rx]).detach().cpu().numpy()
+    near, far = antennas.min(0), antennas.max(0)
+    across = float(np.hypot(*np.maximum(high - near, far - low)[:2]))
+    along = max(float(low[2] - far[2]), 1e-3)
+    return along / math.hypot(along, across)
+
+
+def _cells(places: Tensor, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct rows of whole numbers (P, 3) of each mesh ``face`` (P,), which mesh they are of, and
+    which of them each row is. Meshes stay in order.
 
     By one number a row: sorting rows as such takes a hundred times as long.
     """
     low = places.amin(0)
     counts = (places.amax(0) - low + 1).long()
     x, y, z = (places - low).long().unbind(1)
-    keys, cell = ((x * counts[1] + y) * counts[2] + z).unique(return_inverse=True)
-    rest = keys.div(counts[2], rounding_mode="floor")
-    rows = [rest.div(counts[1], rounding_mode="floor"), rest % counts[1], keys % counts[2]]
-    return torch.stack(rows, 1).to(places) + low, cell
+    numbers = ((face * counts[0] + x) * counts[1] + y) * counts[2] + z
+    keys, cell = numbers.unique(return_inverse=True)
+    rows = []
+    for count in (counts[2], counts[1], counts[0]):
+        rows.append(keys % count)
+        keys = keys.div(count, rounding_mode="floor")
+    return torch.stack(rows[::-1], 1).to(places) + low, keys, cell
 
 
 def _blocks(cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -383,26 +484,18 @@ class _Cores:
         scene: Scene,
         skeleton: Skeleton,
         centres: Tensor,
+        owner: Tensor,
         index: Tensor,
         cell: Tensor,
         layer: Layer | None,
+        steepest: float,
+        dtype: torch.dtype,
         memory: int,
     ) -> None:
         self.scene, self.skeleton, self.centres = scene, skeleton, centres
-        self.index, self.cell, self.memory = index, cell, memory
-        self.layer = layer
+        self.owner, self.index, self.cell, self.memory = owner, index, cell, memory
+        self.layer, self.steepest, self.dtype = layer, steepest, dtype
         self.seen = _seen_by(scene, skeleton)
-        self.steepest = 0.0 if layer is None else self._steepest()
-
-    def _steepest(self) -> float:
-        """The smallest cosine between a leg and the array's normal."""
-        half = self.centres.new_tensor(_CELL) / 2
-        low, high = self.centres.amin(0) - half, self.centres.amax(0) + half
-        antennas = torch.cat([self.scene.array.tx, self.scene.array.rx]).detach()
-        near, far = antennas.amin(0), antennas.amax(0)
-        across = torch.maximum(high - near, far - low)[:2].norm()
-        along = (low[2] - far[2]).clamp(min=1e-3)
-        return float(along / (along.square() + across.square()).sqrt())
 
     def chunks(self, dtype: torch.dtype) -> Iterator[Tensor]:
         """Numbers of the blocks that fit the budget together."""
@@ -424,8 +517,9 @@ class _Cores:
         """Of some blocks: response (g, blocks, K); gain and path difference (blocks, K, A) of the
         transmit and the receive leg; and with a layer, given by its thickness and permittivity,
         its factors (g, blocks, K, A) of both legs. Differentiable."""
-        dtype = vertices.dtype
+        dtype = self.dtype
         index, cell = self.index[blocks], self.cell[blocks]
+        face = self.owner[cell]
         empty = index < 0
         index = index.clamp(min=0)
         f = self.scene.pieces(vertices, index.flatten())
@@ -442,8 +536,8 @@ class _Cores:
         response = facet_response(
             local,
             toward,
-            self.skeleton.wavenumbers.to(vertices),
-            material,
+            self.skeleton.wavenumbers.to(local.area),
+            material[face].repeat_interleave(_BLOCK),
             self.scene.permittivity,
             self.scene.phase[index.flatten()].to(dtype),
         ).unflatten(1, index.shape)
@@ -454,6 +548,7 @@ class _Cores:
             thickness, slab_permittivity = layer
             slab = Layer(self.layer.distance, thickness, slab_permittivity)
             table = LegTable.of(slab, self.skeleton.wavenumbers.to(layer[0]), self.steepest, dtype)
+            table = table[face]
         legs = self.skeleton.legs(self.centres[cell], dtype)
         for leg, seen in zip(legs, self.seen, strict=True):
             length, difference = leg.lengths(offset)
@@ -465,7 +560,7 @@ class _Cores:
                 -fall / length,
                 torch.stack(across, -1),
                 length,
-                size,
+                size[face][:, None, None],
                 self.scene.waveform.wavelength,
             )
             if seen is not None:
@@ -483,7 +578,7 @@ class _Cores:
             len(skeleton.wavenumbers),
             len(skeleton.rx),
             len(skeleton.tx),
-            dtype=_complex(vertices.dtype),
+            dtype=_complex(self.dtype),
             device=vertices.device,
         )
         for blocks in self.chunks(core.dtype):
@@ -497,7 +592,7 @@ class _Cores:
         """Gradients with respect to :meth:`forward`'s inputs; each chunk is computed anew."""
         inputs = [v.detach().requires_grad_() for v in given]
         total = [torch.zeros_like(v) for v in inputs]
-        k = self.skeleton.wavenumbers.to(given[0])[:, None, None, None]
+        k = self.skeleton.wavenumbers.to(gradient.real)[:, None, None, None]
         for blocks in self.chunks(gradient.dtype):
             with torch.enable_grad():
                 parts = self.geometry(blocks, *inputs)

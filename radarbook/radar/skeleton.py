@@ -77,6 +77,17 @@ class Skeleton:
             lambda x: self._focus(x, centres, memory),
         )
 
+    def expand_each(
+        self, core: Tensor, centres: Tensor, owner: Tensor, count: int, memory: int
+    ) -> Tensor:
+        """Signals (count, f, rx, tx) of many scenes at once: each cell's core (cells, g, n, m) goes
+        to the scene ``owner`` (cells,) int64. Linear, Eq. (3.4)."""
+        return linear(
+            core,
+            lambda x: self._expand(x[None], centres, memory, owner, count),
+            lambda x: self._focus(x, centres, memory, owner)[0],
+        )
+
     def focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
         """Cores (B, cells, g, n, m) of a signal (B, f, rx, tx): the adjoint of :meth:`expand`."""
         return linear(
@@ -102,20 +113,34 @@ class Skeleton:
             torch.mul(out[g - 1], turn[1], out=out[g])
         return out
 
-    def _expand(self, core: Tensor, centres: Tensor, memory: int) -> Tensor:
+    def _expand(
+        self,
+        core: Tensor,
+        centres: Tensor,
+        memory: int,
+        owner: Tensor | None = None,
+        count: int = 1,
+    ) -> Tensor:
         batch, (n_tx, n_rx), steps = len(core), self._sizes(), len(self.frequency_basis)
         w, p_tx, p_rx = (b.to(core.device, core.dtype.to_real()) for b in self._bases())
-        total = core.new_zeros(batch, steps, n_rx, n_tx)
+        total = core.new_zeros(batch if owner is None else count, steps, n_rx, n_tx)
         for start, stop, to_tx, to_rx in self._frames(centres, core.dtype, batch, memory):
             part = _apply(p_tx, core[:, start:stop].transpose(-1, -2)).transpose(-1, -2)
             part = _apply(p_rx, part)
             part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
             part.mul_(to_rx.conj()[..., None]).mul_(to_tx.conj()[..., None, :])
-            total += part.sum(1) if part.shape[1] > 1 else part[:, 0]
+            if owner is None or count == 1:
+                total += part.sum(1) if part.shape[1] > 1 else part[:, 0]
+            else:
+                total.index_add_(0, owner[start:stop], part[0])
         return total
 
-    def _focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
-        batch, _, n_rx, n_tx = signal.shape
+    def _focus(
+        self, signal: Tensor, centres: Tensor, memory: int, owner: Tensor | None = None
+    ) -> Tensor:
+        count, _, n_rx, n_tx = signal.shape
+        # What has owners is one batch of cells, each of which looks at its owner's signal.
+        batch = count if owner is None else 1
         real = signal.dtype.to_real()
         w, p_tx, p_rx = (b.to(signal.device, real).T.contiguous() for b in self._bases())
         parts = []
@@ -123,7 +148,11 @@ class Skeleton:
         for start, stop, to_tx, to_rx in self._frames(centres, signal.dtype, batch, memory):
             if buffer.shape[1:2] != (stop - start,):
                 buffer = signal.new_empty(batch, stop - start, *signal.shape[1:])
-            part = torch.mul(signal[:, None], to_rx[..., None], out=buffer)
+            if owner is None or count == 1:
+                source = signal[:, None]
+            else:
+                source = signal[owner[start:stop]][None]
+            part = torch.mul(source, to_rx[..., None], out=buffer)
             part.mul_(to_tx[..., None, :])
             reduced = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
             reduced = _apply(p_rx, reduced)
@@ -217,6 +246,22 @@ class _Linear(torch.autograd.Function):
         return _Linear.apply(gradient, ctx.adjoint, ctx.operator), None, None
 
 
+def round_box(
+    low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The box (..., 3) that a skeleton is built for, around one that cell centres lie in.
+
+    Few different boxes: a table takes longer than an image, and scenes move about.
+    """
+    side = np.ceil(np.maximum(np.abs(low), np.abs(high)) / 0.1) * 0.1
+    nearest = np.floor(low[..., 2:] / 0.04) * 0.04
+    farthest = np.ceil(high[..., 2:] / 0.1) * 0.1
+    return (
+        np.concatenate([-side[..., :2], nearest], axis=-1),
+        np.concatenate([side[..., :2], farthest], axis=-1),
+    )
+
+
 def build_skeleton(
     array: Array,
     waveform: Waveform,
@@ -230,10 +275,7 @@ def build_skeleton(
     ``low``, ``high``, ``half`` are (3,) metres. The result is cached, and the box is widened
     to round figures so that scenes of one kind share it.
     """
-    # Few different boxes: a table takes longer than an image, and scenes move about.
-    side = np.ceil(np.maximum(np.abs(low), np.abs(high)) / 0.1) * 0.1
-    low = np.array([-side[0], -side[1], math.floor(low[2] / 0.04) * 0.04])
-    high = np.array([side[0], side[1], math.ceil(high[2] / 0.1) * 0.1])
+    low, high = round_box(low, high)
     key = tuple(
         np.ascontiguousarray(value, dtype=np.float64).tobytes()
         for value in (
