@@ -116,7 +116,9 @@ class PhysicalRenderer:
         """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
         vertices = to_radar(self.model, parameters, self.distance)
         triangles = self.model.triangles
-        seen = visibility(vertices, triangles, self.array) if self.occlusion else None
+        seen = None
+        if self.occlusion:
+            seen = visibility(vertices, triangles, self.array, memory=self.memory)
         signal = simulate(
             vertices,
             triangles,

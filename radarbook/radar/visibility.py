@@ -16,7 +16,8 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
-from radarbook.radar.skeleton import antenna_groups
+from radarbook.radar.imaging import MEMORY_BUDGET
+from radarbook.radar.skeleton import CACHE, antenna_groups
 
 Way = Literal["embree", "buffer"]
 #: A ray starts this far from its facet, so that it does not meet the facet itself, m.
@@ -33,7 +34,12 @@ def group_centres(array: Array) -> Tensor:
 
 
 def visibility(
-    vertices: Tensor, triangles: Tensor, array: Array, *, way: Way | None = None
+    vertices: Tensor,
+    triangles: Tensor,
+    array: Array,
+    *,
+    way: Way | None = None,
+    memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """(F, G) float32: 1 where the group's middle sees the facet's centre from its front, else 0.
 
@@ -42,29 +48,35 @@ def visibility(
     vertices : Tensor (N, 3) or (B, N, 3), metres; a batch gives (B, F, G)
     triangles : Tensor (F, 3)
     way
-        ``"embree"`` casts exact rays on the CPU; ``"buffer"`` draws the mesh into a depth buffer
-        on the vertices' device and differs in a few facets along the rims of shadows. Default:
-        embree on a CPU, the buffer elsewhere.
+        ``"embree"`` casts exact rays on the CPU, mesh by mesh; ``"buffer"`` draws all meshes, as
+        all groups see them, into depth buffers on the vertices' device and differs in a few facets
+        along the rims of shadows. Default: embree on a CPU, the buffer elsewhere.
+    memory : int
+        Bytes of working memory for the buffers to stay within.
+
+    Raises :class:`~radarbook.errors.InputError` for an unknown way.
     """
-    if vertices.ndim == 3:
-        return torch.stack([visibility(v, triangles, array, way=way) for v in vertices])
     if way is None:
         way = "embree" if vertices.device.type == "cpu" else "buffer"
-    points = vertices.detach()
-    centres = group_centres(array).to(points.device)
-    corners = points[triangles.to(points.device)].double()
-    a, b, c = corners.unbind(1)
-    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a, dim=1), dim=1)
-    middle = corners.mean(1)
-    front = ((centres - middle[:, None]) * normal[:, None]).sum(-1) > 0  # (F, G)
-    if way == "embree":
-        seen = _cast(points, triangles, middle + _LIFT * normal, front, centres)
-    elif way == "buffer":
-        drawn = [_draw(corners, middle, normal, centre) for centre in centres]
-        seen = torch.stack(drawn, dim=1) & front
-    else:
+    if way not in ("embree", "buffer"):
         raise InputError(f"parameter 'way': expected embree or buffer, found {way!r}")
-    return seen.float()
+    points = vertices.detach()
+    batch = points if points.ndim == 3 else points[None]
+    triangles = triangles.to(points.device)
+    centres = group_centres(array).to(points.device)
+    corners = batch[:, triangles].double()  # (B, F, 3, 3)
+    a, b, c = corners.unbind(2)
+    normal = torch.nn.functional.normalize(torch.linalg.cross(b - a, c - a, dim=-1), dim=-1)
+    middle = corners.mean(2)
+    front = ((centres - middle[:, :, None]) * normal[:, :, None]).sum(-1) > 0  # (B, F, G)
+    if way == "embree":
+        start = middle + _LIFT * normal
+        seen = torch.stack(
+            [_cast(batch[i], triangles, start[i], front[i], centres) for i in range(len(batch))]
+        )
+    else:
+        seen = _draw(corners, middle, normal, centres, memory) & front
+    return seen.float() if points.ndim == 3 else seen[0].float()
 
 
 def _cast(
@@ -83,31 +95,51 @@ def _cast(
 
 
 def _draw(
-    corners: Tensor, middle: Tensor, normal: Tensor, centre: Tensor, pixels: int = 256
+    corners: Tensor,
+    middle: Tensor,
+    normal: Tensor,
+    centres: Tensor,
+    memory: int,
+    pixels: int = 256,
 ) -> Tensor:
-    """(F,) whether a perspective depth buffer from ``centre`` leaves a facet's middle in front.
+    """(B, F, G) whether a perspective depth buffer from each of ``centres`` (G, 3) leaves a facet's
+    middle in front; ``corners`` (B, F, 3, 3), ``middle`` and ``normal`` (B, F, 3).
 
     Each facet is drawn as a lattice of points on it, fine enough to leave no pixel of it out
-    where facets are smaller than a dozen pixels.
+    where facets are smaller than a dozen pixels. A view is one mesh from one centre; as many are
+    drawn at a time as the budget holds.
     """
+    batch, facets = middle.shape[:2]
     steps = torch.arange(9, device=corners.device, dtype=corners.dtype) / 8
     u, v = torch.meshgrid(steps, steps, indexing="ij")
     inside = u + v <= 1
     weights = torch.stack([u[inside], v[inside], 1 - u[inside] - v[inside]], dim=1)
-    cloud = torch.einsum("pc,fcx->fpx", weights, corners).reshape(-1, 3) - centre
-    tangent, depth = cloud[:, :2] / cloud[:, 2:], cloud[:, 2]
-    low = tangent.amin(0)
-    scale = (pixels - 1) / (tangent.amax(0) - low).amax()
+    # A lattice point's three coordinates, two tangents, its pixel, and as much again on the way.
+    each = facets * len(weights) * 12 * corners.element_size() + pixels**2 * 8
+    if corners.device.type == "cpu":
+        memory = min(memory, CACHE)
+    views = torch.arange(batch * len(centres), device=corners.device)
+    parts = []
+    for some in views.split(max(1, memory // each)):
+        mesh, group = some.div(len(centres), rounding_mode="floor"), some % len(centres)
+        centre = centres[group][:, None]
+        cloud = torch.einsum("pc,vfcx->vfpx", weights, corners[mesh]).flatten(1, 2) - centre
+        tangent, depth = cloud[..., :2] / cloud[..., 2:], cloud[..., 2]
+        low = tangent.amin(1, keepdim=True)
+        scale = (pixels - 1) / (tangent.amax(1, keepdim=True) - low).amax(2, keepdim=True)
 
-    def cell(at: Tensor) -> Tensor:
-        place = ((at - low) * scale).round().long().clamp(0, pixels - 1)
-        return place[:, 1] * pixels + place[:, 0]
+        def cell(at: Tensor, low: Tensor = low, scale: Tensor = scale) -> Tensor:
+            place = ((at - low) * scale).round().long().clamp(0, pixels - 1)
+            return place[..., 1] * pixels + place[..., 0]
 
-    buffer = torch.full((pixels * pixels,), torch.inf, dtype=depth.dtype, device=depth.device)
-    buffer.scatter_reduce_(0, cell(tangent), depth, "amin")
-    mine = middle - centre
-    # Within a pixel a facet's own depth varies by the pixel's width times its slope.
-    toward = torch.nn.functional.normalize(mine, dim=1)
-    cosine = (toward * normal).sum(1).abs().clamp(min=0.05)
-    slack = 2e-3 + mine[:, 2] / scale * ((1 - cosine.square()).clamp(min=0).sqrt() / cosine)
-    return mine[:, 2] <= buffer[cell(mine[:, :2] / mine[:, 2:])] + slack
+        buffer = depth.new_full((len(some), pixels * pixels), torch.inf)
+        buffer.scatter_reduce_(1, cell(tangent), depth, "amin")
+        mine = middle[mesh] - centre
+        # Within a pixel a facet's own depth varies by the pixel's width times its slope.
+        toward = torch.nn.functional.normalize(mine, dim=-1)
+        cosine = (toward * normal[mesh]).sum(-1).abs().clamp(min=0.05)
+        slope = (1 - cosine.square()).clamp(min=0).sqrt() / cosine
+        slack = 2e-3 + mine[..., 2] / scale[..., 0] * slope
+        nearest = buffer.gather(1, cell(mine[..., :2] / mine[..., 2:]))
+        parts.append(mine[..., 2] <= nearest + slack)
+    return torch.cat(parts).unflatten(0, (batch, len(centres))).transpose(1, 2)

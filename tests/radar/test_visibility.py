@@ -47,9 +47,22 @@ def test_both_ways_agree_on_a_face(ict_face, array):
     assert 0.6 < cast.mean() < 0.95
 
 
-def test_batch_and_bad_input(array):
+@pytest.mark.parametrize("way", ["embree", "buffer"])
+@pytest.mark.parametrize("memory", [1, 2**30])
+def test_batch_equals_loop(array, way, memory):
+    """Whatever the budget; the meshes differ in place, size and what they hide."""
+    near = meshes.plate((0.01, 0, 0.2), 0.04, 0.03, 0.004)
+    vertices, triangles = meshes.join(near, meshes.sphere((0, 0.02, 0.35), 0.06, 0.012))
+    batch = torch.stack([vertices, 1.1 * vertices, vertices + torch.tensor([0.1, 0, 0.05])])
+    together = visibility(batch, triangles, array, way=way, memory=memory)
+    assert together.shape == (3, len(triangles), 4)
+    for b in range(3):
+        alone = visibility(batch[b], triangles, array, way=way)
+        assert torch.equal(together[b], alone)
+    assert not torch.equal(together[0], together[2])
+
+
+def test_bad_input(array):
     vertices, triangles = meshes.plate((0, 0, 0.3), 0.05, 0.05, 0.02)
-    batch = visibility(torch.stack([vertices, vertices + 0.1]), triangles, array)
-    assert batch.shape == (2, len(triangles), 4)
     with pytest.raises(InputError, match="way"):
         visibility(vertices, triangles, array, way="guess")
