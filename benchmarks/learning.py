@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.learning [--pixels 64] [--json FILE]`` prints, from one run on one machine,
 milliseconds an image of the learned renderer and the encoder at each size, and of a training step
-with and without the channels-last layout that the loop uses. Ratios are what to look at: the
-milliseconds are this machine's.
+as the loop takes it (channels-last, bfloat16 where the device has it, the centred window), beside
+the same step without each of the three. Ratios are what to look at: the milliseconds are this
+machine's.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
+from radarbook.training.loop import has_bfloat16
 
 #: What the paper states for its learned renderer on its GPU, ms an image.
 PAPER_MS = 58.0
-SIZES = ("small", "resnet18", "paper")
+SIZES = ("small", "medium", "resnet18", "paper")
 
 
 def milliseconds(call: Callable[[], Any], images: int, *, repeats: int = 5) -> float:
@@ -43,7 +45,7 @@ def milliseconds(call: Callable[[], Any], images: int, *, repeats: int = 5) -> f
 
 def drawing(size: str, pixels: int, batch: int, device: torch.device) -> float:
     """The learned renderer, ms an image in a batch."""
-    renderer = LearnedRenderer(size, pixels=pixels).to(device).eval()
+    renderer = LearnedRenderer(size, pixels=pixels, window=_window(pixels)).to(device).eval()
     parameters = FaceParameters.neutral(batch, device=device)
     with torch.no_grad():
         return milliseconds(lambda: renderer.render(parameters), batch)
@@ -58,24 +60,42 @@ def predicting(size: str, pixels: int, batch: int, device: torch.device) -> floa
 
 
 def training(
-    size: str, pixels: int, batch: int, device: torch.device, layout: torch.memory_format
+    size: str,
+    pixels: int,
+    batch: int,
+    device: torch.device,
+    *,
+    layout: torch.memory_format = torch.channels_last,
+    mixed: bool = True,
+    window: bool = True,
 ) -> float:
-    """Forward and backward of the encoder, ms an image, in a memory layout."""
-    encoder, x = _encoder(size, pixels, batch, device)
+    """Forward and backward of the encoder, ms an image, in a memory layout and precision."""
+    encoder, x = _encoder(size, pixels, batch, device, window)
     encoder.to(memory_format=layout)  # type: ignore[call-overload]
     x = x.contiguous(memory_format=layout)
+    mixed = mixed and has_bfloat16(device.type)
 
     def step() -> None:
         encoder.zero_grad()
-        encoder(x).square().mean().backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            loss = encoder(x).square().mean()
+        loss.backward()
 
     return milliseconds(step, batch, repeats=3)
 
 
-def _encoder(size: str, pixels: int, batch: int, device: torch.device) -> tuple[nn.Module, Tensor]:
-    encoder = Encoder("both", size, pixels=pixels).to(device)
+def _window(pixels: int) -> int:
+    return 3 * pixels // 4
+
+
+def _encoder(
+    size: str, pixels: int, batch: int, device: torch.device, window: bool = True
+) -> tuple[nn.Module, Tensor]:
+    encoder = Encoder("both", size, pixels=pixels, window=_window(pixels) if window else None)
+    encoder.to(device)
     channels = next(m for m in encoder.modules() if isinstance(m, nn.Conv2d)).in_channels
-    return encoder, torch.randn(batch, channels, pixels, pixels, device=device)
+    side = encoder.window or pixels
+    return encoder, torch.randn(batch, channels, side, side, device=device)
 
 
 def main() -> None:
@@ -91,8 +111,10 @@ def main() -> None:
     for size in SIZES:
         one = drawing(size, pixels, 1, device)
         many = drawing(size, pixels, batch, device)
-        plain = training(size, pixels, batch, device, torch.contiguous_format)
-        last = training(size, pixels, batch, device, torch.channels_last)
+        plain = training(size, pixels, batch, device, layout=torch.contiguous_format)
+        last = training(size, pixels, batch, device)
+        single = training(size, pixels, batch, device, mixed=False)
+        whole = training(size, pixels, batch, device, window=False)
         rows.append(
             {
                 "size": size,
@@ -101,14 +123,18 @@ def main() -> None:
                 "predict_batch_ms": predicting(size, pixels, batch, device),
                 "train_ms": last,
                 "train_contiguous_ms": plain,
+                "train_float32_ms": single,
+                "train_whole_image_ms": whole,
                 "channels_last_gain": plain / last,
+                "mixed_precision_gain": single / last,
+                "window_gain": whole / last,
                 "paper_ms_over_draw_one": PAPER_MS / one,
             }
         )
     print(f"{hardware()}, {torch.get_num_threads()} threads, {pixels} px, batches of {batch}")
     print(
         f"{'size':10} {'draw 1':>9} {'draw':>9} {'predict':>9} {'train':>9}   "
-        f"channels-last gain   paper's {PAPER_MS:.0f} ms / draw 1"
+        f"gains: channels-last, mixed precision, window; paper's {PAPER_MS:.0f} ms / draw 1"
     )
     for row in rows:
         times = " ".join(
@@ -116,7 +142,8 @@ def main() -> None:
             for k in ("draw_one_ms", "draw_batch_ms", "predict_batch_ms", "train_ms")
         )
         print(
-            f"{row['size']:10} {times}   {row['channels_last_gain']:18.2f}   "
+            f"{row['size']:10} {times}   {row['channels_last_gain']:.2f} "
+            f"{row['mixed_precision_gain']:.2f} {row['window_gain']:.2f}; "
             f"{row['paper_ms_over_draw_one']:.1f}"
         )
     if arguments.json:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from radarbook.datasets.recordings import Recording
+    from radarbook.datasets.storage import FaceDataset
     from radarbook.faces.model import MorphableModel
     from radarbook.faces.parameters import FaceParameters
     from radarbook.profiles import Profile
@@ -345,6 +346,9 @@ Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A generated d
 Folder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, history, weights.")
 ]
+ImagesOf = Annotated[
+    str, typer.Option("--model", help="The face model that the images are of: as for generate.")
+]
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -354,6 +358,7 @@ def train_encoder_command(
     data: Data,
     output: Folder,
     inputs: Inputs = "both",
+    model: ImagesOf = "procedural",
     profile: ProfileName = "laptop",
     parameter: Set = None,
     seed: Seed = 0,
@@ -365,7 +370,16 @@ def train_encoder_command(
 
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = _profile(profile, parameter)
-    _, history = train_encoder(train, validation, settings, inputs, output, seed, device=device)
+    _, history = train_encoder(
+        train,
+        validation,
+        settings,
+        inputs,
+        output,
+        seed,
+        model=_model_of(train, model),
+        device=device,
+    )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
@@ -373,6 +387,7 @@ def train_encoder_command(
 def train_renderer_command(
     data: Data,
     output: Folder,
+    model: ImagesOf = "procedural",
     profile: ProfileName = "laptop",
     parameter: Set = None,
     seed: Seed = 0,
@@ -384,7 +399,15 @@ def train_renderer_command(
 
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = _profile(profile, parameter)
-    _, history = train_renderer(train, validation, settings, output, seed, device=device)
+    _, history = train_renderer(
+        train,
+        validation,
+        settings,
+        output,
+        seed,
+        model=_model_of(train, model),
+        device=device,
+    )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
@@ -394,6 +417,7 @@ def train_autoencoder_command(
     output: Folder,
     encoder: Weights,
     renderer: Weights,
+    model: ImagesOf = "procedural",
     profile: ProfileName = "laptop",
     parameter: Set = None,
     seed: Seed = 0,
@@ -414,9 +438,17 @@ def train_autoencoder_command(
         load_renderer(_weights_file(renderer)),
         output,
         seed,
+        model=_model_of(train, model),
         device=device,
     )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+def _model_of(data: FaceDataset, model: str) -> MorphableModel:
+    """The face model with as many modes as a dataset's faces."""
+    from radarbook.faces.model import load_model
+
+    return load_model(model, data.settings["n_shape"], data.settings["n_expression"])
 
 
 @app.command()
@@ -480,10 +512,11 @@ def reconstruct(
         Literal["learned", "physical"], typer.Option(help="The renderer to optimize through.")
     ] = "physical",
     encoder: Annotated[
-        Path | None, typer.Option(help="Weights of a trained encoder or autoencoder.")
+        Path | None,
+        typer.Option(help="Weights of an encoder or autoencoder; default those that ship."),
     ] = None,
     renderer: Annotated[
-        Path | None, typer.Option(help="Weights of a trained learned renderer.")
+        Path | None, typer.Option(help="Weights of a learned renderer; default those that ship.")
     ] = None,
     modes: Annotated[
         tuple[int, int], typer.Option(metavar="SHAPE EXPRESSION", help="Coefficients fitted.")
@@ -496,7 +529,8 @@ def reconstruct(
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
     Through physics no trained weights are needed, but the raw signal is. Through the learned
-    renderer an image is enough: the encoder predicts, the renderer refines.
+    renderer an image is enough: the encoder predicts, the renderer refines. Weights for the
+    procedural face and images of 64 x 64 pixels ship with the project.
     """
     from radarbook.faces.mesh import require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
@@ -506,7 +540,7 @@ def reconstruct(
         face_model = load_model(model, *modes)
         found, note = _fit_physical(source, face_model, optimize, distance)
     else:
-        found, note = _fit_learned(source, encoder, renderer, optimize, extent)
+        found, note = _fit_learned(source, model, encoder, renderer, optimize, extent)
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
     write_mesh(output, vertices, face_model.triangles)
@@ -527,7 +561,7 @@ def _fit_physical(
     if _is_image(source):
         raise InputError(
             f"{source}: expected a raw recording to fit through physics, found an image; "
-            "pass the signal, or --through learned with --encoder"
+            "pass the signal, or --through learned"
         )
     recording = read_recording(source)
     result = reconstruct_through_physics(
@@ -549,37 +583,50 @@ def _fit_physical(
 
 
 def _fit_learned(
-    source: Path, encoder: Path | None, renderer: Path | None, steps: int | None, extent: float
+    source: Path,
+    model: str,
+    encoder: Path | None,
+    renderer: Path | None,
+    steps: int | None,
+    extent: float,
 ) -> tuple[FaceParameters, str]:
     import torch
 
+    from radarbook.faces.model import load_model
     from radarbook.fitting.reconstruct import reconstruct_through_learned
     from radarbook.radar.image import load_image
-    from radarbook.training.checkpoints import load_predictor, load_renderer
+    from radarbook.training.checkpoints import (
+        load_predictor,
+        load_renderer,
+        shipped,
+        shipped_path,
+    )
 
+    image = load_image(source).with_dynamic_range(-20.0) if _is_image(source) else None
+    side = None if image is None else image.depth.shape[-1]
+    predictor: Any
     if encoder is None:
-        raise InputError("--through learned: expected --encoder WEIGHTS (radarbook train encoder)")
-    predictor = load_predictor(_weights_file(encoder))
-    config = predictor.config.get("encoder", predictor.config)
-    if _is_image(source):
-        image = load_image(source).with_dynamic_range(-20.0)
-        if image.depth.shape[-1] != config["pixels"]:
-            raise InputError(
-                f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "
-                f"found {image.depth.shape[-1]}"
-            )
+        predictor = shipped("autoencoder", model=load_model(model), pixels=side)
     else:
+        predictor = load_predictor(_weights_file(encoder))
+    config = predictor.config.get("encoder", predictor.config)
+    if image is None:
         from radarbook.datasets.recordings import read_recording
 
         near = config["distance"]
         depth = (near - 0.07, near + 0.17)
         image = _image_of(read_recording(source), config["pixels"], extent, depth, -20.0)
-    if renderer is None or not steps:
+    elif side != config["pixels"]:
+        raise InputError(
+            f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "
+            f"found {side}"
+        )
+    if not steps or (renderer is None and encoder is not None):
         with torch.no_grad():
-            return predictor.predict(image), "encoder alone (pass --renderer and --optimize)"
-    result = reconstruct_through_learned(
-        image, predictor, load_renderer(_weights_file(renderer)), steps, progress=True
-    )
+            return predictor.predict(image), "encoder alone (--optimize N refines its answer)"
+    weights = shipped_path("renderer") if renderer is None else _weights_file(renderer)
+    drawing = load_renderer(weights)
+    result = reconstruct_through_learned(image, predictor, drawing, steps, progress=True)
     return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {result.reason}"
 
 

@@ -24,6 +24,8 @@ from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import generate_from_settings
 from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError
+from radarbook.evaluation.drawing import evaluate_renderer
+from radarbook.evaluation.findings import from_results
 from radarbook.evaluation.metrics import baselines, evaluate
 from radarbook.evaluation.tables import (
     MEAN_FACE,
@@ -211,13 +213,26 @@ def _load_dataset(_: Pipeline, __: str, folder: Path) -> dict[Split, FaceDataset
 def _make_encoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
     data = pipeline.get("dataset")
     train_encoder(
-        data["train"], data["validation"], pipeline.profile, inputs, folder, pipeline.seed
+        data["train"],
+        data["validation"],
+        pipeline.profile,
+        inputs,
+        folder,
+        pipeline.seed,
+        model=pipeline.model,
     )
 
 
 def _make_renderer(pipeline: Pipeline, _: str, folder: Path) -> None:
     data = pipeline.get("dataset")
-    train_renderer(data["train"], data["validation"], pipeline.profile, folder, pipeline.seed)
+    train_renderer(
+        data["train"],
+        data["validation"],
+        pipeline.profile,
+        folder,
+        pipeline.seed,
+        model=pipeline.model,
+    )
 
 
 def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
@@ -230,6 +245,7 @@ def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
         pipeline.get("renderer"),
         folder,
         pipeline.seed,
+        model=pipeline.model,
     )
 
 
@@ -251,7 +267,15 @@ def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
             summary = evaluate(pipeline.get(name), test, pipeline.model, seed=pipeline.seed)
             seconds = pipeline.record(name)["seconds"]
             rows.append(result_row(kind, inputs, summary, seconds=seconds, **common))
-    about = {"model": pipeline.model.name, "seed": pipeline.seed, "split": "test"}
+    about = {
+        "model": pipeline.model.name,
+        "seed": pipeline.seed,
+        "split": "test",
+        "training_faces": len(pipeline.get("dataset")["train"]),
+        "renderer": evaluate_renderer(pipeline.get("renderer"), test)
+        | {"seconds": pipeline.record("renderer")["seconds"]},
+        "findings": from_results(rows),
+    }
     write_results(folder / "results.json", rows, about)
 
 
@@ -280,7 +304,7 @@ STAGES: dict[str, Stage] = {
     ),
     "encoder": Stage(
         LEARNING,
-        ("encoder", "recipe", "encoder_epochs", "encoder_batch", "encoder_rate"),
+        ("encoder", "recipe", "encoder_epochs", "encoder_batch", "encoder_rate", "vertex_weight"),
         ("dataset",),
         _make_encoder,
         _weights(load_encoder),
@@ -294,7 +318,13 @@ STAGES: dict[str, Stage] = {
     ),
     "autoencoder": Stage(
         LEARNING,
-        ("autoencoder_epochs", "autoencoder_batch", "autoencoder_rate", "parameter_weight"),
+        (
+            "autoencoder_epochs",
+            "autoencoder_batch",
+            "autoencoder_rate",
+            "parameter_weight",
+            "imagined",
+        ),
         ("encoder", "renderer"),
         _make_autoencoder,
         _weights(load_autoencoder),

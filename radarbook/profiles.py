@@ -38,8 +38,8 @@ class Profile(BaseModel):
     validation: int = Field(100, ge=1, description="validation faces")
     test: int = Field(200, ge=1, description="test faces")
     # networks
-    encoder: Literal["small", "resnet18", "paper"] = "resnet18"
-    decoder: Literal["small", "resnet18", "paper"] = "resnet18"
+    encoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
+    decoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
     recipe: Literal["fast", "paper"] = "fast"
     inputs: tuple[Inputs, ...] = ("amplitude", "depth", "both")
     encoder_epochs: int = Field(40, ge=1)
@@ -52,6 +52,12 @@ class Profile(BaseModel):
     autoencoder_batch: int = Field(50, ge=1)
     autoencoder_rate: float = Field(3e-4, gt=0)
     parameter_weight: float = Field(1.0, ge=0, description="λ of the autoencoder's loss")
+    vertex_weight: float = Field(
+        1.0, ge=0, description="weight of the vertex distance beside the parameters (fast recipe)"
+    )
+    imagined: float = Field(
+        1.0, ge=0, le=4, description="faces drawn by the learned renderer per rendered one"
+    )
     # test-time optimization
     fit_faces: int = Field(4, ge=1, description="held-out faces fitted in chapter 07")
     fit_steps: int = Field(100, ge=1, description="steps through the learned renderer")

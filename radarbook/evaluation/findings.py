@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.evaluation.metrics import bootstrap_interval
+from radarbook.evaluation.metrics import bootstrap_interval, error_by
+from radarbook.evaluation.tables import MEAN_FACE
 from radarbook.faces.parameters import FaceParameters
+
+__all__ = ["error_by", "explained", "from_results", "named", "parameter_names", "verdict"]
 
 
 def verdict(
@@ -60,11 +67,42 @@ def explained(predicted: FaceParameters, truth: FaceParameters) -> dict[str, flo
     }
 
 
-def error_by(values: Tensor, errors: Tensor, *, bins: int = 5) -> tuple[list[float], list[float]]:
-    """Mean of ``errors`` (B,) in groups of about equal size by ``values`` (B,).
+def from_results(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paper's findings as verdicts on the rows of a ``results.json``, face by face.
 
-    Returns the mean value and the mean error of each group, by ascending value.
+    Is every row better than the mean face; does the autoencoder beat the encoder on each input;
+    does depth beat amplitude.
     """
-    order = values.argsort()
-    groups = [g for g in order.tensor_split(min(bins, len(order))) if len(g)]
-    return [float(values[g].mean()) for g in groups], [float(errors[g].mean()) for g in groups]
+    errors = {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in rows}
+    mean = errors[MEAN_FACE, "–"]
+    found = [
+        verdict(f"the {kind} on {named(inputs)}", value, "the mean face", mean)
+        for (kind, inputs), value in errors.items()
+        if inputs != "–"
+    ]
+    for inputs in ("amplitude", "depth", "both"):
+        if {("autoencoder", inputs), ("encoder", inputs)} <= errors.keys():
+            found.append(
+                verdict(
+                    f"the autoencoder on {named(inputs)}",
+                    errors["autoencoder", inputs],
+                    "the encoder",
+                    errors["encoder", inputs],
+                )
+            )
+    for kind in ("encoder", "autoencoder"):
+        if {(kind, "depth"), (kind, "amplitude")} <= errors.keys():
+            found.append(
+                verdict(
+                    f"the {kind} on depth",
+                    errors[kind, "depth"],
+                    "that on amplitude",
+                    errors[kind, "amplitude"],
+                )
+            )
+    return [sentence[0].upper() + sentence[1:] for sentence in found]
+
+
+def named(inputs: str) -> str:
+    """``both`` in words."""
+    return {"both": "amplitude and depth"}.get(inputs, inputs)

@@ -9,6 +9,10 @@ The paper's measures, and where it is silent, what is taken here:
   baselines, 0.808 and 1.648, are those if its yaw (±5°) was normalised by the ±10° of pitch and
   roll: (9.91 + 7 + 1.75) / 23 = 0.811.
 * *vertex distance*: mean distance of corresponding vertices of the faces without pose, mm.
+* *landmark error*: the same over the 68 landmarks, mm.
+* *scan to surface*: mean distance of points of the true face to the nearest point of the predicted
+  surface, both without pose and not aligned to each other, mm: what an error looks like that
+  knows no corresponding vertices. Sliding along the surface costs nothing here.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from radarbook.faces.compare import scan_to_surface
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.image import RadarImage
@@ -30,6 +35,8 @@ from radarbook.training.tasks import EVALUATION_DB
 
 #: Faces whose vertices are held at a time: 64 of 50,000 vertices are 40 MB.
 CHUNK = 64
+#: Points of each true face for the distance to the predicted surface; a face takes some 40 ms.
+SCAN_POINTS = 500
 
 
 class Predictor(Protocol):
@@ -76,14 +83,43 @@ def landmark_indices(model: MorphableModel) -> Tensor:
     return torch.tensor([model.landmarks[n] for n in (names or model.landmarks)], dtype=torch.long)
 
 
+def scan_distances(
+    model: MorphableModel,
+    predicted: FaceParameters,
+    truth: FaceParameters,
+    points: int = SCAN_POINTS,
+) -> Tensor:
+    """(B,) mm: mean distance of ``points`` vertices of each true face to the predicted surface.
+
+    Every n-th vertex is taken; faces are without pose and are not aligned.
+    """
+    some = torch.linspace(0, model.n_vertices - 1, min(points, model.n_vertices)).long()
+    triangles = model.triangles.numpy()
+    found = []
+    for first in range(0, len(truth), CHUNK):
+        here = slice(first, first + CHUNK)
+        ours = model.vertices(predicted.shape[here], predicted.expression[here])
+        theirs = model.vertices(truth.shape[here], truth.expression[here])[:, some]
+        found += [
+            float(scan_to_surface(scan.numpy(), surface.numpy(), triangles).mean())
+            for scan, surface in zip(theirs, ours, strict=True)
+        ]
+    return torch.tensor(found)
+
+
 def face_errors(
-    model: MorphableModel, predicted: FaceParameters, truth: FaceParameters
+    model: MorphableModel,
+    predicted: FaceParameters,
+    truth: FaceParameters,
+    *,
+    scan: bool = False,
 ) -> dict[str, Tensor]:
     """All measures of each face, (B,) tensors on the CPU.
 
     ``l2_*`` as :func:`l2_errors`; ``vertex_mm`` (the paper's), ``vertex_area_mm`` (weighted by
     the area a vertex stands for, so that a densely meshed eye does not count more),
-    ``landmarks_mm``, and ``region.<name>_mm`` for every region the model knows.
+    ``landmarks_mm``, and ``region.<name>_mm`` for every region the model knows. With ``scan``
+    also ``scan_mm`` (:func:`scan_distances`), which takes longer than all others together.
     """
     predicted, truth = predicted.detach().to("cpu"), truth.detach().to("cpu")
     model = model.to("cpu")
@@ -100,7 +136,10 @@ def face_errors(
             parts.setdefault("landmarks_mm", []).append(distances[:, landmarks].mean(dim=1))
         for name, mask in model.regions.items():
             parts.setdefault(f"region.{name}_mm", []).append(distances[:, mask].mean(dim=1))
-    return l2_errors(predicted, truth) | {name: torch.cat(p) for name, p in parts.items()}
+    errors = l2_errors(predicted, truth) | {name: torch.cat(p) for name, p in parts.items()}
+    if scan:
+        errors["scan_mm"] = scan_distances(model, predicted, truth)
+    return errors
 
 
 def bootstrap_interval(
@@ -129,7 +168,19 @@ def summarise(errors: Mapping[str, Tensor], *, seed: int = 0) -> dict[str, Any]:
         if name.startswith("region.")
     }
     row["faces"] = len(errors["vertex_mm"])
+    # Face by face, so that two rows can be compared on the same faces.
+    row["vertex_faces_mm"] = [round(v, 4) for v in errors["vertex_mm"].tolist()]
     return row
+
+
+def error_by(values: Tensor, errors: Tensor, *, bins: int = 5) -> tuple[list[float], list[float]]:
+    """Mean of ``errors`` (B,) in groups of about equal size by ``values`` (B,).
+
+    Returns the mean value and the mean error of each group, by ascending value.
+    """
+    order = values.argsort()
+    groups = [g for g in order.tensor_split(min(bins, len(order))) if len(g)]
+    return [float(values[g].mean()) for g in groups], [float(errors[g].mean()) for g in groups]
 
 
 def predict(
@@ -164,9 +215,18 @@ def evaluate(
     dynamic_range_db: float = EVALUATION_DB,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """The summary (:func:`summarise`) of a network's errors on all samples."""
+    """The summary (:func:`summarise`) of a network's errors on all samples.
+
+    With the vertex distance by how far the faces are turned (degrees) and moved (mm) beside it.
+    """
     predicted, truth = predict(network, samples, dynamic_range_db=dynamic_range_db)
-    return summarise(face_errors(model, predicted, truth), seed=seed)
+    errors = face_errors(model, predicted, truth, scan=True)
+    turned = torch.rad2deg(truth.rotation.norm(dim=1))
+    moved = 1e3 * truth.translation.norm(dim=1)
+    return summarise(errors, seed=seed) | {
+        "vertex_by_turn": error_by(turned, errors["vertex_mm"]),
+        "vertex_by_shift": error_by(moved, errors["vertex_mm"]),
+    }
 
 
 # -- baselines ----------------------------------------------------------------------------------
@@ -204,6 +264,6 @@ def baselines(
     data = resident(samples)
     truth = data.parameters
     return {
-        "mean": summarise(face_errors(model, mean_face(truth), truth), seed=seed),
-        "random": summarise(face_errors(model, random_face(truth, seed), truth), seed=seed),
+        name: summarise(face_errors(model, face, truth, scan=True), seed=seed)
+        for name, face in (("mean", mean_face(truth)), ("random", random_face(truth, seed)))
     }

@@ -46,11 +46,18 @@ class Autoencoder(nn.Module):
         self.renderer.eval()
         return self
 
-    def forward(self, image: RadarImage | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def channels(self, image: RadarImage) -> Tensor:
+        """What the encoder sees of an image (:meth:`Encoder.channels`)."""
+        return self.encoder.channels(image)
+
+    def forward(
+        self, image: RadarImage | Tensor, drawn: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised parameters (B, S + E + 9), unclipped amplitude (dB) and depth (m), each
-        (B, H, W). Differentiable with respect to the image and the encoder's weights."""
+        (B, H, W), or of the first ``drawn`` images alone. ``image`` is a batch of radar images, or
+        their :meth:`channels`. Differentiable with respect to it and to the encoder's weights."""
         vector = self.encoder(image)
-        amplitude_db, depth = self.renderer(vector)
+        amplitude_db, depth = self.renderer(vector[:drawn])
         return vector, amplitude_db, depth
 
     def predict(self, image: RadarImage) -> FaceParameters:

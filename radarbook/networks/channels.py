@@ -30,7 +30,12 @@ def unit_amplitude(image: RadarImage) -> Tensor:
 
 
 def image_channels(
-    image: RadarImage, inputs: str = "both", *, distance: float = 0.30, paper: bool = False
+    image: RadarImage,
+    inputs: str = "both",
+    *,
+    distance: float = 0.30,
+    paper: bool = False,
+    window: int | None = None,
 ) -> Tensor:
     """Channels (B, C, H, W) of a radar image, in its dtype and on its device.
 
@@ -48,8 +53,10 @@ def image_channels(
 
     ``amplitude`` gives [amplitude, mask, x, y], ``depth`` [depth, relief, mask, x, y], ``both``
     [amplitude, depth, relief, mask, x, y]. A face anywhere in the image then looks alike, and
-    where it was is not lost. With ``paper`` only the paper's own one or two images are given, as
-    they are. Differentiable with respect to amplitude and depth.
+    where it was is not lost. Of the moved channels only the middle ``window`` × ``window`` pixels
+    are given (None: all): a face fills no more of the image than that. With ``paper`` only the
+    paper's own one or two images are given, as they are. Differentiable with respect to amplitude
+    and depth.
     """
     check_inputs(inputs)
     valid = image.mask.to(image.depth.dtype)
@@ -65,19 +72,24 @@ def image_channels(
             channels.append(4 * (depth - mean) * valid)
     if paper:
         return torch.stack(channels, dim=1)
-    return _centred(torch.stack([*channels, valid], dim=1), valid)
+    height, width = valid.shape[1:]
+    size = (height, width) if window is None else (min(window, height), min(window, width))
+    return _centred(torch.stack([*channels, valid], dim=1), valid, size)
 
 
-def _centred(channels: Tensor, valid: Tensor) -> Tensor:
-    """Channels moved by whole pixels to the centre of ``valid`` (B, H, W), and where that was."""
+def _centred(channels: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle ``size`` pixels of channels moved by whole pixels to the centre of ``valid``
+    (B, H, W), and where that was."""
     height, width = valid.shape[1:]
     count = valid.sum(dim=(1, 2)).clamp(min=1)
     places, steps = [], []
-    for axis, size in ((2, height), (1, width)):  # sums over x give rows, over y columns
-        coordinate = torch.arange(size, device=valid.device) - (size - 1) / 2
+    # sums over x give rows, over y columns
+    for axis, whole, part in ((2, height, size[0]), (1, width, size[1])):
+        coordinate = torch.arange(whole, device=valid.device) - (whole - 1) / 2
         off = ((valid.sum(dim=axis) * coordinate).sum(dim=1) / count).round()
         steps.append(off)
-        places.append(torch.arange(size, device=valid.device) + off.long()[:, None])
+        first = off.long()[:, None] + (whole - part) // 2
+        places.append(torch.arange(part, device=valid.device) + first)
     rows, columns = places
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
         :, None, :
@@ -87,7 +99,7 @@ def _centred(channels: Tensor, valid: Tensor) -> Tensor:
         sample, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
     ].permute(0, 3, 1, 2)
     centre = torch.stack([2 * steps[1] / width, 2 * steps[0] / height], dim=1).to(channels)
-    planes = centre[:, :, None, None].expand(-1, -1, height, width)
+    planes = centre[:, :, None, None].expand(-1, -1, *size)
     return torch.cat([moved * inside[:, None], planes], dim=1)
 
 

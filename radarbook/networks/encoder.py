@@ -13,19 +13,24 @@ from radarbook.faces.parameters import COEFFICIENT_BOUND, FaceParameters
 from radarbook.networks.channels import channel_names, check_inputs, image_channels
 from radarbook.radar.image import RadarImage
 
-Size = Literal["small", "resnet18", "paper"]
+Size = Literal["small", "medium", "resnet18", "paper"]
 
 #: Pose and rendering parameters lie in [-1, 1]; a tanh reaches its bound only at infinity, so it
 #: is scaled a little beyond.
 POSE_BOUND = 1.25
+#: Widths, blocks and dropout of :class:`ResidualNetwork` by size.
+LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], float]] = {
+    "small": ((32, 64, 112, 160), (1, 1, 1, 1), 0.0),
+    "medium": ((48, 96, 160, 224), (1, 1, 1, 1), 0.2),
+}
 #: AlexNet's three poolings leave nothing of an image smaller than this.
 ALEXNET_PIXELS = 64
 
 
 def check_size(size: str) -> None:
-    """Raise :class:`InputError` unless ``size`` is small, resnet18 or paper."""
+    """Raise :class:`InputError` unless ``size`` is small, medium, resnet18 or paper."""
     if size not in get_args(Size):
-        raise InputError(f"network size: expected small, resnet18 or paper, found '{size}'")
+        raise InputError(f"network size: expected small, medium, resnet18 or paper, found '{size}'")
 
 
 class Encoder(nn.Module):
@@ -38,17 +43,20 @@ class Encoder(nn.Module):
     ----------
     inputs : {"amplitude", "depth", "both"}
         Which images it sees.
-    size : {"small", "resnet18", "paper"}
+    size : {"small", "medium", "resnet18", "paper"}
         ``paper``: a ResNet-50 for the shape, another for the expression, an AlexNet for pose and
         rendering parameters, on the bare amplitude and/or depth image. ``resnet18``: one
-        ResNet-18 for all, on :func:`~radarbook.networks.channels.image_channels`. ``small``: a
-        short residual network on the same channels, for tests and first looks.
+        ResNet-18 for all, on :func:`~radarbook.networks.channels.image_channels`. ``medium`` and
+        ``small``: short residual networks on the same channels, made for a processor.
     n_shape, n_expression : int
         Numbers of coefficients.
     pixels : int
         Side of the images; others are refused.
     distance : float
         The scene's distance in metres, from which depths are counted.
+    window : int or None
+        Side of the middle part of the centred image that is looked at, pixels (None: all of it;
+        ``paper`` always sees all).
     """
 
     kind = "encoder"
@@ -61,6 +69,7 @@ class Encoder(nn.Module):
         n_expression: int = 7,
         pixels: int = 64,
         distance: float = 0.30,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         check_inputs(inputs)
@@ -72,8 +81,10 @@ class Encoder(nn.Module):
             "n_expression": n_expression,
             "pixels": pixels,
             "distance": distance,
+            "window": window,
         }
         self.inputs, self.size, self.pixels, self.distance = inputs, size, pixels, distance
+        self.window = None if size == "paper" else window
         self.n_shape, self.n_expression = n_shape, n_expression
         channels = len(channel_names(inputs, paper=size == "paper"))
         if size == "paper":
@@ -85,13 +96,29 @@ class Encoder(nn.Module):
             if size == "resnet18":
                 self.network: nn.Module = resnet(18, channels, outputs, pool=2)
             else:
-                self.network = SmallNetwork(channels, outputs)
+                self.network = ResidualNetwork(channels, outputs, *LAYOUTS[size])
 
     def channels(self, image: RadarImage) -> Tensor:
-        """The channels (B, C, H, W) this encoder sees of an image."""
+        """The channels (B, C, H, W) this encoder sees of an image.
+
+        Raises :class:`InputError` for images of another size than the network was made for.
+        """
+        self._check_side(image.depth, self.pixels)
         return image_channels(
-            image, self.inputs, distance=self.distance, paper=self.size == "paper"
+            image,
+            self.inputs,
+            distance=self.distance,
+            paper=self.size == "paper",
+            window=self.window,
         )
+
+    @staticmethod
+    def _check_side(image: Tensor, side: int) -> None:
+        if image.shape[-2:] != (side, side):
+            height, width = image.shape[-2:]
+            raise InputError(
+                f"radar image: the encoder expects {side} x {side} pixels, found {height} x {width}"
+            )
 
     def forward(self, image: RadarImage | Tensor) -> Tensor:
         """Normalised parameters (B, n_shape + n_expression + 9), differentiable.
@@ -100,17 +127,13 @@ class Encoder(nn.Module):
         :class:`InputError` for images of another size than the network was made for.
         """
         x = image if isinstance(image, Tensor) else self.channels(image)
-        if x.shape[-2:] != (self.pixels, self.pixels):
-            height, width = x.shape[-2:]
-            raise InputError(
-                f"radar image: the encoder expects {self.pixels} x {self.pixels} pixels, "
-                f"found {height} x {width}"
-            )
+        self._check_side(x, self.window or self.pixels)
         if self.size == "paper":
             parts = (self.shape_network, self.expression_network, self.pose_network)
             raw = torch.cat([network(x) for network in parts], dim=1)
         else:
             raw = self.network(x)
+        raw = raw.float() if raw.dtype == torch.bfloat16 else raw  # under mixed precision
         k = self.n_shape + self.n_expression
         return torch.cat(
             [COEFFICIENT_BOUND * raw[:, :k].tanh(), POSE_BOUND * raw[:, k:].tanh()], dim=1
@@ -196,23 +219,34 @@ class AlexNet(nn.Module):
         return self.classifier(self.avgpool(self.features(x)).flatten(1))
 
 
-class SmallNetwork(nn.Module):
-    """Four residual stages of 32 … 160 channels, each halving the image; then one linear layer."""
+class ResidualNetwork(nn.Module):
+    """Residual stages, each halving the image, with a few blocks each; then one linear layer.
 
-    widths = (32, 64, 112, 160)
+    ``widths`` are the stages' channels, ``blocks`` the residual blocks in each, ``dropout`` the
+    share of features that training leaves out before the last layer.
+    """
 
-    def __init__(self, channels: int, outputs: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        dropout: float,
+    ) -> None:
         super().__init__()
         stages: list[nn.Module] = []
-        for width in self.widths:
-            stages.append(ResidualBlock(channels, width, stride=2))
-            channels = width
+        for width, count in zip(widths, blocks, strict=True):
+            for number in range(count):
+                stages.append(ResidualBlock(channels, width, stride=1 if number else 2))
+                channels = width
         self.features = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(3), nn.Flatten())
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(9 * channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, outputs)."""
-        return self.head(self.features(x))
+        return self.head(self.dropout(self.features(x)))
 
 
 class ResidualBlock(nn.Module):

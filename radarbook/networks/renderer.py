@@ -26,16 +26,16 @@ class LearnedRenderer(nn.Module):
 
     What is known of the image is built in rather than learned: the dynamic range clips, depth is
     counted from the face's own distance ``distance + t_z``, and, unless ``size`` is ``paper``,
-    the picture is drawn in a frame that moves with the face and is then shifted to
-    ``(t_x, t_y)`` with bilinear interpolation. The network is told the dynamic range all the
-    same: it draws the image to be expected, and the mean of clipped images is not the clipped
-    mean.
+    the picture is drawn in a frame that moves and rolls with the face and is then turned by the
+    roll and shifted to ``(t_x, t_y)`` with bilinear interpolation. The network is told the
+    dynamic range all the same: it draws the image to be expected, and the mean of clipped images
+    is not the clipped mean.
 
     Parameters
     ----------
-    size : {"small", "resnet18", "paper"}
-        ``paper``: the inverse ResNet-50 (:mod:`radarbook.networks.inverse`), which learns the
-        shift too. The others: a linear layer and residual blocks that double the image.
+    size : {"small", "medium", "resnet18", "paper"}
+        ``paper``: the inverse ResNet-50 (:mod:`radarbook.networks.inverse`), which learns shift
+        and roll too. The others: a linear layer and residual blocks that double the image.
     n_shape, n_expression : int
         Numbers of coefficients.
     pixels : int
@@ -44,6 +44,9 @@ class LearnedRenderer(nn.Module):
         Side of the square image, metres.
     distance : float
         Array to the nose tip of an untranslated mean face, metres.
+    window : int or None
+        Side of the drawing in the face's own frame, pixels; what lies beyond is as its border
+        (None: as large as the image; ``paper`` draws all of it).
 
     Attributes
     ----------
@@ -63,6 +66,7 @@ class LearnedRenderer(nn.Module):
         pixels: int = 64,
         extent: float = 0.30,
         distance: float = 0.30,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         check_size(size)
@@ -73,7 +77,9 @@ class LearnedRenderer(nn.Module):
             "pixels": pixels,
             "extent": extent,
             "distance": distance,
+            "window": window,
         }
+        self.window = pixels if window is None or size == "paper" else window
         self.size, self.pixels, self.extent, self.distance = size, pixels, extent, distance
         self.n_shape, self.n_expression = n_shape, n_expression
         step = extent / pixels
@@ -84,7 +90,7 @@ class LearnedRenderer(nn.Module):
         if size == "paper":
             self.network: nn.Module = InverseResNet50(width, 2, pixels)
         else:
-            self.network = UpsamplingNetwork(width, pixels, WIDTHS[size])
+            self.network = UpsamplingNetwork(width, self.window, *LAYOUTS[size])
 
     def forward(self, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Unclipped amplitude (dB, above -40) and depth (m), each (B, H, W), of normalised
@@ -97,21 +103,26 @@ class LearnedRenderer(nn.Module):
             )
         parameters = FaceParameters.from_normalised(vector, self.n_shape, self.n_expression)
         drawn = self.network(vector)
+        drawn = drawn.float() if drawn.dtype == torch.bfloat16 else drawn  # under mixed precision
         if self.size != "paper":
-            drawn = self._moved(drawn, parameters.translation)
+            drawn = self._moved(drawn, parameters)
         amplitude_db = FLOOR_DB * torch.sigmoid(-drawn[:, 0])
         nearest = self.distance + parameters.translation[:, 2]
         depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_SCALE * drawn[:, 1]
         return amplitude_db, depth
 
-    def _moved(self, drawn: Tensor, translation: Tensor) -> Tensor:
-        """The drawing (B, 2, H, W) of a centred face, moved to ``translation`` (B, 3), metres."""
-        # affine_grid's coordinates run from -1 to 1 over the image's extent (pixel edges), and
-        # ask where each output pixel is found in the input.
-        offset = -translation[:, :2] / (self.extent / 2)
-        turn = torch.eye(2, dtype=drawn.dtype, device=drawn.device).expand(len(drawn), 2, 2)
-        theta = torch.cat([turn, offset[:, :, None].to(drawn.dtype)], dim=2)
-        grid = F.affine_grid(theta, list(drawn.shape), align_corners=False)
+    def _moved(self, drawn: Tensor, parameters: FaceParameters) -> Tensor:
+        """The drawing (B, 2, window, window) of an upright, centred face where the face is."""
+        # affine_grid's coordinates run from -1 to 1 over an image's extent (pixel edges), and
+        # ask where each output pixel is found in the input. A positive roll tilts the head
+        # towards radar +x: the picture turns clockwise, so its pixels are looked up the other way.
+        offset = -parameters.translation[:, :2] / (self.extent / 2)
+        cos, sin = parameters.rotation[:, 2].cos(), parameters.rotation[:, 2].sin()
+        turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+        theta = torch.cat([turn, turn @ offset[:, :, None]], dim=2).to(drawn.dtype)
+        theta = theta * (self.pixels / self.window)
+        size = [len(drawn), 2, self.pixels, self.pixels]
+        grid = F.affine_grid(theta, size, align_corners=False)
         return F.grid_sample(drawn, grid, padding_mode="border", align_corners=False)
 
     def render(self, parameters: FaceParameters) -> RadarImage:
@@ -133,16 +144,27 @@ class LearnedRenderer(nn.Module):
         )
 
 
-#: Channels of the upsampling stages, coarse to fine.
-WIDTHS = {"small": (96, 64, 48, 32), "resnet18": (256, 192, 96, 48)}
+#: Channels of the upsampling stages, coarse to fine, and into how many pixels a side each place of
+#: the finest stage is unfolded.
+LAYOUTS: dict[str, tuple[tuple[int, ...], int]] = {
+    "small": ((96, 64, 48, 32), 1),
+    "medium": ((128, 96, 64), 2),
+    "resnet18": ((256, 192, 96, 48), 1),
+}
 
 
 class UpsamplingNetwork(nn.Module):
-    """A linear layer to a coarse image, then residual stages that double it up to ``pixels``."""
+    """A linear layer to a coarse image, then residual stages that double it up to ``pixels``.
 
-    def __init__(self, inputs: int, pixels: int, widths: tuple[int, ...]) -> None:
+    With ``fold`` 2 the stages end at half the size, where convolutions cost a quarter, and each
+    place of the last one gives 2 × 2 pixels (a sub-pixel convolution).
+    """
+
+    def __init__(self, inputs: int, pixels: int, widths: tuple[int, ...], fold: int = 1) -> None:
         super().__init__()
-        self.sizes = [-(-pixels // 2**k) for k in reversed(range(len(widths)))]
+        self.pixels = pixels
+        last = -(-pixels // fold)
+        self.sizes = [-(-last // 2**k) for k in reversed(range(len(widths)))]
         self.coarse = nn.Sequential(
             nn.Linear(inputs, 256),
             nn.ReLU(inplace=True),
@@ -151,7 +173,9 @@ class UpsamplingNetwork(nn.Module):
         )
         pairs = zip((widths[0], *widths[:-1]), widths, strict=True)
         self.stages = nn.ModuleList([ResidualBlock(a, b) for a, b in pairs])
-        self.head = nn.Conv2d(widths[-1], 2, 3, padding=1)
+        self.head = nn.Sequential(
+            nn.Conv2d(widths[-1], 2 * fold**2, 3, padding=1), nn.PixelShuffle(fold)
+        )
 
     def forward(self, vector: Tensor) -> Tensor:
         """(B, inputs) to (B, 2, pixels, pixels)."""
@@ -160,4 +184,4 @@ class UpsamplingNetwork(nn.Module):
             if x.shape[-1] != size:
                 x = F.interpolate(x, size=(size, size), mode="bilinear", align_corners=False)
             x = stage(x)
-        return self.head(x)
+        return self.head(x)[:, :, : self.pixels, : self.pixels]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.faces.pose import rotation_matrix
 from radarbook.radar.image import RadarImage
 
 Pair = tuple[FaceParameters, RadarImage]
@@ -67,17 +68,127 @@ def random_lateral_shift(
 
     Approximate as :func:`random_depth_shift`.
     """
-    like = image.amplitude_db
-    shift = torch.stack(
-        [uniform(len(image), -metres, metres, generator, like) for _ in range(2)], dim=1
-    )
+    shift = _random_shift(image, generator, metres)
     translation = parameters.translation.clone()
     translation[:, :2] += shift
-    return parameters.replace(translation=translation), shifted(image, shift)
+    return parameters.replace(translation=translation), moved(image, shift)
 
 
-def shifted(image: RadarImage, shift: Tensor) -> RadarImage:
-    """The image with its content moved by ``shift`` (B, 2) metres in x and y.
+def random_move(
+    parameters: FaceParameters,
+    image: RadarImage,
+    generator: torch.Generator,
+    metres: float,
+    radians: float,
+    pivot: Tensor,
+) -> Pair:
+    """Image and label turned about the array's axis and then shifted, in one interpolation.
+
+    The turn lies within ±``radians``, and so that the roll stays in its physical range; the shift
+    is :func:`random_lateral_shift`'s. Looking along its axis a square array sees nearly the same
+    from every side, so the image of a turned face is nearly the turned image: only the point
+    response, wider along the diagonals, does not turn along. ``pivot`` is
+    :attr:`~radarbook.training.facts.ModelFacts.pivot`.
+    """
+    shift = _random_shift(image, generator, metres)
+    low, high = RANGES["rotation"][2]
+    roll = parameters.rotation[:, 2]
+    least, most = (low - roll).clamp(-radians, 0), (high - roll).clamp(0, radians)
+    turn = least + (most - least) * uniform(len(image), 0.0, 1.0, generator, roll)
+    parameters = turned(parameters, turn, pivot)
+    translation = parameters.translation.clone()
+    translation[:, :2] += shift
+    return parameters.replace(translation=translation), moved(image, shift, turn)
+
+
+def _random_shift(image: RadarImage, generator: torch.Generator, metres: float) -> Tensor:
+    like = image.amplitude_db
+    draws = [uniform(len(image), -metres, metres, generator, like) for _ in range(2)]
+    return torch.stack(draws, dim=1)
+
+
+def turned(parameters: FaceParameters, turn: Tensor, pivot: Tensor) -> FaceParameters:
+    """The faces turned about the array's axis by ``turn`` (B,) radians, the head towards radar +x.
+
+    Exact: the new pose places every vertex where the turn takes it. A head turns about its pivot
+    and not about the axis, so its translation changes too, by the way of ``pivot`` (2,), metres.
+    """
+    cos, sin = turn.cos(), turn.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    # A turn of the radar frame by -turn is one of the model frame by +turn: their z are opposed.
+    z = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).reshape(-1, 3, 3)
+    matrix = z @ rotation_matrix(parameters.rotation)
+    rotation = torch.stack(
+        [
+            torch.atan2(matrix[:, 0, 2], matrix[:, 2, 2]),
+            -torch.asin(matrix[:, 1, 2].clamp(-1, 1)),
+            torch.atan2(matrix[:, 1, 0], matrix[:, 1, 1]),
+        ],
+        dim=1,
+    )
+    x, y = (parameters.translation[:, :2] + pivot.to(turn)).unbind(1)
+    place = torch.stack([cos * x + sin * y, cos * y - sin * x], dim=1) - pivot.to(turn)
+    translation = torch.cat([place, parameters.translation[:, 2:]], dim=1)
+    return parameters.replace(rotation=rotation, translation=translation)
+
+
+def mirrored(parameters: FaceParameters, image: RadarImage, matrix: Tensor) -> Pair:
+    """Faces and images seen in a mirror in the plane x = 0; exact for a symmetric face model with
+    smooth skin.
+
+    The array is its own mirror image, so the mirrored image is the image of the mirrored face.
+    What rough skin scatters has a random phase on each facet, and the mirrored facets have other
+    phases: of that part it is another draw. Coefficients go by ``matrix``
+    (:func:`~radarbook.training.facts.mirror_matrix`); x, yaw and roll change sign.
+    """
+    found = mirrored_parameters(parameters, matrix)
+    return found, replace(
+        image,
+        amplitude_db=image.amplitude_db.flip(2),
+        depth=image.depth.flip(2),
+        mask=image.mask.flip(2),
+    )
+
+
+def mirrored_parameters(parameters: FaceParameters, matrix: Tensor) -> FaceParameters:
+    """The faces' part of :func:`mirrored`."""
+    count = parameters.shape.shape[1]
+    both = (
+        torch.cat([parameters.shape, parameters.expression], dim=1) @ matrix.to(parameters.shape).T
+    )
+    sign = parameters.translation.new_tensor
+    return parameters.replace(
+        shape=both[:, :count],
+        expression=both[:, count:],
+        translation=parameters.translation * sign([-1.0, 1.0, 1.0]),
+        rotation=parameters.rotation * sign([-1.0, 1.0, -1.0]),
+    )
+
+
+def random_mirror(
+    parameters: FaceParameters, image: RadarImage, generator: torch.Generator, matrix: Tensor
+) -> Pair:
+    """Every second sample or so as :func:`mirrored` gives it."""
+    chosen = (torch.rand(len(image), generator=generator) < 0.5).to(image.mask.device)
+    other, flipped = mirrored(parameters, image, matrix)
+
+    def pick(name: str) -> Tensor:
+        ours, theirs = getattr(image, name), getattr(flipped, name)
+        return torch.where(chosen[:, None, None], theirs, ours)
+
+    picked = parameters.replace(
+        **{
+            name: torch.where(chosen[:, None], getattr(other, name), value)
+            for name, value in parameters.as_dict().items()
+        }
+    )
+    planes = {name: pick(name) for name in ("amplitude_db", "depth", "mask")}
+    return picked, replace(image, **planes)
+
+
+def moved(image: RadarImage, shift: Tensor, turn: Tensor | None = None) -> RadarImage:
+    """The image turned by ``turn`` (B,) radians about x = y = 0, the top towards +x, and then
+    moved by ``shift`` (B, 2) metres in x and y.
 
     Amplitudes are interpolated linearly in dB. Depths are averaged with the neighbours' power
     as weight: across an edge the stronger side decides, as the maximum along depth does. What
@@ -88,9 +199,13 @@ def shifted(image: RadarImage, shift: Tensor) -> RadarImage:
     planes = torch.stack([image.amplitude_db - floor, power, power * image.depth], dim=1)
     half_x = (image.x[-1] - image.x[0]) / 2 * len(image.x) / (len(image.x) - 1)
     half_y = (image.y[-1] - image.y[0]) / 2 * len(image.y) / (len(image.y) - 1)
-    offset = -shift / torch.stack([half_x, half_y])
-    turn = torch.eye(2, dtype=shift.dtype, device=shift.device).expand(len(shift), 2, 2)
-    theta = torch.cat([turn, offset[:, :, None]], dim=2)
+    angle = torch.zeros_like(shift[:, 0]) if turn is None else turn.to(shift)
+    cos, sin = angle.cos(), angle.sin()
+    # Where an output point is found in the input, in metres; then in halves of the image.
+    back = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    offset = -(back @ shift[:, :, None])
+    half = torch.stack([half_x, half_y]).to(shift)
+    theta = torch.cat([back * half / half[:, None], offset / half[:, None]], dim=2)
     grid = F.affine_grid(theta, list(planes.shape), align_corners=False)
     above, power, moment = F.grid_sample(
         planes, grid, padding_mode="zeros", align_corners=False

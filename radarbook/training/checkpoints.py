@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from radarbook.errors import InputError
-from radarbook.files import atomic_path
+from radarbook.faces.model import MorphableModel
+from radarbook.files import PACKAGE, atomic_path
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
@@ -190,3 +192,51 @@ def load_predictor(path: Path_) -> Encoder | Autoencoder:
     """An encoder or autoencoder, whichever the file holds: what predicts a face from an image."""
     _, header = load_tensors(path)
     return load_autoencoder(path) if header.get("kind") == "autoencoder" else load_encoder(path)
+
+
+# -- weights that come with the project ---------------------------------------------------------
+
+#: What ships: trained at profile ``laptop`` on the procedural face; see the model card in the book.
+SHIPPED = ("encoder", "renderer", "autoencoder")
+
+
+def shipped_path(kind: str) -> Path:
+    """The file of shipped weights of a kind: in a checkout's ``data/weights``, or installed.
+
+    Raises :class:`InputError` for a kind that does not ship, or if the files are not there.
+    """
+    if kind not in SHIPPED:
+        raise InputError(f"shipped weights: expected {', '.join(SHIPPED)}, found '{kind}'")
+    places = [PACKAGE.parent / "data" / "weights", Path(sys.prefix) / "share/radarbook/weights"]
+    for folder in places:
+        path = folder / f"{kind}.safetensors"
+        if path.is_file():
+            return path
+    raise InputError(f"shipped weights: expected {kind}.safetensors in {places[0]}, found none")
+
+
+def shipped(
+    kind: str, *, model: MorphableModel | None = None, pixels: int | None = None
+) -> Encoder | LearnedRenderer | Autoencoder:
+    """A network that comes with the project, on the CPU, in evaluation mode.
+
+    ``kind`` is encoder, renderer or autoencoder, each for amplitude and depth. Raises
+    :class:`InputError` if the weights are of another face ``model`` or image side ``pixels``, or
+    are missing: they say nothing about other faces or images.
+    """
+    path = shipped_path(kind)
+    network: Encoder | LearnedRenderer | Autoencoder = _load(path, kind)
+    about = read_about(path)
+    if model is not None and model.fingerprint != about["model_fingerprint"]:
+        raise InputError(
+            f"shipped weights: trained on the face model {about['model']} "
+            f"({about['model_fingerprint']}), found {model.name} ({model.fingerprint}): train "
+            "on this model, or name weights that were"
+        )
+    part = network.encoder if isinstance(network, Autoencoder) else network
+    if pixels is not None and pixels != part.pixels:
+        raise InputError(
+            f"shipped weights: trained on images of {part.pixels} x {part.pixels} pixels, "
+            f"found {pixels} x {pixels}"
+        )
+    return network

@@ -142,7 +142,8 @@ def rate_at(settings: Settings, step: int, steps: int) -> float:
 def make_fabric(device: str = "auto", precision: str | None = None) -> Any:
     """A launched Lightning Fabric: this device, or, under ``torchrun``, this process's share.
 
-    ``precision`` defaults to bfloat16 mixed where the device is CUDA and to float32 elsewhere.
+    ``precision`` defaults to bfloat16 mixed where the device has instructions for it (CUDA, a
+    processor with AVX-512 BF16) and to float32 elsewhere.
     """
     from lightning_fabric import Fabric  # seconds to import, so only when used
 
@@ -160,10 +161,20 @@ def make_fabric(device: str = "auto", precision: str | None = None) -> Any:
         devices=local,
         num_nodes=max(1, processes // local),
         strategy="ddp" if processes > 1 else "auto",
-        precision=precision or ("bf16-mixed" if accelerator == "cuda" else "32-true"),  # type: ignore[arg-type]
+        precision=precision or ("bf16-mixed" if has_bfloat16(accelerator) else "32-true"),  # type: ignore[arg-type]
     )
     fabric.launch()
     return fabric
+
+
+def has_bfloat16(accelerator: str) -> bool:
+    """True if ``cpu`` or ``cuda`` multiplies bfloat16 in hardware."""
+    if accelerator == "cuda":
+        return True
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def run(

@@ -1,13 +1,17 @@
 """Training of the three networks: encoder, learned renderer, autoencoder.
 
 Two recipes. ``paper``: Adam, the paper's rates, the dynamic range drawn for each image. ``fast``:
-AdamW on one cycle of the learning rate, images shifted together with their translation.
+AdamW on one cycle of the learning rate; images mirrored, turned and shifted together with their
+labels; errors counted in vertex distances as well; the autoencoder also reads faces that were
+never rendered, drawn by the learned renderer.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from radarbook.errors import InputError
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import DEFAULT_RENDERING, FaceParameters
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
@@ -25,10 +30,13 @@ from radarbook.training.augmentation import (
     random_depth_shift,
     random_dynamic_range,
     random_lateral_shift,
+    random_mirror,
+    random_move,
     with_dynamic_range,
 )
 from radarbook.training.checkpoints import save_weights
 from radarbook.training.data import ResidentSamples, Samples, describe, resident
+from radarbook.training.facts import ModelFacts
 from radarbook.training.loop import History, Settings, make_fabric, run
 from radarbook.training.losses import image_loss, parameter_loss
 
@@ -37,17 +45,34 @@ WEIGHTS = "weights.safetensors"
 EVALUATION_DB = DEFAULT_RENDERING[0]
 #: Largest shift of the fast recipe, metres: highlights turn by less than 2° over a centimetre.
 SHIFT = 0.01
+#: Side of the centred square that holds a face, metres (its mask at −30 dB is some 20 cm high).
+WINDOW = 0.225
+#: Largest turn about the array's axis, radians.
+TURN = math.radians(6.0)
 
 
 class EncoderTask:
-    """Parameter loss on images of random dynamic range (the paper's supervised encoder)."""
+    """Parameter loss on images of random dynamic range (the paper's supervised encoder).
+
+    With what the face model says (``facts``, fast recipe alone) images are also mirrored and
+    turned, and ``vertex_weight`` times the squared vertex distance is added to the loss.
+    """
 
     def __init__(
-        self, samples: ResidentSamples, validation: ResidentSamples, recipe: str, name: str
+        self,
+        samples: ResidentSamples,
+        validation: ResidentSamples,
+        recipe: str,
+        name: str,
+        *,
+        facts: ModelFacts | None = None,
+        vertex_weight: float = 0.0,
     ) -> None:
         self.name, self.recipe, self.data = name, recipe, samples
         self.samples = len(samples)
         self.held_out = _chunks(validation, EVALUATION_DB)
+        self.facts = facts if recipe == "fast" else None
+        self.vertex_weight = vertex_weight if self.facts is not None else 0.0
 
     def draw(
         self, indices: Tensor, generator: torch.Generator
@@ -55,16 +80,29 @@ class EncoderTask:
         """A training batch: augmented by the recipe, clipped at a random dynamic range."""
         parameters, image = self.data.batch(indices)
         if self.recipe == "fast":
-            parameters, image = random_lateral_shift(parameters, image, generator, SHIFT)
-            parameters, image = random_depth_shift(parameters, image, generator, SHIFT)
+            parameters, image = augmented(parameters, image, generator, self.facts)
         return random_dynamic_range(parameters, image, generator)
 
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """L2 of the normalised parameters."""
+        """L2 of the normalised parameters, and of the vertices."""
         parameters, image = self.draw(indices, generator)
-        return {"loss": parameter_loss(model(image), parameters.normalised())}
+        # Channels and not the image: Fabric converts what it hands on, and knows tensors only.
+        return self.error(model(plain(model).channels(image)), parameters)
+
+    def error(self, vector: Tensor, parameters: FaceParameters) -> dict[str, Tensor]:
+        """The losses of normalised parameters (B, P) against the true ones."""
+        of_parameters = parameter_loss(vector, parameters.normalised())
+        if self.facts is None or not self.vertex_weight:
+            return {"loss": of_parameters}
+        truth = torch.cat([parameters.shape, parameters.expression], dim=1)
+        of_vertices = self.facts.vertex_loss(vector[:, : truth.shape[1]], truth)
+        return {
+            "loss": of_parameters + self.vertex_weight * of_vertices,
+            "parameters": of_parameters,
+            "vertices": of_vertices,
+        }
 
     def validate(self, model: nn.Module) -> float:
         """L2 of shape and expression at the evaluation's dynamic range."""
@@ -74,13 +112,40 @@ class EncoderTask:
         return float(torch.cat(errors).mean())
 
 
+def augmented(
+    parameters: FaceParameters,
+    image: RadarImage,
+    generator: torch.Generator,
+    facts: ModelFacts | None,
+) -> tuple[FaceParameters, RadarImage]:
+    """The fast recipe's augmentation: depth, mirror, turn and shift, as far as is known of the
+    face model."""
+    parameters, image = random_depth_shift(parameters, image, generator, SHIFT)
+    if facts is None:
+        return random_lateral_shift(parameters, image, generator, SHIFT)
+    if facts.mirror is not None:
+        parameters, image = random_mirror(parameters, image, generator, facts.mirror)
+    return random_move(parameters, image, generator, SHIFT, TURN, facts.pivot)
+
+
 class RendererTask:
-    """Image loss of the drawing against the physical renderer's images."""
+    """Image loss of the drawing against the physical renderer's images.
+
+    The fast recipe mirrors those of a symmetric face model. It does not turn or shift them: an
+    interpolated image is a smoothed one, and smoothing is an error here.
+    """
 
     def __init__(
-        self, samples: ResidentSamples, validation: ResidentSamples, recipe: str, name: str
+        self,
+        samples: ResidentSamples,
+        validation: ResidentSamples,
+        recipe: str,
+        name: str,
+        *,
+        facts: ModelFacts | None = None,
     ) -> None:
         self.name, self.recipe, self.data = name, recipe, samples
+        self.facts = facts if recipe == "fast" else None
         self.samples = len(samples)
         self.held_out = _chunks(validation, EVALUATION_DB)
 
@@ -88,7 +153,10 @@ class RendererTask:
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """L2 of the image at a random dynamic range."""
-        parameters, image = random_dynamic_range(*self.data.batch(indices), generator)
+        parameters, image = self.data.batch(indices)
+        if self.facts is not None and self.facts.mirror is not None:
+            parameters, image = random_mirror(parameters, image, generator, self.facts.mirror)
+        parameters, image = random_dynamic_range(parameters, image, generator)
         amplitude_db, depth = model(parameters.normalised())
         return {"loss": image_loss(amplitude_db, depth, image)}
 
@@ -102,7 +170,12 @@ class RendererTask:
 
 
 class AutoencoderTask(EncoderTask):
-    """Image loss plus λ times the parameter loss, through the frozen renderer."""
+    """Image loss plus λ times the encoder's loss, through the frozen renderer.
+
+    With ``imagined`` above 0 (fast recipe) each batch is joined by that share of faces that
+    nobody rendered: drawn from the prior, their images by the frozen renderer, clipped like any
+    other. The encoder reads them without an image loss.
+    """
 
     def __init__(
         self,
@@ -113,23 +186,57 @@ class AutoencoderTask(EncoderTask):
         *,
         inputs: str,
         weight: float,
+        imagined: float = 0.0,
+        facts: ModelFacts | None = None,
+        vertex_weight: float = 0.0,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
-        super().__init__(samples, validation, recipe, name)
+        super().__init__(
+            samples, validation, recipe, name, facts=facts, vertex_weight=vertex_weight
+        )
+        self.autocast = autocast
         self.inputs, self.weight = inputs, weight
+        self.imagined = imagined if recipe == "fast" else 0.0
 
     def loss(
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """L = L_image + λ·L_params; the image loss takes the images the encoder sees."""
         parameters, image = self.draw(indices, generator)
-        vector, amplitude_db, depth = model(image)
+        network = plain(model)
+        seen, count = network.channels(image), round(self.imagined * len(image))
+        if count:
+            faces, drawing = self.imagine(network, count, generator)
+            seen = torch.cat([seen, network.channels(drawing)])
+        vector, amplitude_db, depth = model(seen, len(image))
         of_image = image_loss(amplitude_db, depth, image, self.inputs)
-        of_parameters = parameter_loss(vector, parameters.normalised())
-        return {
-            "loss": of_image + self.weight * of_parameters,
+        known = self.error(vector[: len(image)], parameters)
+        parts = {
+            "loss": of_image + self.weight * known["loss"],
             "image": of_image,
-            "parameters": of_parameters,
+            "parameters": known.get("parameters", known["loss"]),
         }
+        if count:
+            parts["imagined"] = self.error(vector[len(image) :], faces)["loss"]
+            parts["loss"] = parts["loss"] + self.weight * self.imagined * parts["imagined"]
+        return parts
+
+    def imagine(
+        self, model: Autoencoder, count: int, generator: torch.Generator
+    ) -> tuple[FaceParameters, RadarImage]:
+        """Faces from the prior and the frozen renderer's drawings of them."""
+        like = self.data.parameters.shape
+        width = like.shape[1] + self.data.parameters.expression.shape[1]
+        vector = torch.cat(
+            [
+                torch.randn(count, width, generator=generator),
+                2 * torch.rand(count, 9, generator=generator) - 1,
+            ],
+            dim=1,
+        ).to(like)
+        faces = FaceParameters.from_normalised(vector, like.shape[1], width - like.shape[1])
+        with torch.no_grad(), self.autocast():
+            return faces, model.renderer.render(faces)
 
     def validate(self, model: nn.Module) -> float:
         """L2 of shape and expression at the evaluation's dynamic range."""
@@ -146,6 +253,7 @@ def train_encoder(
     folder: str | os.PathLike[str],
     seed: int = 0,
     *,
+    model: MorphableModel | None = None,
     device: str = "auto",
     stop_after: int | None = None,
     minutes: float | None = None,
@@ -159,13 +267,30 @@ def train_encoder(
     architecture, dataset or schedule raises :class:`InputError` with the difference named.
     ``stop_after`` (epochs in all) and ``minutes`` stop early and resumably
     (``history.finished`` is then false). The encoder comes back on the CPU in evaluation mode.
+    With the face ``model`` that the images are of, the fast recipe knows more
+    (:class:`~radarbook.training.facts.ModelFacts`).
     """
     fabric = make_fabric(device)
     encoder = _built(seed, f"encoder/{inputs}", lambda: build_encoder(dataset, profile, inputs))
-    task = EncoderTask(*_both(dataset, validation, fabric), profile.recipe, f"encoder/{inputs}")
+    task = EncoderTask(
+        *_both(dataset, validation, fabric),
+        profile.recipe,
+        f"encoder/{inputs}",
+        facts=_facts(model, dataset, fabric),
+        vertex_weight=profile.vertex_weight,
+    )
     settings = _settings(profile, "encoder", seed)
     history = _train(
-        encoder, task, settings, folder, dataset, fabric, stop_after, minutes, checkpoint_seconds
+        encoder,
+        task,
+        settings,
+        folder,
+        dataset,
+        fabric,
+        stop_after,
+        minutes,
+        checkpoint_seconds,
+        {"vertex_weight": task.vertex_weight},
     )
     return encoder, history
 
@@ -177,6 +302,7 @@ def train_renderer(
     folder: str | os.PathLike[str],
     seed: int = 0,
     *,
+    model: MorphableModel | None = None,
     device: str = "auto",
     stop_after: int | None = None,
     minutes: float | None = None,
@@ -185,7 +311,12 @@ def train_renderer(
     """Train the learned renderer; folder, resuming and stopping as :func:`train_encoder`."""
     fabric = make_fabric(device)
     renderer = _built(seed, "renderer", lambda: build_renderer(dataset, profile))
-    task = RendererTask(*_both(dataset, validation, fabric), profile.recipe, "renderer")
+    task = RendererTask(
+        *_both(dataset, validation, fabric),
+        profile.recipe,
+        "renderer",
+        facts=_facts(model, dataset, fabric),
+    )
     settings = _settings(profile, "renderer", seed)
     history = _train(
         renderer, task, settings, folder, dataset, fabric, stop_after, minutes, checkpoint_seconds
@@ -202,6 +333,7 @@ def train_autoencoder(
     folder: str | os.PathLike[str],
     seed: int = 0,
     *,
+    model: MorphableModel | None = None,
     device: str = "auto",
     stop_after: int | None = None,
     minutes: float | None = None,
@@ -220,6 +352,10 @@ def train_autoencoder(
         f"autoencoder/{encoder.inputs}",
         inputs=encoder.inputs,
         weight=profile.parameter_weight,
+        imagined=profile.imagined,
+        facts=_facts(model, dataset, fabric),
+        vertex_weight=profile.vertex_weight,
+        autocast=fabric.autocast,
     )
     settings = _settings(profile, "autoencoder", seed)
     begun = {"begun from": {"encoder": _digest(encoder), "renderer": _digest(renderer)}}
@@ -233,7 +369,12 @@ def train_autoencoder(
         stop_after,
         minutes,
         checkpoint_seconds,
-        begun | {"parameter_weight": profile.parameter_weight},
+        begun
+        | {
+            "parameter_weight": profile.parameter_weight,
+            "vertex_weight": task.vertex_weight,
+            "imagined": task.imagined,
+        },
     )
     return autoencoder, history
 
@@ -248,6 +389,7 @@ def build_encoder(dataset: Samples, profile: Profile, inputs: str) -> Encoder:
         parameters.expression.shape[1],
         pixels=_side(image),
         distance=profile.distance,
+        window=_window(image, profile.encoder),
     )
 
 
@@ -262,6 +404,7 @@ def build_renderer(dataset: Samples, profile: Profile) -> LearnedRenderer:
         pixels=side,
         extent=float(image.x[-1] - image.x[0]) * side / (side - 1),
         distance=profile.distance,
+        window=_window(image, profile.decoder),
     )
 
 
@@ -300,6 +443,7 @@ def _train(
         "recipe": task.recipe,
         "architecture": model.config,
         "dataset": describe(dataset),
+        "face model": task.facts.fingerprint if task.facts else None,
         **(more or {}),
     }
     history = run(
@@ -325,6 +469,40 @@ def _both(
     dataset: Samples, validation: Samples, fabric: Any
 ) -> tuple[ResidentSamples, ResidentSamples]:
     return resident(dataset, fabric.device), resident(validation, fabric.device)
+
+
+def _facts(model: MorphableModel | None, dataset: Samples, fabric: Any) -> ModelFacts | None:
+    """What is known of the face model, on the device; refuses one that the images are not of."""
+    if model is None:
+        return None
+    of = getattr(dataset, "settings", {}).get("renderer", {}).get("model", model.fingerprint)
+    if of != model.fingerprint:
+        raise InputError(
+            f"face model: the images are of the model {of}, found '{model.name}' "
+            f"({model.fingerprint})"
+        )
+    parameters, _ = dataset.batch(torch.tensor([0]))
+    held = parameters.shape.shape[1], parameters.expression.shape[1]
+    if held != (model.n_shape, model.n_expression):
+        raise InputError(
+            f"face model '{model.name}': expected the dataset's {held[0]} + {held[1]} modes, "
+            f"found {model.n_shape} + {model.n_expression}"
+        )
+    return ModelFacts.of(model).to(fabric.device)
+
+
+def plain(model: nn.Module) -> Any:
+    """The network inside what Fabric (and DDP) wrapped around it."""
+    while not isinstance(model, Encoder | Autoencoder):
+        model = model.module  # type: ignore[assignment]
+    return model
+
+
+def _window(image: RadarImage, size: str) -> int | None:
+    """Side of the part that networks look at, pixels: :data:`WINDOW` metres; all for ``paper``."""
+    side = _side(image)
+    step = float(image.x[-1] - image.x[0]) / (side - 1)
+    return None if size == "paper" else min(side, 8 * round(WINDOW / step / 8))
 
 
 def _chunks(

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.evaluation.findings import error_by, explained, parameter_names, verdict
+from radarbook.evaluation.findings import (
+    error_by,
+    explained,
+    from_results,
+    parameter_names,
+    verdict,
+)
 from radarbook.evaluation.metrics import mean_face
 from tests.training.toys import toy_parameters
 
@@ -53,3 +59,29 @@ def test_groups_by_value():
     x, y = error_by(values, values**2, bins=2)
     assert x == [1.5, 3.5]
     assert y == [2.5, 12.5]
+
+
+def test_findings_of_a_table_compare_the_same_faces():
+    """A millimetre between methods, on faces that differ by centimetres."""
+    faces = 10 * torch.rand(100, generator=torch.Generator().manual_seed(0))
+    noise = 0.1 * torch.randn(4, 100, generator=torch.Generator().manual_seed(1))
+
+    def row(method, inputs, offset, n):
+        errors = (faces + offset + noise[n]).tolist()
+        return {"method": method, "input": inputs, "vertex_faces_mm": errors}
+
+    said = from_results(
+        [
+            row("baseline, mean face", "–", 3.0, 0),
+            row("encoder", "depth", 1.0, 1),
+            row("autoencoder", "depth", 0.0, 2),
+            row("autoencoder", "amplitude", 0.0, 3),
+        ]
+    )
+    assert [s.split(" by ")[0].split(" (")[0] for s in said] == [
+        "The encoder on depth is better than the mean face",
+        "The autoencoder on depth is better than the mean face",
+        "The autoencoder on amplitude is better than the mean face",
+        "The autoencoder on depth is better than the encoder",
+        "The autoencoder on depth and that on amplitude cannot be told apart here",
+    ]

@@ -33,6 +33,8 @@ from radarbook.evaluation.tables import (
     paper_row,
     read_results,
     result_row,
+    results_page,
+    side_by_side,
     with_ratios,
     write_results,
 )
@@ -101,6 +103,30 @@ def test_pose_cannot_leak_into_the_vertex_distance():
     turned = truth.replace(rotation=truth.rotation + 0.1, translation=truth.translation + 0.05)
     assert vertex_distances(MODEL, turned, truth).max() == 0
     assert (l2_errors(turned, truth)["l2_pose"] > 0).all()
+
+
+def test_scan_distance_knows_no_vertices():
+    """A face slid along its own plane: vertices move by 1 mm, the surface nowhere but at its rim.
+    Lifted by 1 mm, both say 1 mm. One mode each, on a flat model."""
+    slide, lift = torch.zeros(2, 6, 3)
+    slide[:, 0], lift[:, 2] = 1.0, 1.0
+    flat = MorphableModel(
+        "flat",
+        MODEL.mean,
+        torch.zeros(6, 3),
+        torch.stack([slide, lift]),
+        torch.zeros(1, 6, 3),
+        MODEL.triangles,
+        {},
+        {},
+    )
+    truth = toy_parameters(2, seed=0, n_shape=2, n_expression=1)
+    truth = truth.replace(shape=torch.zeros(2, 2))
+    found = truth.replace(shape=torch.eye(2))
+    errors = face_errors(flat, found, truth, scan=True)
+    assert torch.allclose(errors["vertex_mm"], torch.ones(2))
+    # two of six vertices leave the surface, by 1 mm, when all are slid by 1 mm along x
+    assert errors["scan_mm"].tolist() == pytest.approx([2 / 6, 1.0])
 
 
 def test_total_counts_shape_expression_and_pose_but_not_rendering():
@@ -249,6 +275,31 @@ def test_the_paper_stands_beside():
     assert "| encoder | amplitude + depth |" in text
     assert "2.82" in text
     assert html_table(rows()).count("<tr>") == 3
+
+
+def test_columns_of_several_results_stand_side_by_side(tmp_path):
+    ours = rows()
+    write_results(tmp_path / "laptop_toy.json", ours, {"model": "toy", "findings": ["It is so."]})
+    lines = side_by_side([tmp_path / "laptop_toy.json"]).splitlines()
+    assert lines[0] == "| method | input | paper | toy, smoke |"
+    assert "| baseline, mean face | – | 1.00 | 1.00 |" in lines
+    ratio = ours[1]["vertex_mm"] / ours[0]["vertex_mm"]
+    assert f"| encoder | amplitude + depth | {2.82 / 4.42:.2f} | {ratio:.2f} |" in lines
+    assert "| autoencoder | depth | 0.58 | – |" in lines
+    page = results_page(tmp_path)
+    assert "- It is so." in page
+    assert "`radarbook run`, on a machine" in page
+    assert f"{ours[1]['scan_mm']:.2f}" in page
+
+
+def test_a_table_of_two_profiles_is_refused(tmp_path):
+    mixed = rows()
+    mixed[1]["profile"] = "paper"
+    write_results(tmp_path / "laptop_toy.json", mixed, {"model": "toy"})
+    with pytest.raises(InputError, match="expected rows of one profile, found paper, smoke"):
+        side_by_side([tmp_path / "laptop_toy.json"])
+    with pytest.raises(InputError, match="expected results such as"):
+        results_page(tmp_path / "nothing")
 
 
 def test_without_a_mean_face_there_is_no_ratio():

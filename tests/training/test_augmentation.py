@@ -9,11 +9,11 @@ import torch
 
 from radarbook.faces.parameters import RANGES
 from radarbook.training.augmentation import (
+    moved,
     random_depth_shift,
     random_dynamic_range,
     random_lateral_shift,
     random_noise,
-    shifted,
     with_dynamic_range,
 )
 from tests.training.toys import toy_image, toy_parameters
@@ -35,13 +35,13 @@ def stream():
 
 def test_a_shift_by_whole_pixels_is_exact(pair):
     _, image = pair
-    moved = shifted(image, torch.tensor([[2 * STEP, -3 * STEP]]).expand(6, 2))
+    seen = moved(image, torch.tensor([[2 * STEP, -3 * STEP]]).expand(6, 2))
     inner = (slice(None), slice(4, -4), slice(4, -4))
     reference = torch.roll(image.amplitude_db, (-3, 2), (1, 2))
     # positions are float32: a millionth of a pixel, times slopes of some dB a pixel
-    assert torch.allclose(moved.amplitude_db[inner], reference[inner], atol=1e-3)
+    assert torch.allclose(seen.amplitude_db[inner], reference[inner], atol=1e-3)
     reference = torch.roll(image.depth, (-3, 2), (1, 2))
-    assert torch.allclose(moved.depth[inner], reference[inner], atol=1e-5)
+    assert torch.allclose(seen.depth[inner], reference[inner], atol=1e-5)
 
 
 def test_a_sub_pixel_shift_is_the_image_of_the_shifted_face(pair):
@@ -65,10 +65,10 @@ def test_a_sub_pixel_shift_is_the_image_of_the_shifted_face(pair):
 
 def test_what_enters_from_outside_is_empty(pair):
     _, image = pair
-    moved = shifted(image, torch.tensor([[0.2, 0.0]]).expand(6, 2))
-    assert not moved.mask[:, :, : PIXELS // 2].any()
-    assert (moved.amplitude_db >= image.dynamic_range_db[:, None, None] - 1e-4).all()
-    assert moved.depth.isfinite().all()
+    seen = moved(image, torch.tensor([[0.2, 0.0]]).expand(6, 2))
+    assert not seen.mask[:, :, : PIXELS // 2].any()
+    assert (seen.amplitude_db >= image.dynamic_range_db[:, None, None] - 1e-4).all()
+    assert seen.depth.isfinite().all()
 
 
 def test_depth_shift_moves_image_and_label_alike(pair):

@@ -240,7 +240,7 @@ def test_too_few_samples_are_refused(tmp_path):
 def test_nan_stops_with_the_batch_that_made_it(tmp_path):
     """Sample 13 is NaN: the error names its batch, and the checkpoint is from before."""
     amplitude = TRAIN.image.amplitude_db.clone()
-    amplitude[13, 5, 5] = float("nan")
+    amplitude[13] = float("nan")
     image = type(TRAIN.image)(**(vars(TRAIN.image) | {"amplitude_db": amplitude}))
     broken = ResidentSamples(TRAIN.parameters, image, "toy")
     with pytest.raises(DivergedError) as caught:
