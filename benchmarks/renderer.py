@@ -10,7 +10,8 @@ backward), peak memory, and throughput in voxel·pair·frequency a second, which
 for the whole and the reference alike. The reference sums every voxel, pair and frequency with a
 sine and a cosine each, as published code does: here a parallel numba kernel on the CPU and chunked
 torch on a GPU where there is one. It is measured on a part of the voxels and scaled by their
-number, since its cost is the same for each.
+number, since its cost is the same for each. Where there is a GPU, batches of images are timed too;
+where there is none, the output says so.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from radarbook.datasets.distribution import random_parameters
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.image import image_from_volume
-from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.imaging import MEMORY_BUDGET, Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.simulate import FACET_SIZE, simulate
 from radarbook.radar.waveform import Waveform, qar50_waveform
@@ -86,17 +88,26 @@ def reference_cpu(signal: Tensor, array: Array, waveform: Waveform, points: Tens
     )
 
 
-def reference_gpu(signal: Tensor, array: Array, waveform: Waveform, points: Tensor) -> Tensor:
-    """The same formulation in torch, voxel by voxel chunk, on the signal's device."""
+def reference_torch(
+    signal: Tensor, array: Array, waveform: Waveform, points: Tensor, memory: int = 2**28
+) -> Tensor:
+    """The same formulation in torch on the signal's device: every voxel, pair and frequency with a
+    sine and a cosine, float32, as many voxels at a time as ``memory`` bytes hold. Not fused: phases
+    go through memory once for each of them, as in code that is written like this."""
     device = signal.device
+    real = signal.real.contiguous().flatten()
+    imaginary = signal.imag.contiguous().flatten()
     tx, rx, k, points = (
         v.float().to(device) for v in (array.tx, array.rx, waveform.wavenumbers, points)
     )
     out = []
-    for chunk in points.split(16):
-        path = torch.cdist(chunk, rx)[:, :, None] + torch.cdist(chunk, tx)[:, None]
-        phase = path[..., None] * k
-        out.append((signal * torch.complex(phase.cos(), phase.sin())).sum((1, 2, 3)))
+    for chunk in points.split(max(1, memory // (12 * len(real)))):
+        # Not by a matrix product, which loses the digits that a phase needs.
+        legs = [(chunk[:, None] - antennas).square().sum(-1).sqrt() for antennas in (rx, tx)]
+        path = legs[0][:, :, None] + legs[1][:, None]
+        phase = (path[..., None] * k).flatten(1)
+        c, s = phase.cos(), phase.sin_()
+        out.append(torch.complex(c @ real - s @ imaginary, s @ real + c @ imaginary))
     return torch.cat(out)
 
 
@@ -165,9 +176,31 @@ def reference_times(
     """Seconds for a 64 x 64 x 24 volume, scaled from a part, and voxel·pair·frequency a second."""
     points = grid_of(64).points().reshape(-1, 3)
     part = points[torch.linspace(0, len(points) - 1, voxels).long()]
-    work = reference_gpu if device.type == "cuda" else reference_cpu
+    work = reference_torch if device.type == "cuda" else reference_cpu
     measured = seconds(lambda: work(signal, array, qar50_waveform(128), part), 1, device)
     return measured * len(points) / voxels, voxels * 94 * 94 * 128 / measured
+
+
+def batch_times(
+    model: MorphableModel,
+    pixels: int,
+    counts: Sequence[int],
+    device: torch.device,
+    memory: int = MEMORY_BUDGET,
+    planes: int = PLANES,
+) -> list[list[float]]:
+    """[images, seconds an image] of batches of different faces, rendered whole in one call each:
+    the median of three runs within ``memory`` bytes of working memory."""
+    renderer = PhysicalRenderer(
+        model, grid=grid_of(pixels, planes), waveform=qar50_waveform(STEPS), memory=memory
+    )
+    rows = []
+    for count in counts:
+        faces = random_parameters(range(count), 0, model.n_shape, model.n_expression).to(device)
+        with torch.no_grad():
+            taken = seconds(lambda f=faces: renderer.render(f), 3, device)  # type: ignore[misc]
+        rows.append([count, taken / count])
+    return rows
 
 
 def accuracy(vertices: Tensor, triangles: Tensor, array: Array) -> dict[str, float]:
@@ -273,11 +306,18 @@ def main() -> None:
         signal = simulate(
             vertices.float(), model.triangles, array, qar50_waveform(128), facet_size=6e-3
         )
-        scaled, rate = reference_times(signal, array, device, 512)
-        result["reference"] = {"seconds_64": scaled, "voxel_pair_frequency_per_s": rate}
+        # Enough voxels to keep the machine busy for a while.
+        part = 8192 if device.type == "cuda" else 512
+        scaled, rate = reference_times(signal, array, device, part)
+        result["reference"] = {
+            "seconds_64": scaled,
+            "voxel_pair_frequency_per_s": rate,
+            "formulation": "torch" if device.type == "cuda" else "numba",
+        }
         ratio = scaled / result["image_64"]["imaging_s"]
         result["imaging_ratio_to_reference"] = ratio
-        print("\nreference formulation, 64 x 64 x 24 voxels (512 voxels measured, scaled)")
+        kind = result["reference"]["formulation"]
+        print(f"\nreference formulation in {kind}, 64 x 64 x 24 voxels ({part} measured, scaled)")
         print(f"  imaging               {scaled:8.1f} s")
         print(f"  voxel·pair·frequency  {rate:8.2e} /s")
         print(f"  ratio to ours         {ratio:8.0f}")
@@ -290,6 +330,12 @@ def main() -> None:
             print("\ngrowth: [size, seconds]")
             for key, rows in result["growth"].items():
                 print(f"  {key:14s} " + "  ".join(f"{a:g}: {b:.2f} s" for a, b in rows))
+        if device.type == "cuda":
+            result["batch_128"] = batch_times(model, 128, (1, 10, 100), device, 8 * 2**30)
+            print("\nbatches at 128 x 128: [images, seconds an image]")
+            print("  " + "  ".join(f"{a:g}: {b:.4f} s" for a, b in result["batch_128"]))
+        else:
+            print("\nreference in torch and batches at 128 x 128: not measured on a GPU")
     if arguments.json:
         write_json(arguments.json, result)
 
