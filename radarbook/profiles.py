@@ -42,21 +42,21 @@ class Profile(BaseModel):
     decoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
     recipe: Literal["fast", "paper"] = "fast"
     inputs: tuple[Inputs, ...] = ("amplitude", "depth", "both")
-    encoder_epochs: int = Field(40, ge=1)
-    encoder_batch: int = Field(50, ge=1)
+    encoder_epochs: int = Field(30, ge=1)
+    encoder_batch: int = Field(32, ge=1)
     encoder_rate: float = Field(1e-3, gt=0)
-    renderer_epochs: int = Field(60, ge=1)
-    renderer_batch: int = Field(50, ge=1)
-    renderer_rate: float = Field(1e-3, gt=0)
-    autoencoder_epochs: int = Field(20, ge=1)
-    autoencoder_batch: int = Field(50, ge=1)
-    autoencoder_rate: float = Field(3e-4, gt=0)
+    renderer_epochs: int = Field(30, ge=1)
+    renderer_batch: int = Field(32, ge=1)
+    renderer_rate: float = Field(2e-3, gt=0)
+    autoencoder_epochs: int = Field(10, ge=1)
+    autoencoder_batch: int = Field(32, ge=1)
+    autoencoder_rate: float = Field(5e-4, gt=0)
     parameter_weight: float = Field(1.0, ge=0, description="λ of the autoencoder's loss")
     vertex_weight: float = Field(
         1.0, ge=0, description="weight of the vertex distance beside the parameters (fast recipe)"
     )
     imagined: float = Field(
-        1.0, ge=0, le=4, description="faces drawn by the learned renderer per rendered one"
+        2.0, ge=0, le=4, description="faces drawn by the learned renderer per rendered one"
     )
     # test-time optimization
     fit_faces: int = Field(4, ge=1, description="held-out faces fitted in chapter 07")
@@ -96,10 +96,13 @@ PROFILES: dict[str, Profile] = {
         decoder="paper",
         recipe="paper",
         encoder_epochs=200,
+        encoder_batch=50,
         encoder_rate=1e-2,
         renderer_epochs=300,
         renderer_batch=150,
+        renderer_rate=1e-3,
         autoencoder_epochs=300,
+        autoencoder_batch=50,
         autoencoder_rate=1e-3,
         fit_faces=100,
         fit_steps=200,

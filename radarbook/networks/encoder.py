@@ -21,7 +21,7 @@ POSE_BOUND = 1.25
 #: Widths, blocks and dropout of :class:`ResidualNetwork` by size.
 LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], float]] = {
     "small": ((32, 64, 112, 160), (1, 1, 1, 1), 0.0),
-    "medium": ((48, 96, 160, 224), (1, 1, 1, 1), 0.2),
+    "medium": ((32, 64, 112, 160), (1, 1, 1, 1), 0.1),
 }
 #: AlexNet's three poolings leave nothing of an image smaller than this.
 ALEXNET_PIXELS = 64
