@@ -19,7 +19,7 @@ from radarbook.radar.waveform import Waveform
 
 Method = Literal["fast", "direct"]
 ImagingMethod = Literal["fast", "direct", "interpolated"]
-Window = Literal["rectangular", "hann", "hamming"]
+Window = Literal["rectangular", "hann", "hamming", "edges"]
 #: Bytes that one call may hold beside its input and output, unless the caller says otherwise.
 MEMORY_BUDGET = 512 * 2**20
 #: Largest cell of voxels that share a skeleton, (x, y, z) metres: small cells need few antennas,
@@ -81,7 +81,11 @@ class Grid:
 
 
 def frequency_window(kind: Window, count: int) -> Tensor:
-    """(F,) float64 weights along frequency, mean 1."""
+    """(F,) float64 weights along frequency, mean 1.
+
+    ``"edges"`` is 1 + 2u² for u from -1 to 1 over the band: a lobe in depth narrower by a seventh,
+    side lobes of -7 dB, 0.6 dB of signal to noise; for :func:`image_from_volume`'s ``sharp``.
+    """
     if kind == "rectangular":
         weights = torch.ones(count, dtype=torch.float64)
     elif kind == "hann":
@@ -89,9 +93,11 @@ def frequency_window(kind: Window, count: int) -> Tensor:
         weights = torch.hann_window(count + 2, periodic=False, dtype=torch.float64)[1:-1]
     elif kind == "hamming":
         weights = torch.hamming_window(count, periodic=False, dtype=torch.float64)
+    elif kind == "edges":
+        weights = 1 + 2 * torch.linspace(-1, 1, count, dtype=torch.float64).square()
     else:
         raise InputError(
-            f"parameter 'window': expected rectangular, hann or hamming, found {kind!r}"
+            f"parameter 'window': expected rectangular, hann, hamming or edges, found {kind!r}"
         )
     return weights / weights.mean()
 
@@ -112,7 +118,8 @@ def back_project(
     ----------
     signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
     window
-        Weights along frequency: less skirt in depth for a wider main lobe.
+        Weights along frequency (:func:`frequency_window`): less skirt in depth for a wider main
+        lobe, or the reverse.
     method
         ``"direct"`` sums every antenna and frequency for every voxel; ``"fast"`` does so for the
         skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it;

@@ -60,6 +60,9 @@ class PhysicalRenderer:
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+    sharp_depth : bool
+        Depth from a second volume with the window "edges", see
+        :func:`~radarbook.radar.image.image_from_volume`: more exact, twice the imaging.
     layer : Layer, optional
         A fabric or other dielectric slab between array and face
         (:class:`~radarbook.radar.layer.Layer`); None: nothing in between. Its parameters may
@@ -81,6 +84,7 @@ class PhysicalRenderer:
         facet_size: float = FACET_SIZE,
         occlusion: bool = True,
         bounces: int = 1,
+        sharp_depth: bool = False,
         layer: Layer | None = None,
         seed: int = 0,
         memory: int = MEMORY_BUDGET,
@@ -95,6 +99,7 @@ class PhysicalRenderer:
         self.facet_size = facet_size
         self.occlusion = occlusion
         self.bounces = bounces
+        self.sharp_depth = sharp_depth
         self.layer = layer
         self.seed = seed
         self.memory = memory
@@ -155,27 +160,31 @@ class PhysicalRenderer:
 
     def volume(self, parameters: FaceParameters) -> Tensor:
         """(B, z, y, x) complex volumes on the renderer's grid."""
+        return self._volume(self.signal(parameters), self.window)
+
+    def _volume(self, signal: Tensor, window: Window) -> Tensor:
         return back_project(
-            self.signal(parameters),
-            self.array,
-            self.waveform,
-            self.grid,
-            window=self.window,
-            memory=self.memory,
+            signal, self.array, self.waveform, self.grid, window=window, memory=self.memory
         )
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         """Radar images (B, H, W), each clipped at its own dynamic range."""
-        volume = self.volume(parameters)
-        return image_from_volume(volume, self.grid, parameters.dynamic_range_db)
+        signal = self.signal(parameters)
+        volume = self._volume(signal, self.window)
+        sharp = self._volume(signal, "edges") if self.sharp_depth else None
+        return image_from_volume(volume, self.grid, parameters.dynamic_range_db, sharp=sharp)
 
     def settings(self) -> dict[str, Any]:
         """Everything that decides the images, JSON-able, for fingerprints."""
         eps = self.permittivity
-        # Named only where there is one: what was rendered without stays known by its fingerprint.
-        layer = {} if self.layer is None else {"layer": self.layer.settings()}
+        # Named only where they are: what was rendered without stays known by its fingerprint.
+        options: dict[str, Any] = {}
+        if self.layer is not None:
+            options["layer"] = self.layer.settings()
+        if self.sharp_depth:
+            options["sharp_depth"] = True
         return {
-            **layer,
+            **options,
             "model": self.model.fingerprint,
             "tx": self.array.tx.tolist(),
             "rx": self.array.rx.tolist(),

@@ -67,6 +67,35 @@ def test_gradients(grid):
     assert torch.autograd.gradcheck(both, (real, imaginary, level.requires_grad_()), atol=1e-4)
 
 
+def test_sharp_depth(grid):
+    """Depth is the sharp volume's peak, as far as it lies near the other's; a stronger one
+    elsewhere (a side lobe) is not followed. Amplitude and mask are not touched."""
+    generator = torch.Generator().manual_seed(4)
+    rough = 0.295 + 0.03 * torch.rand(5, 5, generator=generator, dtype=torch.float64)
+    true = rough + 0.002
+    amplitude = torch.rand(5, 5, generator=generator, dtype=torch.float64) + 0.5
+    volume = _volume(grid, rough, amplitude)
+    lobe = _volume(grid, true + torch.where(true < 0.31, 0.025, -0.025), 3 * amplitude)
+    # Narrow enough that the lobe leaves nothing at the true peak.
+    z = grid.z[:, None, None]
+    lobe = torch.where((z - true).abs() < 0.0125, 0, lobe)
+    sharp = _volume(grid, true, amplitude) + lobe
+    plain = image_from_volume(volume, grid, -10.0)
+    image = image_from_volume(volume, grid, -10.0, sharp=sharp)
+    np.testing.assert_allclose(plain.depth[0], rough, atol=1e-9)
+    np.testing.assert_allclose(image.depth[0], true, atol=1e-9)
+    assert torch.equal(image.amplitude_db, plain.amplitude_db)
+    assert torch.equal(image.mask, plain.mask)
+    inputs = [v.real.clone().requires_grad_() for v in (volume, sharp)]
+
+    def depth(volume, sharp):
+        return image_from_volume(volume, grid, sharp=sharp).depth
+
+    assert torch.autograd.gradcheck(depth, inputs, atol=1e-4)
+    with pytest.raises(InputError, match="sharp"):
+        image_from_volume(volume, grid, sharp=sharp[1:])
+
+
 def test_empty_volume_is_finite(grid):
     image = image_from_volume(torch.zeros(grid.shape, dtype=torch.complex64), grid)
     assert torch.isfinite(image.amplitude_db).all()

@@ -10,11 +10,15 @@ import torch
 import trimesh
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
+from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
+from radarbook.faces.model import load_model
+from radarbook.faces.pose import to_radar
 from radarbook.profiles import get_profile
 from radarbook.radar import meshes
 from radarbook.radar.image import image_from_volume
 from radarbook.radar.imaging import Grid, back_project, frequency_window, project
+from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.simulate import simulate, simulate_points
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, qar50_waveform
@@ -199,28 +203,80 @@ def test_bad_input(array, waveform, points):
         project(torch.zeros(2, 2, 2, dtype=torch.complex64), array, waveform, grid)
 
 
-def test_face_depth(ict_face, array):
-    """Median error of a face's depth where the amplitude is above -20 dB: at most 2 mm (issue).
-
-    Measured 1.2-1.8 mm over faces and grids with a rectangular window. The true depth is the
-    mesh's along the pixel's line; beside a highlight a pixel sees the highlight's skirt, which no
-    window along frequency helps: Hann and Hamming widen the lobe in depth and double the error.
-    """
-    vertices, triangles = ict_face
-    waveform = qar50_waveform(24)
-    seen = visibility(vertices, triangles, array)
-    signal = simulate(vertices.float(), triangles, array, waveform, visibility=seen)
-    grid = Grid.for_profile(get_profile("laptop"))
-    image = image_from_volume(back_project(signal, array, waveform, grid), grid, -20.0)
+def _depth_errors(vertices, triangles, image):
+    """(pixels,) metres between an image's depth and the mesh's along the pixel's line, where the
+    image is above its dynamic range; pixels off the mesh are left out."""
     y, x = image.mask[0].nonzero(as_tuple=True)
-    start = torch.stack([grid.x[x], grid.y[y], torch.zeros(len(x))], dim=1).numpy()
+    start = torch.stack([image.x[x], image.y[y], torch.zeros(len(x))], dim=1).double().numpy()
     body = trimesh.Trimesh(vertices.numpy(), triangles.numpy(), process=False)
     along = np.tile([0, 0, 1.0], (len(x), 1))
     hit = RayMeshIntersector(body).intersects_first(start, along)
     on = hit >= 0
     normal, corner = body.face_normals[hit], body.triangles_center[hit]
     depth = ((corner - start) * normal).sum(1) / normal[:, 2]
-    error = np.abs(image.depth[0, y, x].numpy() - depth)[on]
     assert on.mean() > 0.95
-    assert len(error) > 100
-    assert np.median(error) < 2e-3
+    assert on.sum() > 60
+    return np.abs(image.depth[0, y, x].numpy() - depth)[on]
+
+
+def test_face_depth(ict_face, array):
+    """Median error of a face's depth where the amplitude is above -20 dB: at most 2 mm (issue).
+
+    Measured 1.2-1.8 mm over faces and grids with a rectangular window. The true depth is the
+    mesh's along the pixel's line; beside a highlight a pixel sees the highlight's skirt, where
+    reflections from several depths add up. Hann and Hamming widen the lobe in depth and double the
+    error; the narrower lobe of ``sharp`` takes a quarter off.
+    """
+    vertices, triangles = ict_face
+    waveform = qar50_waveform(24)
+    seen = visibility(vertices, triangles, array)
+    signal = simulate(vertices.float(), triangles, array, waveform, visibility=seen)
+    grid = Grid.for_profile(get_profile("laptop"))
+    volume, finer = (
+        back_project(signal, array, waveform, grid, window=w) for w in ("rectangular", "edges")
+    )
+    plain = _depth_errors(vertices, triangles, image_from_volume(volume, grid, -20.0))
+    sharp = _depth_errors(vertices, triangles, image_from_volume(volume, grid, -20.0, sharp=finer))
+    assert np.median(plain) < 2e-3
+    assert np.median(sharp) < 0.9 * np.median(plain)
+
+
+def test_sharp_depth_of_faces():
+    """Random posed faces of the embedded model: the median error falls on each, by a quarter over
+    all (measured on 24 others: 0.73 and 0.69 of it), and the worst tenth does not grow."""
+    model, profile = load_model("procedural"), get_profile("laptop")
+    faces = random_parameters(range(3), 0, model.n_shape, model.n_expression)
+    # Smooth skin: what the depth of a mirror is. -20 dB for all.
+    faces.rendering[:, 0], faces.rendering[:, 1] = -20.0, 0.0
+    vertices = to_radar(model, faces, profile.distance)
+    ratios = []
+    images = [
+        PhysicalRenderer.for_profile(model, profile, sharp_depth=sharp).render(faces)
+        for sharp in (False, True)
+    ]
+    assert torch.equal(images[0].amplitude_db, images[1].amplitude_db)
+    for b in range(3):
+        plain, sharp = (_depth_errors(vertices[b], model.triangles, image[b]) for image in images)
+        ratios.append(np.median(sharp) / np.median(plain))
+        assert np.quantile(sharp, 0.9) < 1.1 * np.quantile(plain, 0.9)
+    assert max(ratios) < 1
+    assert np.mean(ratios) < 0.85
+
+
+def test_edges_window(array):
+    """A point's lobe in depth against the rectangular window's: narrower at -6 dB, its side lobes
+    higher, and of the stated height."""
+    waveform = qar50_waveform(128)
+    fine = torch.linspace(0, 0.06, 2401, dtype=torch.float64)
+    cuts = []
+    for kind in ("rectangular", "edges"):
+        weights = frequency_window(kind, 128)
+        assert float(weights.mean()) == pytest.approx(1)
+        wave = torch.exp(2j * fine[:, None] * waveform.wavenumbers)
+        cut = 20 * torch.log10((wave * weights).sum(1).abs())
+        cuts.append(cut - cut[0])
+    width = [float(fine[(cut < -6).nonzero()[0, 0]]) for cut in cuts]
+    assert width[1] / width[0] == pytest.approx(0.855, abs=0.01)
+    beyond = [cut[int((cut.diff() > 0).nonzero()[0, 0]) :].max() for cut in cuts]
+    assert float(beyond[0]) == pytest.approx(-13.3, abs=0.3)
+    assert float(beyond[1]) == pytest.approx(-7.4, abs=0.3)
