@@ -43,7 +43,7 @@ _CELL = (0.030, 0.030, 0.030)
 #: Facets in one matrix product.
 _BLOCK = 256
 #: Bytes that a triangle of a scene takes while its signal is computed, its pieces and cores.
-_TRIANGLE = 1024
+_TRIANGLE = 1536
 #: A facet seen more flatly than this (cosine) does not radiate.
 _GRAZING = 1e-4
 

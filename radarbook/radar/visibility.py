@@ -22,6 +22,8 @@ from radarbook.radar.skeleton import CACHE, antenna_groups
 Way = Literal["embree", "buffer"]
 #: A ray starts this far from its facet, so that it does not meet the facet itself, m.
 _LIFT = 1e-5
+#: Bytes that a triangle takes beside the buffers: corners, normal, the sides it turns to whom.
+_TRIANGLE = 512
 
 
 def group_centres(array: Array) -> Tensor:
@@ -52,7 +54,7 @@ def visibility(
         all groups see them, into depth buffers on the vertices' device and differs in a few facets
         along the rims of shadows. Default: embree on a CPU, the buffer elsewhere.
     memory : int
-        Bytes of working memory for the buffers to stay within.
+        Bytes of working memory to stay within: as many meshes and views at a time.
 
     Raises :class:`~radarbook.errors.InputError` for an unknown way.
     """
@@ -60,6 +62,13 @@ def visibility(
         way = "embree" if vertices.device.type == "cpu" else "buffer"
     if way not in ("embree", "buffer"):
         raise InputError(f"parameter 'way': expected embree or buffer, found {way!r}")
+    together = max(1, memory // (_TRIANGLE * max(1, len(triangles))))
+    if vertices.ndim == 3 and len(vertices) > together:
+        parts = [
+            visibility(some, triangles, array, way=way, memory=memory)
+            for some in vertices.split(together)
+        ]
+        return torch.cat(parts)
     points = vertices.detach()
     batch = points if points.ndim == 3 else points[None]
     triangles = triangles.to(points.device)
