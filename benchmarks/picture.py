@@ -22,11 +22,11 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.figures.static import png
 from radarbook.files import atomic_path
 from radarbook.fitting.fit import fit
-from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.reconstruct import CLOUDS, NEAR, physical_stages
 from radarbook.pipeline import Pipeline
 from radarbook.seeds import torch_stream
 
-FACE, START_ERROR = 1, 0.15
+FACE, START_ERROR = 1, 0.4
 
 
 def main() -> None:
@@ -54,11 +54,10 @@ def main() -> None:
         loss=physical_stages(
             signal,
             physical,
-            schedule=NEAR[:3],
+            schedule=(*CLOUDS[1::2], *NEAR),
             free=("shape", "expression", "translation", "rotation"),
             centres=start.translation + torch.tensor([0.0, 0.0, physical.distance + 0.02]),
-            antennas=4,
-            depth=0.1,
+            antennas=3,
         ),
         progress=True,
     )

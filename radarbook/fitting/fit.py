@@ -161,7 +161,9 @@ def fit(
     loss : str, Objective or list of Stage
         What to make small; an objective brings its own target, and stages follow one another
         (their own ``free``, ``method``, ``steps`` then count).
-    method : {"adam", "lbfgs", "lm"}
+    method : {"adam", "lbfgs", "lm", "ensemble"}
+        Of :mod:`radarbook.fitting.methods`. ``"ensemble"`` returns its last iterate, the others
+        the one of lowest loss.
     steps, patience, tolerance
         A face is finished when its loss has not fallen by a relative ``tolerance`` for
         ``patience`` steps; the fit stops when all are, or after ``steps``.
@@ -216,7 +218,9 @@ def fit(
             losses, state.vectors = within.best, within.vectors
             last = state.history[-1].losses
             began_at = last if within.first is None else within.first
-            diverged = ~torch.isfinite(last) | (last > began_at)
+            diverged = ~torch.isfinite(last)
+            if work.monotone:
+                diverged |= last > began_at
             if reason == "interrupted":
                 break
             bar.update(stage.steps - within.step)
@@ -256,7 +260,7 @@ def _run(
             within.first = losses.clone()
         gained = losses < within.best * (1 - stage.tolerance)
         within.stale = torch.where(gained, 0, within.stale + 1)
-        better = losses < within.best
+        better = losses < within.best if work.monotone else ~work.done
         within.vectors = torch.where(better[:, None], vectors, within.vectors)
         within.best = torch.where(better, losses, within.best)
         return record

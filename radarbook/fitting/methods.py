@@ -1,4 +1,4 @@
-"""How a fit moves: Adam, L-BFGS, Levenberg-Marquardt, one step at a time.
+"""How a fit moves: Adam, L-BFGS, Levenberg-Marquardt, ensembles, one step at a time.
 
 A method holds normalised parameters (B, P) of B faces, of which the columns ``free`` may change,
 inside ``bounds``. ``step()`` moves every face that is not finished and returns the losses (B,)
@@ -17,12 +17,17 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.objectives import Objective
+from radarbook.seeds import torch_stream
 
-MethodName = Literal["adam", "lbfgs", "lm"]
+MethodName = Literal["adam", "lbfgs", "lm", "ensemble"]
 
 
 class Method(ABC):
     """Common ground of the methods; float64 throughout."""
+
+    #: Whether lower losses are better iterates. Where the objective is looked at smoothed, the last
+    #: iterate counts.
+    monotone = True
 
     def __init__(
         self,
@@ -271,7 +276,118 @@ class LevenbergMarquardt(Method):
         self.known = dict(state["known"])
 
 
-METHODS: dict[str, type[Method]] = {"adam": Adam, "lbfgs": LBFGS, "lm": LevenbergMarquardt}
+class Ensemble(Method):
+    """Gauss-Newton steps on the objective as a Gaussian cloud of faces sees it, face by face.
+
+    A radar image has a local minimum wherever two highlights can be taken for each other, so a
+    derivative at a point says little about the way to a face that is millimetres away. Here faces
+    are drawn about the present one, ``rate`` times as widely as faces differ, and all residuals are
+    regressed on the parameters: slope and mean of the residuals over the cloud take the place of
+    Jacobian and residual. What the regression leaves unexplained is taken for noise, with its
+    correlations between residuals, so what oscillates within the cloud is not believed and what
+    changes steadily is. Repeated with narrower and narrower clouds this ends as Gauss-Newton. Cf.
+    iterated posterior linearisation (García-Fernández et al. 2015) and ensemble Kalman inversion
+    (Iglesias et al. 2013).
+    """
+
+    monotone = False
+    #: Faces in a cloud for each unknown, for clouds narrower than 0.4; wider ones take more. And
+    #: the fewest of all.
+    FACES, FEWEST = 3.2, 40
+    #: Unexplained residuals count for more than their variance: they are not independent of the
+    #: parameters. Their correlations are mixed with this share of white noise.
+    INFLATION, WHITE = 3.0, 0.3
+    #: Root mean square of the residual that is tolerated in any case.
+    FLOOR = 0.02
+    #: Longest step, root mean square in units of the cloud.
+    REACH = 1.5
+
+    def __init__(
+        self,
+        objective: Objective,
+        vector: Tensor,
+        free: Tensor,
+        bounds: Tensor,
+        n_shape: int,
+        rate: float = 0.3,
+    ) -> None:
+        super().__init__(objective, vector, free, bounds, n_shape, rate)
+        self.rounds = 0
+        k = self.vector.shape[1] - 9
+        # How widely faces differ, in normalised units: the pose uniformly, and the position as
+        # well as the image's centroid tells it, 9 mm.
+        uniform = 3**-0.5
+        pose = torch.tensor([0.18] * 3 + [uniform] * 6, dtype=torch.float64)
+        self.width = torch.cat([torch.ones(k, dtype=torch.float64), pose])[free]
+        # Coefficients are standard normal a priori; the pose is about where it is.
+        self.anchor = torch.cat([torch.zeros_like(self.vector[:, :k]), self.vector[:, k:]], dim=1)
+
+    @torch.no_grad()
+    def step(self) -> tuple[Tensor, Tensor]:
+        base = self.vector.clone()
+        losses = torch.zeros(len(base), dtype=torch.float64)
+        for b in range(len(base)):
+            if not bool(self.done[b]):
+                losses[b] = self._step_face(b)
+        self.rounds += 1
+        return losses, base
+
+    def _step_face(self, b: int) -> Tensor:
+        vector, spread = self.vector[b], self.rate * self.width
+        count = max(self.FEWEST, self.FACES * len(spread) * max(1.0, 2.5 * self.rate))
+        half = round(count / 2)
+        stream = torch_stream(b, f"fitting/ensemble/{self.rate:.6f}", self.rounds)
+        draws = torch.randn(half, len(spread), generator=stream, dtype=torch.float64)
+        cloud = vector.repeat(2 * half, 1)
+        cloud[:, self.free] += torch.cat([draws, -draws]) * spread
+        cloud = self.inside(cloud)
+        rows = self.objective.jacobian(
+            self.parameters(vector[None]), self.parameters(cloud), b
+        ).double()
+        residuals = rows[1:, : rows.shape[1] - self.objective.priors]
+        # Where everything is in units of the cloud.
+        places = (cloud - vector)[:, self.free] / spread
+        middle, centred = places.mean(0), places - places.mean(0)
+        mean = residuals.mean(0)
+        eye = torch.eye(len(spread), dtype=torch.float64)
+        normal = centred.T @ centred + 1e-4 * len(cloud) * eye
+        slope = torch.linalg.solve(normal, centred.T @ (residuals - mean))  # (K, M)
+        freedom = len(cloud) / max(1, len(cloud) - len(spread) - 1)
+        rest = (residuals - mean - centred @ slope) * (self.INFLATION * freedom) ** 0.5
+        scale = (rest.square().mean(0) + self.FLOOR**2 / rest.shape[1]).sqrt()
+        rest, jacobian = rest / scale / len(cloud) ** 0.5, (slope / scale).T
+        weighted = self._whiten(rest, jacobian)
+        # The prior, seen from the cloud's middle.
+        precision = (spread / self.width).square()
+        pull = spread * ((self.anchor[b] - vector)[self.free] - spread * middle) / self.width**2
+        hessian = jacobian.T @ weighted + torch.diag(precision)
+        move = torch.linalg.solve(hessian, pull - weighted.T @ (mean / scale))
+        length = float(move.square().mean().sqrt())
+        move = move * min(1.0, self.REACH / max(length, 1e-12))
+        self.vector[b] = self.inside(vector.index_add(0, self.free, spread * (middle + move)))
+        return rows[0].square().sum()
+
+    def _whiten(self, rest: Tensor, jacobian: Tensor) -> Tensor:
+        """C⁻¹ J for C = white · 1 + (1 - white) · restᵀ rest, by Woodbury's identity."""
+        white, eye = self.WHITE, torch.eye(len(rest), dtype=torch.float64)
+        inner = eye + rest @ rest.T * ((1 - white) / white)
+        correction = rest.T @ torch.linalg.solve(inner, rest @ jacobian)
+        return jacobian / white - correction * ((1 - white) / white**2)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"vector": self.vector.clone(), "rounds": self.rounds, "anchor": self.anchor.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.vector, self.done = state["vector"].clone(), state["done"].clone()
+        self.rounds, self.anchor = state["rounds"], state["anchor"].clone()
+
+
+METHODS: dict[str, type[Method]] = {
+    "adam": Adam,
+    "lbfgs": LBFGS,
+    "lm": LevenbergMarquardt,
+    "ensemble": Ensemble,
+}
 
 
 def make_method(

@@ -16,15 +16,14 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.physics import LeanImaging, LeanPhysics
+from radarbook.fitting.physics import LeanPhysics, RangeFocus
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
-from radarbook.radar.imaging import Grid
 from radarbook.radar.renderer import Renderer
 from radarbook.training.losses import AMPLITUDE_SCALE, amplitude_error, depth_error
 
-#: Residuals are scaled to these: half a neper of power and 2 mm of mean depth count alike.
-NEPER, DEPTH = 2.0, 2e-3
+#: Residuals are scaled to these: 3 nepers of power and 2 mm of mean depth count alike.
+NEPER, DEPTH = 3.0, 2e-3
 
 
 class Objective(Protocol):
@@ -32,6 +31,8 @@ class Objective(Protocol):
 
     #: Faces in the target.
     faces: int
+    #: Residuals at the end of each row that are a prior on the coefficients, not data.
+    priors: int
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         """(B, M), face b against target b; differentiable where the renderer is."""
@@ -59,7 +60,7 @@ class ImageObjective:
         if inputs not in ("both", "amplitude", "depth"):
             raise InputError(f"loss inputs: expected both, amplitude or depth, found {inputs!r}")
         self.target, self.renderer, self.inputs = target.detach(), renderer, inputs
-        self.faces = len(target)
+        self.faces, self.priors = len(target), 0
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         return self._residuals(parameters, self.target)
@@ -98,12 +99,13 @@ class ImageObjective:
 
 
 class PowerObjective:
-    """Smoothed power and mean depth of back-projected volumes, through physics.
+    """Smoothed power and mean depth of range profiles, through physics.
 
-    Of the power |I|², smoothed laterally, the logarithm of its sum over depth and its
-    power-weighted mean depth are compared with the target's. Both vary slowly with the face where
-    the raw images oscillate, the slower the wider the smoothing; a factor common to the whole
-    signal (gain, unknown in most recordings) drops out.
+    Each pixel is focused at the depth where the target is (:class:`RangeFocus`). Of the power over
+    range, smoothed laterally, the logarithm is compared with the target's, and of the smoothed
+    product of neighbouring frequencies the phase, which is the power-weighted mean depth. Both vary
+    slowly with the face where the raw images oscillate, the slower the wider the smoothing; a
+    factor common to the whole signal (gain, unknown in most recordings) drops out.
 
     Parameters
     ----------
@@ -112,10 +114,10 @@ class PowerObjective:
     physics : LeanPhysics
     centres : Tensor (B, 3)
         About where each face is: the middle of its image, m, radar frame.
-    smoothing : float
-        σ of the lateral Gaussian, m.
-    pixel, plane : float
-        Sampling of the volume, m.
+    smoothing : float or several
+        σ of the lateral Gaussian, m; of several, each gives a set of residuals.
+    pixel, half_width : float
+        Sampling and half the side of the image, m.
     floor_db, mask_db : float
         Power is compared down to the floor, depth where the target's power is above the mask,
         both below the target's maximum.
@@ -129,68 +131,82 @@ class PowerObjective:
         physics: LeanPhysics,
         centres: Tensor,
         *,
-        smoothing: float = 0.0,
+        smoothing: float | tuple[float, ...] = 0.0,
         pixel: float = 4.5e-3,
-        plane: float = 7.5e-3,
         half_width: float = 0.09,
         floor_db: float = -30.0,
         mask_db: float = -20.0,
         prior: float = 2e-3,
     ) -> None:
         self.physics, self.faces, self.prior = physics, len(signal), prior
-        self._smoothing = smoothing / pixel
+        self.priors = physics.model.n_shape + physics.model.n_expression
+        sigmas = smoothing if isinstance(smoothing, tuple) else (smoothing,)
+        self._sigmas = [sigma / pixel for sigma in sigmas]
+        # Smoothed images are looked at in every so manieth pixel only.
+        self._strides = [max(1, int(0.8 * sigma)) for sigma in self._sigmas]
         count = round(half_width / pixel)
-        side = torch.arange(-count, count + 1, dtype=torch.float64) * pixel
-        # From before the foremost point that may be off by some centimetres to behind the cheeks.
-        depth = torch.arange(-0.05, 0.075, plane, dtype=torch.float64)
-        self._imaging = [
-            LeanImaging(physics, Grid(c[0] + side, c[1] + side, c[2] + depth))
-            for c in centres.double()
-        ]
+        self._side = torch.arange(-count, count + 1, dtype=torch.float64) * pixel
+        self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
         with torch.no_grad():
-            pairs = [self._features(s[None], b) for b, s in enumerate(signal)]
-        self._power, self._depth = (torch.cat(values) for values in zip(*pairs, strict=True))
-        top = self._power.amax((1, 2), keepdim=True)
-        self._floor = top * 10 ** (floor_db / 10)
-        self._mask = self._power > top * 10 ** (mask_db / 10)
+            self._focus = [
+                self._focused(s, c) for s, c in zip(signal, centres.double(), strict=True)
+            ]
+            self._target = [self._features(s, b) for b, s in enumerate(signal)]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         signal = self.physics.signal(parameters)
-        rows = [self._compare(s[None], parameters[b], b) for b, s in enumerate(signal)]
-        return torch.cat(rows)
+        rows = [self._compare(s, parameters[b], b) for b, s in enumerate(signal)]
+        return torch.stack(rows)
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
-        return self._compare(self.physics.signal(both, like=parameters), both, face)
+        signal = self.physics.signal(both, like=parameters)
+        return torch.stack([self._compare(s, both[b], face) for b, s in enumerate(signal)])
+
+    def _focused(self, signal: Tensor, centre: Tensor) -> RangeFocus:
+        """Pixels at the target's own depth, smoothed over a few centimetres."""
+        y, x = torch.meshgrid(centre[1] + self._side, centre[0] + self._side, indexing="ij")
+        z = torch.full_like(x, float(centre[2]))
+        for _ in range(2):  # the first look, all at one depth, is a little out of focus
+            points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+            focus = RangeFocus(self.physics, points)
+            planes = focus.power_and_lag(signal).reshape(3, *x.shape)
+            # A little power at the centre's depth fills what is dark.
+            planes = smooth(planes, 2.0)
+            lag = torch.complex(planes[1], planes[2])
+            behind = focus.behind(lag, torch.ones_like(lag)).double().clamp(-0.05, 0.05)
+            weight = (planes[0] / (planes[0] + 1e-4 * planes[0].max())).double()
+            z = centre[2] + weight * (z + behind - centre[2])
+        return RangeFocus(self.physics, torch.stack([x, y, z], dim=-1).reshape(-1, 3))
+
+    def _features(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor]]:
+        """For each smoothing: power (y, x), by its own mean, and lag (y, x)."""
+        side = len(self._side)
+        planes = self._focus[face].power_and_lag(signal).reshape(3, side, side)
+        out = []
+        for sigma, stride in zip(self._sigmas, self._strides, strict=True):
+            power, real, imaginary = smooth(planes, sigma)[:, ::stride, ::stride]
+            # By its own mean, so that the floor means the same whatever the gain.
+            out.append((power / power.mean(), torch.complex(real, imaginary)))
+        return out
 
     def _compare(self, signal: Tensor, parameters: FaceParameters, face: int) -> Tensor:
-        power, depth = self._features(signal, face)
-        floor = self._floor[face]
-        amplitude = (torch.log(power + floor) - torch.log(self._power[face] + floor)) / NEPER
-        amplitude = amplitude - amplitude.mean((1, 2), keepdim=True)
-        behind = (depth - self._depth[face]) / DEPTH * self._mask[face]
-        # A pixel whose strongest scatterer is another one is off by centimetres: bounded, it does
-        # not outweigh the pixels that can be told apart.
-        behind = 10 * torch.tanh(behind / 10)
-        data = torch.cat([amplitude.flatten(1), behind.flatten(1)], dim=1).double()
-        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double()
-        return torch.cat(
-            [
-                data / math.sqrt(data.shape[1]),
-                coefficients * math.sqrt(self.prior / coefficients.shape[1]),
-            ],
-            dim=1,
-        )
-
-    def _features(self, signal: Tensor, face: int) -> tuple[Tensor, Tensor]:
-        """(B, y, x) each: power summed over depth, and its mean depth."""
-        imaging = self._imaging[face]
-        power = smooth(imaging.power(signal), self._smoothing)
-        total = power.sum(1).clamp(min=torch.finfo(power.dtype).tiny)
-        z = imaging.grid.z.to(power.dtype)
-        depth = (power * z[:, None, None]).sum(1) / total
-        # By its own mean, so that the floor means the same whatever the gain.
-        return total / total.mean((1, 2), keepdim=True), depth
+        """(M,) residuals of one face."""
+        parts = []
+        for (power, lag), (wanted, reference) in zip(
+            self._features(signal, face), self._target[face], strict=True
+        ):
+            floor, mask = (level * wanted.max() for level in self._floors)
+            amplitude = (torch.log(power + floor) - torch.log(wanted + floor)) / NEPER
+            behind = self._focus[face].behind(lag, reference) * (wanted / (wanted + mask))
+            # A pixel whose strongest scatterer is another one is off by centimetres: bounded, it
+            # does not outweigh the pixels that can be told apart.
+            behind = 10 * torch.tanh(behind / (10 * DEPTH))
+            scale = math.sqrt(wanted.numel())
+            parts += [amplitude.flatten() / scale, behind.flatten() / scale]
+        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1)[0].double()
+        prior = coefficients * math.sqrt(self.prior / len(coefficients))
+        return torch.cat([torch.cat(parts).double(), prior])
 
 
 def smooth(images: Tensor, sigma: float) -> Tensor:

@@ -1,17 +1,18 @@
 """The physical renderer, lean: the same physics on the few samples that a fit needs.
 
 A fit renders nearly the same face thousands of times to compare it with one recording. So every
-second antenna is left out (the others still do not alias inside a face's width), a dozen
-frequencies are kept (their unambiguous range still holds a face's depth), only voxels around the
-face are looked at, and the voxels' phase tables are computed once. The signal is the one that
-:func:`radarbook.radar.simulate.simulate` gives for the same antennas and frequencies, to the
-rounding of complex64; a test holds the two against each other.
+second antenna is left out (the others alias outside a face), some ten frequencies are
+kept (their unambiguous range still holds a face's depth), and each pixel is focused at one depth
+only, the target's own: its few frequencies there are its range profile. The signal is the one that
+:func:`radarbook.radar.simulate.simulate` gives for the same antennas and frequencies, to some
+1e-4 (single precision throughout); a test holds the two against each other.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,16 +21,15 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.radar.array import Array
-from radarbook.radar.imaging import Grid
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, wave
-from radarbook.radar.simulate import FACET_SIZE, Scene
-from radarbook.radar.skeleton import antenna_groups
+from radarbook.radar.simulate import FACET_SIZE, Scene, simulate
+from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform
 
-#: Faces simulated at a time: 12,000 facets × 48 antennas × complex64 × a few arrays each.
-CHUNK = 2
+#: Facets at a time: their arrays of antennas then stay in a processor's cache.
+CHUNK = 2048
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Decimation:
 
 
 def decimate(
-    array: Array, waveform: Waveform, *, antennas: int = 2, depth: float = 0.165
+    array: Array, waveform: Waveform, *, antennas: int = 2, depth: float = 0.12
 ) -> Decimation:
     """Every ``antennas``-th antenna, and equal frequency steps unambiguous over ``depth`` metres.
 
@@ -73,10 +73,12 @@ def decimate(
 class LeanPhysics:
     """Signals of faces at the antennas and frequencies of a :class:`Decimation`.
 
-    Physics and settings (model, permittivity, diffuse seed, distance) are ``renderer``'s.
-    ``facet_size`` (m) is how finely facets are divided, see
-    :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is, which is
-    several times faster and good enough far from the solution.
+    Physics and settings (model, permittivity, occlusion, layer, diffuse seed, distance) are
+    ``renderer``'s; several bounces are left out. ``facet_size`` (m) is how finely facets are
+    divided, see :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is,
+    which is several times faster and good enough far from the solution. ``coarse`` leaves
+    occlusion out and lets every face have its own lit facets: for faces that differ by
+    millimetres, where freezing what is seen would do more harm than ignoring it.
     """
 
     def __init__(
@@ -85,70 +87,67 @@ class LeanPhysics:
         decimation: Decimation,
         *,
         facet_size: float = FACET_SIZE,
+        coarse: bool = False,
     ) -> None:
-        self.renderer = renderer
+        self.renderer, self.coarse = renderer, coarse
         self.facet_size = facet_size
         self.decimation = decimation
-        self.model = renderer.model.to(dtype=torch.float64)
+        self.model = renderer.model.to(dtype=torch.float32)
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
-        tx, rx = antenna_groups(self.array.tx), antenna_groups(self.array.rx)
-        # Visibility is by group, transmitters' groups first.
-        self._groups = tx, rx + int(tx.max()) + 1
+        k = self.waveform.wavenumbers
         # A facet's response changes slowly with frequency: three of them, and a parabola.
-        f = self.waveform.frequencies
-        self._three = torch.stack([f[0], (f[0] + f[-1]) / 2, f[-1]]) * (2 * math.pi / C0)
-        t = ((f - f[0]) / (f[-1] - f[0])).tolist()
-        self._parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
+        self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).float()
+        t = ((k - k[0]) / (k[-1] - k[0])).tolist()
+        parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
+        self._steps = _Steps(float(k[0]), float(k[1] - k[0]), parabola)
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         """(B, rx, tx, f) complex64; differentiable with respect to all but the dynamic range.
 
         Which facets radiate and how they are divided is decided for each face, or for all as for
-        the one face ``like``: finite differences need it the same on both sides.
+        the one face ``like`` (ignored where ``coarse``): small differences between faces need it
+        the same on both sides, and it saves time.
         """
-        p = parameters.to(dtype=torch.float64)
-        if like is None:
-            return torch.cat([self._signal(p[i], p[i]) for i in range(len(p))])
-        like = like.to(dtype=torch.float64)
-        return torch.cat([self._signal(p[i : i + CHUNK], like) for i in range(0, len(p), CHUNK)])
-
-    def _signal(self, p: FaceParameters, like: FaceParameters) -> Tensor:
+        p = parameters.to(dtype=torch.float32)
         vertices = to_radar(self.model, p, self.renderer.distance)
-        scene = self._scene(to_radar(self.model, like, self.renderer.distance)[0])
-        every = torch.arange(len(scene.parent))
-        per_face = [scene.pieces(v, every) for v in vertices]
-        count = len(every)
-        f = Facets(
-            *(
-                torch.cat([getattr(face, name) for face in per_face])
-                for name in ("corners", "centre", "normal", "area")
-            )
+        if self.renderer.layer is not None:
+            return self._through_the_layer(vertices, p)
+        if like is None or self.coarse:
+            scenes = [self._scene(v.detach()) for v in vertices]
+        else:
+            one = to_radar(self.model, like.to(dtype=torch.float32), self.renderer.distance)[0]
+            scenes = [self._scene(one.detach())] * len(p)
+        return torch.stack([self._one(scenes[b], vertices[b], p[b]) for b in range(len(p))])
+
+    def _one(self, scene: Scene, vertices: Tensor, face: FaceParameters) -> Tensor:
+        """(rx, tx, f) of one face of vertices (N, 3)."""
+        f = scene.pieces(vertices[None], torch.arange(len(scene.parent)))
+        centre, normal = f.centre.float(), f.normal.float()
+        local = Facets(
+            (f.corners - f.centre[:, None]).float(),
+            torch.zeros_like(centre),
+            normal,
+            f.area.float(),
         )
-        rough = p.material.repeat_interleave(count)
-        phase = scene.phase.repeat(len(p))
-        toward = torch.nn.functional.normalize(scene.middle - f.centre, dim=1)
-        response = facet_response(f, toward, self._three, rough, self.renderer.permittivity, phase)
-        response = response.reshape(3, len(p), count).to(torch.complex64)
-        size = p.antenna_size / self.waveform.wavelength
-        shape = (len(p), count, 3)
-        centre, normal = f.centre.reshape(shape), f.normal.reshape(shape).float()
-        near, near_step = self._leg(centre, normal, self.array.tx, size)
-        far, far_step = self._leg(centre, normal, self.array.rx, size)
-        if scene.seen is not None:
-            seen = scene.seen.float()
-            near, far = near * seen[:, self._groups[0]], far * seen[:, self._groups[1]]
-        out = []
-        for i, (a, b, c) in enumerate(self._parabola):
-            if i:
-                near, far = near * near_step, far * far_step
-            weight = a * response[0] + b * response[1] + c * response[2]
-            out.append((weight[..., None] * far).transpose(1, 2) @ near)
-        return torch.stack(out, dim=-1)
+        middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).float()
+        toward = torch.nn.functional.normalize(middle - centre, dim=1)
+        response = facet_response(
+            local, toward, self._three, face.material, self.renderer.permittivity,
+            scene.phase.float(),
+        )  # fmt: skip
+        size = face.antenna_size / self.waveform.wavelength
+        legs: list[Tensor] = []
+        for antennas, column in zip((self.array.tx, self.array.rx), scene.columns, strict=True):
+            seen = None if scene.seen is None else scene.seen.float()[:, column]
+            legs += self._leg(centre, normal, antennas.float(), size, seen)
+        signal = _Signal.apply(*legs, response, self._steps)
+        return signal.permute(1, 2, 0)
 
     def _scene(self, vertices: Tensor) -> Scene:
         triangles = self.model.triangles
-        seen = visibility(vertices, triangles, self.array) if self.renderer.occlusion else None
+        occlusion = self.renderer.occlusion and not self.coarse
+        seen = visibility(vertices, triangles, self.array) if occlusion else None
         return Scene.of(
             vertices,
             triangles,
@@ -160,54 +159,160 @@ class LeanPhysics:
             self.renderer.seed,
         )
 
+    @staticmethod
     def _leg(
-        self, centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B, F, A) complex64 each: the paths at the first frequency, and from step to step.
+        centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor, seen: Tensor | None
+    ) -> list[Tensor]:
+        """Gain and length (F, A) of the paths between facets and antennas.
 
-        Distances by the expanded square, in float64 where they become phases.
+        Single precision: lengths of 0.3 m are right to 2e-8 m, phases to 3e-5 radians.
         """
-        square = centre.square().sum(-1, keepdim=True) + antennas.square().sum(-1)
-        distance = (square - 2 * centre @ antennas.T).sqrt()
-        k = self.waveform.wavenumbers
-        phase = torch.remainder(-k[0] * distance, 2 * math.pi).float()
-        step = (-(k[1] - k[0]) * distance).float()
-        length, middle, a = distance.float(), centre.float(), antennas.float()
-        cosine = (normal @ a.T - (normal * middle).sum(-1, keepdim=True)) / length
+        square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
+        length = (square - 2 * centre @ antennas.T).sqrt()
+        cosine = (normal @ antennas.T - (normal * centre).sum(1, keepdim=True)) / length
         lit = cosine > 1e-4
         gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) / length
-        width = size.float()[:, None, None]
         for axis in (0, 1):
-            gain = gain * torch.sinc((middle[..., axis, None] - a[:, axis]) / length * width)
-        return wave(gain, phase), wave(torch.ones_like(step), step)
+            gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) / length * size)
+        return [gain if seen is None else gain * seen, length]
+
+    def _through_the_layer(self, vertices: Tensor, p: FaceParameters) -> Tensor:
+        triangles, renderer = self.model.triangles, self.renderer
+        seen = visibility(vertices, triangles, self.array) if renderer.occlusion else None
+        return simulate(
+            vertices,
+            triangles,
+            self.array,
+            self.waveform,
+            visibility=seen,
+            material=p.material,
+            antenna_size=p.antenna_size,
+            permittivity=renderer.permittivity,
+            facet_size=self.facet_size,
+            seed=renderer.seed,
+            layer=renderer.layer,
+        )
 
 
-class LeanImaging:
-    """Back-projection of a lean signal on a grid, its phase tables computed once."""
+@dataclass(frozen=True)
+class _Steps:
+    """First wavenumber and step, rad/m; weights of the three responses at each frequency."""
 
-    def __init__(self, physics: LeanPhysics, grid: Grid) -> None:
-        self.grid = grid
-        points = grid.points().reshape(-1, 3)
+    first: float
+    step: float
+    parabola: list[tuple[float, float, float]]
+
+    def waves(self, gain: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Complex paths at the first frequency, and the factor from one to the next."""
+        phase = torch.remainder(length * -self.first, 2 * math.pi)
+        return wave(gain, phase), unit(length * -self.step)
+
+
+class _Signal(torch.autograd.Function):
+    """Gains and lengths (F, T), (F, R) and responses (3, F) to the signal (f, R, T).
+
+    S_f = Σ_facets w_f · far_f ⊗ near_f, the phases stepped from frequency to frequency; chunk by
+    chunk, and computed anew in the backward pass, which therefore stores nothing but its inputs.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        near_gain: Tensor,
+        near_length: Tensor,
+        far_gain: Tensor,
+        far_length: Tensor,
+        response: Tensor,
+        steps: _Steps,
+    ) -> Tensor:
+        ctx.save_for_backward(near_gain, near_length, far_gain, far_length, response)
+        ctx.steps = steps
+        shape = len(steps.parabola), far_gain.shape[1], near_gain.shape[1]
+        out = torch.zeros(shape, dtype=torch.complex64)
+        for start in range(0, len(near_gain), CHUNK):
+            some = slice(start, start + CHUNK)
+            near, near_step = steps.waves(near_gain[some], near_length[some])
+            far, far_step = steps.waves(far_gain[some], far_length[some])
+            for i, (a, b, c) in enumerate(steps.parabola):
+                if i:
+                    near.mul_(near_step)
+                    far.mul_(far_step)
+                weight = a * response[0, some] + b * response[1, some] + c * response[2, some]
+                out[i].addmm_((far * weight[:, None]).T, near)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        near_gain, near_length, far_gain, far_length, response = ctx.saved_tensors
+        steps: _Steps = ctx.steps
+        back = gradient.conj()
+        grads = [torch.zeros_like(t) for t in ctx.saved_tensors]
+        for start in range(0, len(near_gain), CHUNK):
+            some = slice(start, start + CHUNK)
+            near, near_step = steps.waves(near_gain[some], near_length[some])
+            far, far_step = steps.waves(far_gain[some], far_length[some])
+            for i, parts in enumerate(steps.parabola):
+                if i:
+                    near.mul_(near_step)
+                    far.mul_(far_step)
+                k = steps.first + i * steps.step
+                weight = sum(u * response[j, some] for j, u in enumerate(parts))[:, None]
+                # dL = Re Σ conj(G) dS; a path's wave changes by d gain / gain - jk d length.
+                flow = near * (far @ back[i])
+                for j, u in enumerate(parts):
+                    grads[4][j, some] += u * flow.sum(1).conj()
+                flow *= weight
+                grads[0][some] += flow.real
+                grads[1][some].add_(flow.imag, alpha=k)
+                flow = (near @ back[i].T).mul_(far).mul_(weight)
+                grads[2][some] += flow.real
+                grads[3][some].add_(flow.imag, alpha=k)
+        for gain, total in ((near_gain, grads[0]), (far_gain, grads[2])):
+            total /= torch.where(gain == 0, 1.0, gain)
+        return *grads, None
+
+
+class RangeFocus:
+    """Range profiles of pixels: signals focused at one depth a pixel, frequency by frequency.
+
+    I_f(x, y) = Σ S[rx, tx, f] e^{+jk_f (d_tx + d_rx)} at the point (x, y, depth(x, y)). Within the
+    depth of focus, some 2 λ (R/D)² = ±18 mm for the QAR50 at 0.3 m, what lies δ behind that point
+    turns I_f by e^{-2jk_f δ}: the power over f is the power over range (Parseval), and the
+    phase from one frequency to the next tells where in range it is.
+
+    Parameters
+    ----------
+    points : Tensor (V, 3), metres
+    """
+
+    def __init__(self, physics: LeanPhysics, points: Tensor) -> None:
         self._tables = []
         for antennas in (physics.array.tx, physics.array.rx):
-            distance = torch.cdist(points, antennas, compute_mode="donot_use_mm_for_euclid_dist")
-            tables = []
-            for k in physics.waveform.wavenumbers:
-                phase = torch.remainder(k * distance, 2 * math.pi).float()
-                tables.append(torch.complex(phase.cos(), phase.sin()))
-            self._tables.append(tables)
+            distance = torch.cdist(
+                points.double(), antennas, compute_mode="donot_use_mm_for_euclid_dist"
+            )
+            phase = torch.remainder(
+                physics.waveform.wavenumbers[:, None, None] * distance, 2 * math.pi
+            )
+            self._tables.append(unit(phase.float()))
+        self._turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
 
-    def volume(self, signal: Tensor) -> Tensor:
-        """(B, z, y, x) complex64 of a signal (B, rx, tx, f)."""
-        volumes = []
-        for face in signal:
-            total: Tensor | float = 0.0
-            for i, (near, far) in enumerate(zip(*self._tables, strict=True)):
-                total = total + ((far @ face[..., i]) * near).sum(1)
-            volumes.append(total)
-        return torch.stack([torch.as_tensor(v) for v in volumes]).reshape(-1, *self.grid.shape)
+    def profiles(self, signal: Tensor) -> Tensor:
+        """(f, V) complex64 of a signal (rx, tx, f)."""
+        near, far = self._tables
+        return ((far @ signal.permute(2, 0, 1)) * near).sum(-1)
 
-    def power(self, signal: Tensor) -> Tensor:
-        """(B, z, y, x) |I|²."""
-        volume = self.volume(signal)
-        return volume.real.square() + volume.imag.square()
+    def power_and_lag(self, signal: Tensor) -> Tensor:
+        """(3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).
+
+        Quadratic, so they may be smoothed over pixels.
+        """
+        profile = self.profiles(signal)
+        lag = (profile[1:] * profile[:-1].conj()).sum(0)
+        return torch.stack([profile.abs().square().sum(0), lag.real, lag.imag])
+
+    def behind(self, lag: Tensor, reference: Tensor) -> Tensor:
+        """Metres that a lag (complex) lies behind a reference: -angle / 2Δk, unambiguous within
+        ±c/4Δf."""
+        return -torch.angle(lag * reference.conj()) / self._turn

@@ -14,6 +14,7 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
+from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import PowerObjective
 from radarbook.fitting.physics import LeanPhysics, decimate
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
@@ -24,40 +25,43 @@ from radarbook.radar.renderer import PhysicalRenderer, Renderer
 from radarbook.radar.simulate import FACET_SIZE
 from radarbook.radar.waveform import Waveform
 
-POSE = ("translation", "rotation")
-
 
 @dataclass(frozen=True)
 class Level:
-    """One stage of a fit through physics: lengths in metres, see :class:`PowerObjective`.
+    """One stage of a fit through physics.
 
-    ``free`` None: all that the fit leaves free. ``facet_size``: how finely the model's facets are
-    divided; infinite takes them as they are.
+    ``smoothing``: of :class:`PowerObjective`, m. ``spread``: of the cloud of faces
+    (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
+    Levenberg-Marquardt steps instead. ``facet_size``: how finely the model's facets are divided;
+    infinite takes them as they are. ``free`` None: all that the fit leaves free.
     """
 
     name: str
-    smoothing: float
-    pixel: float
-    plane: float
-    steps: int
-    prior: float
+    smoothing: tuple[float, ...]
+    spread: float
+    steps: int = 1
     facet_size: float = math.inf
+    prior: float = 2e-3
     free: tuple[str, ...] | None = None
 
 
-#: From a start that is right within a millimetre or three and a degree or two.
+#: Clouds wider than this are simulated coarsely (:class:`~radarbook.fitting.physics.LeanPhysics`).
+WIDE = 0.2
+_WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0135, 0.0068, 0.0032), (0.0068, 0.0032)
+#: From a start that is right within a millimetre and a degree: Levenberg-Marquardt alone.
 NEAR = (
-    Level("6 mm", 0.006, 0.0060, 0.0100, 8, 0.01),
-    Level("3 mm", 0.003, 0.0045, 0.0075, 8, 0.005),
-    Level("0 mm", 0.000, 0.0045, 0.0075, 6, 0.002),
-    Level("0 mm, fine facets", 0.000, 0.0045, 0.0075, 8, 0.002, FACET_SIZE),
+    Level("7 and 3 mm", _NARROW, 0.0, 8, FACET_SIZE),
+    Level("3 and 0 mm", (0.0032, 0.0), 0.0, 8, FACET_SIZE, 1e-5),
 )
-#: From the mean face at the image's centroid: the pose first.
-SCHEDULE = (
-    Level("20 mm, pose", 0.020, 0.0075, 0.0120, 8, 0.05, free=POSE),
-    Level("13 mm", 0.013, 0.0060, 0.0100, 8, 0.05),
-    *NEAR,
+#: From some millimetres and degrees: clouds of faces, narrower and narrower.
+CLOUDS = (
+    *(Level(f"{s} σ", _MIDDLE, s, 1, FACET_SIZE) for s in (0.4, 0.33, 0.27)),
+    *(Level(f"{s} σ", _NARROW, s, 1, FACET_SIZE) for s in (0.22, 0.18, 0.14, 0.1)),
 )
+#: From an encoder's prediction.
+ENCODED = (*(Level(f"{s} σ", _WIDE, s) for s in (0.7, 0.5)), *CLOUDS, *NEAR)
+#: From the mean face at the image's centroid.
+SCHEDULE = (Level("1 σ", _WIDE, 1.0), *ENCODED)
 
 
 class Predictor(Protocol):
@@ -98,7 +102,7 @@ def physical_stages(
     free: Sequence[str] = UNKNOWN,
     centres: Tensor | None = None,
     antennas: int = 2,
-    depth: float = 0.165,
+    depth: float = 0.12,
 ) -> list[Stage]:
     """The coarse-to-fine stages of a fit to whole recordings (B, rx, tx, f).
 
@@ -110,9 +114,10 @@ def physical_stages(
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
         centres = centroid(CoarseImager(renderer).image(whole))
+    kinds = {(level.facet_size, level.spread > WIDE) for level in schedule}
     physics = {
-        size: LeanPhysics(renderer, decimation, facet_size=size)
-        for size in {level.facet_size for level in schedule}
+        (size, coarse): LeanPhysics(renderer, decimation, facet_size=size, coarse=coarse)
+        for size, coarse in kinds
     }
     stages = []
     for level in schedule:
@@ -121,15 +126,22 @@ def physical_stages(
             continue
         objective = PowerObjective(
             decimation(whole),
-            physics[level.facet_size],
+            physics[level.facet_size, level.spread > WIDE],
             centres,
             smoothing=level.smoothing,
-            pixel=level.pixel,
-            plane=level.plane,
             prior=level.prior,
         )
+        method: MethodName = "ensemble" if level.spread else "lm"
         stages.append(
-            Stage(objective, level.steps, "lm", patience=level.steps, free=unknown, name=level.name)
+            Stage(
+                objective,
+                level.steps,
+                method,
+                rate=level.spread or None,
+                patience=level.steps,
+                free=unknown,
+                name=level.name,
+            )
         )
     return stages
 

@@ -10,6 +10,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.array import qar50
 from radarbook.radar.image import RadarImage
 from radarbook.radar.imaging import Grid
+from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform
 
@@ -37,9 +38,10 @@ def dome(count: int = 22) -> MorphableModel:
     )
 
 
-def renderer(steps: int = 24) -> PhysicalRenderer:
+def renderer(steps: int = 24, layer: Layer | None = None) -> PhysicalRenderer:
     return PhysicalRenderer(
         dome(),
+        layer=layer,
         array=qar50(),
         waveform=qar50_waveform(steps),
         grid=Grid.regular(0.1, 16, 0.27, 0.35, 9),

@@ -39,6 +39,37 @@ def test_image_fit_finds_the_blob(method: str, steps: int) -> None:
     assert result.history[-1].losses.shape == (2,)
 
 
+class Washboard(ImageObjective):
+    """A residual linear in the first coefficient, and one that ripples: forty local minima."""
+
+    def __init__(self) -> None:
+        self.faces, self.priors = 1, 0
+
+    def residuals(self, parameters: FaceParameters) -> torch.Tensor:
+        off = parameters.shape[:, :1].double() - 1.3
+        return torch.cat([0.3 * off, 0.15 * (1 - torch.cos(40 * off))], dim=1)
+
+    def jacobian(
+        self, parameters: FaceParameters, moved: FaceParameters, face: int
+    ) -> torch.Tensor:
+        return self.residuals(FaceParameters.cat([parameters, moved]))
+
+
+def test_an_ensemble_goes_over_ripples_that_stop_gauss_newton() -> None:
+    free, start = ("shape",), face((-1.5, 0.0))
+    stuck = fit(None, None, start, loss=Washboard(), method="lm", steps=40, free=free)
+    assert (stuck.parameters.shape[0, 0] - 1.3).abs() > 0.3
+    clouds = [
+        Stage(Washboard(), 4, "ensemble", rate=spread, free=free) for spread in (1.0, 0.3, 0.1)
+    ]
+    last = Stage(Washboard(), 20, "lm", free=free)
+    found = fit(None, None, start, loss=[*clouds, last])
+    # The ripple's own period is 0.16: the cloud brings the fit into the right one.
+    assert (found.parameters.shape[0, 0] - 1.3).abs() < 1e-3
+    again = fit(None, None, start, loss=[*clouds, last])
+    assert torch.equal(found.parameters.shape, again.parameters.shape)
+
+
 def test_lbfgs_finds_one_blob() -> None:
     result = fit(
         Blob().render(TRUTH[0]), Blob(), START[0], free=("translation",), method="lbfgs", steps=30
@@ -56,7 +87,7 @@ def test_a_batch_is_its_faces() -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm"])
+@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble"])
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(method: str) -> None:
     options = {"free": ("shape", "translation"), "method": method, "steps": 8}
     target = Blob().render(TRUTH[0])
@@ -120,7 +151,9 @@ def test_bad_arguments_are_one_clear_line() -> None:
     target = Blob().render(TRUTH)
     with pytest.raises(InputError, match=r"expected some of shape, expression.* found 'nose'"):
         fit(target, Blob(), START, free=("nose",))
-    with pytest.raises(InputError, match="expected one of adam, lbfgs, lm, found 'newton'"):
+    with pytest.raises(
+        InputError, match="expected one of adam, lbfgs, lm, ensemble, found 'newton'"
+    ):
         fit(target, Blob(), START, method="newton")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected 2 faces as the target, found 1"):
         fit(target, Blob(), START[0])
@@ -156,9 +189,9 @@ def test_physical_fit_finds_a_dome_from_the_mean_and_the_centroid() -> None:
         for p in (start, result.parameters, truth)
     )
     assert (before - wanted).norm(dim=2).mean() > 1e-3
-    # A twentieth of the wavelength, a tenth of the start's error: the target is the fast
-    # simulation of 94 antennas, the fit sees 48, and a weak prior pulls towards the mean.
-    assert (after - wanted).norm(dim=2).mean() < 2e-4
+    # A hundredth of the wavelength: the target is the fast simulation of 94 antennas, the fit
+    # sees 32, and a weak prior pulls towards the mean.
+    assert (after - wanted).norm(dim=2).mean() < 4e-5
 
 
 def test_a_signal_that_does_not_fit_is_refused() -> None:

@@ -20,10 +20,9 @@ def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> P
         signal,
         lean,
         torch.tensor([[0.0, 0.0, 0.30]]),
-        smoothing=0.006,
-        pixel=0.01,
-        plane=0.01,
-        half_width=0.05,
+        smoothing=(0.015, 0.006),
+        pixel=0.005,
+        half_width=0.04,
         prior=prior,
     )
 
@@ -38,6 +37,8 @@ def test_the_truth_leaves_no_residual_whatever_the_gain() -> None:
     assert scaled.residuals(truth).norm() < 1e-4
     assert torch.allclose(plain.residuals(other), scaled.residuals(other), atol=1e-4)
     assert plain.residuals(other).norm() > 0.1
+    # Two sets of residuals, the wider smoothing looked at in every pixel but one, and the prior.
+    assert plain.residuals(other).shape == (1, 2 * 9**2 + 2 * 17**2 + 3)
 
 
 def test_gradient_and_jacobian_agree() -> None:
