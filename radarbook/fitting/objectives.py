@@ -163,6 +163,11 @@ class PowerObjective:
         signal = self.physics.signal(both, like=parameters)
         return torch.stack([self._compare(s, both[b], face) for b, s in enumerate(signal)])
 
+    def against(self, signal: Tensor, rendered: Tensor, parameters: FaceParameters) -> Tensor:
+        """(M,) residuals of the first face as they were if ``signal`` (rx, tx, f) were its target,
+        where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1)."""
+        return self._compare(rendered, parameters, 0, self._features(signal, 0))
+
     def _focused(self, signal: Tensor, centre: Tensor) -> RangeFocus:
         """Pixels at the target's own depth, smoothed over a few centimetres."""
         y, x = torch.meshgrid(centre[1] + self._side, centre[0] + self._side, indexing="ij")
@@ -190,11 +195,17 @@ class PowerObjective:
             out.append((power / power.mean(), torch.complex(real, imaginary)))
         return out
 
-    def _compare(self, signal: Tensor, parameters: FaceParameters, face: int) -> Tensor:
+    def _compare(
+        self,
+        signal: Tensor,
+        parameters: FaceParameters,
+        face: int,
+        target: list[tuple[Tensor, Tensor]] | None = None,
+    ) -> Tensor:
         """(M,) residuals of one face."""
         parts = []
         for (power, lag), (wanted, reference) in zip(
-            self._features(signal, face), self._target[face], strict=True
+            self._features(signal, face), target or self._target[face], strict=True
         ):
             floor, mask = (level * wanted.max() for level in self._floors)
             amplitude = (torch.log(power + floor) - torch.log(wanted + floor)) / NEPER

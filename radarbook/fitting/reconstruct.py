@@ -50,8 +50,8 @@ WIDE = 0.2
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0135, 0.0068, 0.0032), (0.0068, 0.0032)
 #: From a start that is right within a millimetre and a degree: Levenberg-Marquardt alone.
 NEAR = (
-    Level("7 and 3 mm", _NARROW, 0.0, 8, FACET_SIZE),
-    Level("3 and 0 mm", (0.0032, 0.0), 0.0, 8, FACET_SIZE, 1e-5),
+    Level("7 and 3 mm", _NARROW, 0.0, 12, FACET_SIZE),
+    Level("3 and 0 mm", (0.0032, 0.0), 0.0, 20, FACET_SIZE, 1e-5),
 )
 #: From some millimetres and degrees: clouds of faces, narrower and narrower.
 CLOUDS = (

@@ -1,0 +1,124 @@
+"""How sure a fitted face is: covariance of the parameters, and of each vertex in millimetres.
+
+Near its minimum a fit is linear. Of the objective |r|² + θᵀΛθ with Jacobian J, the estimate is off
+by A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ, where n is what the noise does to the residuals and θ the true
+coefficients, which the prior pulls to zero. So
+
+    P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (7.1)
+
+with C the covariance of the population. The first term is where the radar's noise speaks, the
+second the prior: along what the recording does not show, P returns to C. ⟨nnᵀ⟩ is taken from draws
+of noise that pass through the features, since logarithms and smoothing make neither white nor
+Gaussian of it. What is *not* in P is a fit in the wrong minimum, and physics that is not so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.faces.model import MorphableModel
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.fit import UNKNOWN, free_columns
+from radarbook.fitting.methods import LevenbergMarquardt
+from radarbook.fitting.objectives import PowerObjective
+from radarbook.seeds import torch_stream
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Covariance of a fitted face.
+
+    Attributes
+    ----------
+    columns : Tensor (K,)
+        Of the normalised vector, that were unknown.
+    covariance, noise, prior : Tensor (K, K), float64
+        Of the normalised parameters: the sum, and its two terms.
+    """
+
+    columns: Tensor
+    noise: Tensor
+    prior: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        return self.noise + self.prior
+
+    def deviations(self) -> Tensor:
+        """(K,) standard deviations of the normalised parameters."""
+        return self.covariance.diagonal().sqrt()
+
+    def vertex_deviation(self, model: MorphableModel) -> Tensor:
+        """(N,) mm: root mean square distance of each vertex from where it should be, face frame.
+
+        Square root of the trace of the vertex's 3 × 3 covariance; pose does not enter.
+        """
+        modes = torch.cat([model.shape_modes, model.expression_modes]).double()
+        mine = self.columns < len(modes)
+        basis = modes[self.columns[mine]]
+        part = self.covariance[mine][:, mine]
+        return torch.einsum("knx,kl,lnx->n", basis, part, basis).clamp(min=0).sqrt()
+
+
+def uncertainty(
+    objective: PowerObjective,
+    signal: Tensor,
+    parameters: FaceParameters,
+    noise: float,
+    *,
+    free: Sequence[str] = UNKNOWN,
+    draws: int = 48,
+    seed: int = 0,
+) -> Uncertainty:
+    """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
+
+    Parameters
+    ----------
+    objective : PowerObjective
+        Of one face: the last stage's, whose minimum the parameters are.
+    signal : Tensor (1, rx, tx, f)
+        The recording, reduced to the objective's antennas and frequencies.
+    noise : float
+        Root mean square of the noise in one sample of the recording, in its own units.
+    draws : int
+        Of noise, to estimate what it does to the residuals; more than the unknowns.
+
+    Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
+    """
+    if len(parameters) != 1 or objective.faces != 1:
+        raise InputError(f"uncertainty: expected one face, found {len(parameters)}")
+    if not noise >= 0:
+        raise InputError(f"uncertainty: expected a noise level of 0 or more, found {noise}")
+    p = parameters.detach().to(dtype=torch.float64)
+    vector = p.normalised()
+    n_shape, width = p.shape.shape[1], vector.shape[1]
+    columns = free_columns(free, n_shape, width)
+    unbounded = torch.full((width,), torch.inf, dtype=torch.float64)
+    work = LevenbergMarquardt(objective, vector, columns, unbounded, n_shape)
+    with torch.no_grad():
+        residual, jacobian, _ = work.normal_equations(0, vector[0])
+        data = len(residual) - objective.priors
+        precision = jacobian[data:].T @ jacobian[data:]
+        inverse = torch.linalg.inv(jacobian.T @ jacobian)
+        stream = torch_stream(seed, "fitting/uncertainty")
+        # The face is rendered once: what changes is the target.
+        rendered = objective.physics.signal(p, like=p)[0]
+        clean = objective.against(signal[0], rendered, p)
+        pushes = []
+        for _ in range(draws):
+            drawn = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
+            noisy = objective.against(signal[0] + noise * drawn, rendered, p)
+            pushes.append(jacobian.T @ (noisy - clean))
+        pushed = torch.stack(pushes)
+    spread = pushed.T @ pushed / draws
+    return Uncertainty(
+        columns,
+        inverse @ spread @ inverse,
+        # The population's covariance is 1 for coefficients; others have no prior.
+        inverse @ precision @ precision @ inverse,
+    )

@@ -1,0 +1,83 @@
+"""The stated uncertainty is the one that fits to noisy recordings have."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from radarbook.errors import InputError
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.fit import fit
+from radarbook.fitting.objectives import PowerObjective
+from radarbook.fitting.physics import decimate
+from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.uncertainty import Uncertainty, uncertainty
+from radarbook.seeds import torch_stream
+from tests.fitting.scenes import face, renderer
+
+FREE = ("shape", "expression", "translation")
+
+
+def _fitted(
+    truth: FaceParameters, noise: float, prior: float, seed: int
+) -> tuple[FaceParameters, Uncertainty]:
+    """A face fitted to its recording with noise, from the truth, and how sure it is."""
+    physical = renderer()
+    decimation = decimate(physical.array, physical.waveform)
+    with torch.no_grad():
+        clean = physical.signal(truth.to(dtype=torch.float32))
+    drawn = torch.randn(clean.shape, generator=torch_stream(seed, "test"), dtype=clean.dtype)
+    level = noise * float(clean.abs().square().mean().sqrt())
+    signal = clean + level * drawn
+    stages = physical_stages(
+        signal,
+        physical,
+        schedule=[replace(NEAR[-1], prior=prior)],
+        free=FREE,
+        centres=torch.tensor([[0.0, 0.0, 0.31]]),
+    )
+    objective = stages[0].objective
+    assert isinstance(objective, PowerObjective)
+    found = fit(None, None, truth, loss=stages).parameters
+    return found, uncertainty(objective, decimation(signal), found, level, free=FREE)
+
+
+def test_ninety_per_cent_intervals_hold_about_ninety_per_cent() -> None:
+    stream = torch_stream(0, "test/faces")
+    inside = []
+    for number in range(9):
+        a, b, c, x, y, z = torch.randn(6, generator=stream).tolist()
+        truth = face((a / 2, b / 2), c / 2, (x * 3e-3, y * 3e-3, z * 3e-3))
+        found, sure = _fitted(truth, 0.3, 1e-5, number)
+        off = (found.normalised() - truth.normalised())[0, sure.columns]
+        inside.append(off.abs() < 1.645 * sure.deviations())
+    # 54 errors, those of one face correlated: a standard deviation of some 6 %.
+    assert 0.75 < float(torch.stack(inside).double().mean()) < 0.995
+
+
+def test_more_noise_is_less_sure_and_a_strong_prior_returns_to_the_population() -> None:
+    truth = face((0.5, -0.3), 0.2)
+    quiet, loud = (_fitted(truth, noise, 1e-5, 1)[1] for noise in (0.01, 0.04))
+    # Errors grow with the noise's amplitude, here by 4; the logarithm of dark pixels adds to it.
+    ratio = (loud.noise.diagonal() / quiet.noise.diagonal()).sqrt()
+    assert ((ratio > 2.5) & (ratio < 6)).all()
+    model = renderer().model
+    map_quiet, map_loud = (u.vertex_deviation(model) for u in (quiet, loud))
+    assert map_loud.shape == (model.n_vertices,)
+    assert (map_loud >= map_quiet).all()
+    held = _fitted(truth, 0.05, 1e4, 1)[1]
+    # Coefficients that the prior holds are as uncertain as the population is wide.
+    assert held.deviations()[:3] == pytest.approx([1.0, 1.0, 1.0], abs=0.02)
+    assert held.noise.diagonal()[:3].max() < 1e-3
+
+
+def test_what_makes_no_sense_is_refused() -> None:
+    physical = renderer()
+    signal = physical.signal(face().to(dtype=torch.float32))
+    objective = physical_stages(signal, physical, schedule=NEAR[-1:], free=FREE)[0].objective
+    assert isinstance(objective, PowerObjective)
+    two = FaceParameters.cat([face(), face()])
+    with pytest.raises(InputError, match="expected one face, found 2"):
+        uncertainty(objective, signal, two, 0.1)
+    with pytest.raises(InputError, match="noise level of 0 or more, found -1"):
+        uncertainty(objective, signal, face(), -1.0)
