@@ -540,6 +540,7 @@ def stage(source: Path, executed: Path, root: Path) -> None:
     import nbformat
 
     shutil.copytree(root / "jupyter_book", source)
+    _fill_results(source / "reproduction.md", root / "data" / "results")
     (source / "notebooks").mkdir()
     rows = []
     for chapter in find_chapters(root).values():
@@ -563,6 +564,18 @@ def stage(source: Path, executed: Path, root: Path) -> None:
     for number, (room, modules) in enumerate(library_rooms().items(), start=1):
         page = source / "api" / f"{number:02}_{room}.md"
         page.write_text(_api_page(room, modules), encoding="utf-8")
+
+
+#: Where the reproduction page takes the tables made from ``data/results``.
+RESULTS_HERE = "<!-- the tables of data/results -->"
+
+
+def _fill_results(page: Path, results: Path) -> None:
+    """Put the tables of the shipped results where the page asks for them."""
+    from radarbook.evaluation.tables import results_page
+
+    if page.is_file() and RESULTS_HERE in (text := page.read_text(encoding="utf-8")):
+        page.write_text(text.replace(RESULTS_HERE, results_page(results)), encoding="utf-8")
 
 
 #: The library's rooms from the top down; a room imports only from rooms above it.

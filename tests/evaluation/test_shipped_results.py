@@ -1,0 +1,45 @@
+"""The tables that ship: whole, of one profile, and on the book's page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radarbook.book import RESULTS_HERE, _fill_results
+from radarbook.evaluation.findings import from_results
+from radarbook.evaluation.tables import PAPER_RESULTS, read_results, side_by_side
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "data" / "results").glob("laptop_*.json"))
+
+
+def test_the_default_model_has_a_table():
+    assert "laptop_procedural.json" in [path.name for path in FILES]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_table_says_how_it_was_made_and_its_means_are_those_of_its_faces(path):
+    rows, about = read_results(path)
+    assert {(r["method"], r["input"]) for r in rows} <= {row[:2] for row in PAPER_RESULTS}
+    assert about["split"] == "test"
+    for row in rows:
+        assert row["profile"] == "laptop"
+        assert row["command"]
+        assert row["hardware"]
+        each = row["vertex_faces_mm"]
+        assert len(each) == row["faces"] == 200
+        # written to four digits
+        assert row["vertex_mm"] == pytest.approx(sum(each) / len(each), abs=1e-4)
+    assert about["findings"] == from_results(rows)
+
+
+def test_the_page_takes_the_tables(tmp_path):
+    page = tmp_path / "reproduction.md"
+    page.write_text(f"# Before\n\n{RESULTS_HERE}\n\nAfter\n")
+    _fill_results(page, ROOT / "data" / "results")
+    text = page.read_text()
+    assert text.startswith("# Before\n\n| method | input | paper |")
+    assert text.endswith("After\n")
+    assert side_by_side(FILES[::-1]).splitlines()[2] in text
+    assert RESULTS_HERE in (ROOT / "jupyter_book" / "reproduction.md").read_text()
