@@ -28,6 +28,8 @@ class Method(ABC):
     #: Whether lower losses are better iterates. Where the objective is looked at smoothed, the last
     #: iterate counts.
     monotone = True
+    #: Default step size.
+    RATE = 1.0
 
     def __init__(
         self,
@@ -36,9 +38,9 @@ class Method(ABC):
         free: Tensor,
         bounds: Tensor,
         n_shape: int,
-        rate: float = 1.0,
+        rate: float | None = None,
     ) -> None:
-        self.rate = rate
+        self.rate = self.RATE if rate is None else rate
         self.objective, self.free, self.bounds = objective, free, bounds
         self.n_shape = n_shape
         self.vector = vector.double().clone()
@@ -70,18 +72,12 @@ class Method(ABC):
 class Adam(Method):
     """Gradient steps of about ``rate`` a parameter, all faces in one batch."""
 
-    def __init__(
-        self,
-        objective: Objective,
-        vector: Tensor,
-        free: Tensor,
-        bounds: Tensor,
-        n_shape: int,
-        rate: float = 0.05,
-    ) -> None:
-        super().__init__(objective, vector, free, bounds, n_shape, rate)
+    RATE = 0.05
+
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
         self.variable = self.vector[:, self.free].clone().requires_grad_()
-        self.optimizer = torch.optim.Adam([self.variable], lr=rate)
+        self.optimizer = torch.optim.Adam([self.variable], lr=self.rate)
 
     def step(self) -> tuple[Tensor, Tensor]:
         base = self.vector.clone()
@@ -155,7 +151,24 @@ class LBFGS(Method):
             self.variables[0].copy_(state["variable"])
 
 
-class LevenbergMarquardt(Method):
+class FaceByFace(Method):
+    """A method that moves one face at a time and needs no gradients."""
+
+    @torch.no_grad()
+    def step(self) -> tuple[Tensor, Tensor]:
+        base = self.vector.clone()
+        losses = torch.zeros(len(base), dtype=torch.float64)
+        for b in range(len(base)):
+            if not bool(self.done[b]):
+                losses[b] = self._step_face(b)
+        return losses, base
+
+    @abstractmethod
+    def _step_face(self, b: int) -> Tensor:
+        """Moves face ``b``; its loss () before the move."""
+
+
+class LevenbergMarquardt(FaceByFace):
     """Damped Gauss-Newton steps, face by face, with Jacobians by forward differences.
 
     With some 25 unknowns a Jacobian is 25 more renderings of nearly the same face, which a lean
@@ -183,16 +196,6 @@ class LevenbergMarquardt(Method):
         k = self.vector.shape[1] - 9
         shift = torch.tensor([1e-3] * 3 + [2e-3] * 3 + [1e-2] * 3, dtype=torch.float64)
         self.shift = torch.cat([torch.full((k,), 2e-3, dtype=torch.float64), shift])
-
-    @torch.no_grad()
-    def step(self) -> tuple[Tensor, Tensor]:
-        base = self.vector.clone()
-        losses = torch.zeros(len(base), dtype=torch.float64)
-        for b in range(len(base)):
-            if bool(self.done[b]):
-                continue
-            losses[b] = self._step_face(b)
-        return losses, base
 
     def normal_equations(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face."""
@@ -276,7 +279,7 @@ class LevenbergMarquardt(Method):
         self.known = dict(state["known"])
 
 
-class Ensemble(Method):
+class Ensemble(FaceByFace):
     """Gauss-Newton steps on the objective as a Gaussian cloud of faces sees it, face by face.
 
     A radar image has a local minimum wherever two highlights can be taken for each other, so a
@@ -291,6 +294,7 @@ class Ensemble(Method):
     """
 
     monotone = False
+    RATE = 0.3
     #: Faces in a cloud for each unknown, for clouds narrower than 0.4; wider ones take more. And
     #: the fewest of all.
     FACES, FEWEST = 3.2, 40
@@ -302,35 +306,22 @@ class Ensemble(Method):
     #: Longest step, root mean square in units of the cloud.
     REACH = 1.5
 
-    def __init__(
-        self,
-        objective: Objective,
-        vector: Tensor,
-        free: Tensor,
-        bounds: Tensor,
-        n_shape: int,
-        rate: float = 0.3,
-    ) -> None:
-        super().__init__(objective, vector, free, bounds, n_shape, rate)
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
         self.rounds = 0
         k = self.vector.shape[1] - 9
         # How widely faces differ, in normalised units: the pose uniformly, and the position as
         # well as the image's centroid tells it, 9 mm.
         uniform = 3**-0.5
         pose = torch.tensor([0.18] * 3 + [uniform] * 6, dtype=torch.float64)
-        self.width = torch.cat([torch.ones(k, dtype=torch.float64), pose])[free]
+        self.width = torch.cat([torch.ones(k, dtype=torch.float64), pose])[self.free]
         # Coefficients are standard normal a priori; the pose is about where it is.
         self.anchor = torch.cat([torch.zeros_like(self.vector[:, :k]), self.vector[:, k:]], dim=1)
 
-    @torch.no_grad()
     def step(self) -> tuple[Tensor, Tensor]:
-        base = self.vector.clone()
-        losses = torch.zeros(len(base), dtype=torch.float64)
-        for b in range(len(base)):
-            if not bool(self.done[b]):
-                losses[b] = self._step_face(b)
+        moved = super().step()
         self.rounds += 1
-        return losses, base
+        return moved
 
     def _step_face(self, b: int) -> Tensor:
         vector, spread = self.vector[b], self.rate * self.width
@@ -358,9 +349,9 @@ class Ensemble(Method):
         rest, jacobian = rest / scale / len(cloud) ** 0.5, (slope / scale).T
         weighted = self._whiten(rest, jacobian)
         # The prior, seen from the cloud's middle.
-        precision = (spread / self.width).square()
-        pull = spread * ((self.anchor[b] - vector)[self.free] - spread * middle) / self.width**2
-        hessian = jacobian.T @ weighted + torch.diag(precision)
+        apart = (self.anchor[b] - vector)[self.free] / self.width
+        pull = self.rate * (apart - self.rate * middle)
+        hessian = jacobian.T @ weighted + self.rate**2 * eye
         move = torch.linalg.solve(hessian, pull - weighted.T @ (mean / scale))
         length = float(move.square().mean().sqrt())
         move = move * min(1.0, self.REACH / max(length, 1e-12))
@@ -402,5 +393,4 @@ def make_method(
     """The method ``name`` for a problem; ``rate`` None takes the method's default."""
     if name not in METHODS:
         raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
-    problem = (objective, vector, free, bounds, n_shape)
-    return METHODS[name](*problem) if rate is None else METHODS[name](*problem, rate)
+    return METHODS[name](objective, vector, free, bounds, n_shape, rate)

@@ -123,6 +123,9 @@ class PowerObjective:
         both below the target's maximum.
     prior : float
         Weight of a standard normal prior on the coefficients against the mean square residual.
+    focus : list of RangeFocus
+        ``focus`` of another objective of the same recordings, antennas and pixels, which saves
+        finding it and holding its tables again.
     """
 
     def __init__(
@@ -137,6 +140,7 @@ class PowerObjective:
         floor_db: float = -30.0,
         mask_db: float = -20.0,
         prior: float = 2e-3,
+        focus: list[RangeFocus] | None = None,
     ) -> None:
         self.physics, self.faces, self.prior = physics, len(signal), prior
         self.priors = physics.model.n_shape + physics.model.n_expression
@@ -148,7 +152,7 @@ class PowerObjective:
         self._side = torch.arange(-count, count + 1, dtype=torch.float64) * pixel
         self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
         with torch.no_grad():
-            self._focus = [
+            self.focus = focus or [
                 self._focused(s, c) for s, c in zip(signal, centres.double(), strict=True)
             ]
             self._target = [self._features(s, b) for b, s in enumerate(signal)]
@@ -187,7 +191,7 @@ class PowerObjective:
     def _features(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor]]:
         """For each smoothing: power (y, x), by its own mean, and lag (y, x)."""
         side = len(self._side)
-        planes = self._focus[face].power_and_lag(signal).reshape(3, side, side)
+        planes = self.focus[face].power_and_lag(signal).reshape(3, side, side)
         out = []
         for sigma, stride in zip(self._sigmas, self._strides, strict=True):
             power, real, imaginary = smooth(planes, sigma)[:, ::stride, ::stride]
@@ -209,7 +213,7 @@ class PowerObjective:
         ):
             floor, mask = (level * wanted.max() for level in self._floors)
             amplitude = (torch.log(power + floor) - torch.log(wanted + floor)) / NEPER
-            behind = self._focus[face].behind(lag, reference) * (wanted / (wanted + mask))
+            behind = self.focus[face].behind(lag, reference) * (wanted / (wanted + mask))
             # A pixel whose strongest scatterer is another one is off by centimetres: bounded, it
             # does not outweigh the pixels that can be told apart.
             behind = 10 * torch.tanh(behind / (10 * DEPTH))

@@ -10,6 +10,7 @@ only, the target's own: its few frequencies there are its range profile. The sig
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from radarbook.faces.pose import to_radar
 from radarbook.radar.array import Array
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, wave
-from radarbook.radar.simulate import FACET_SIZE, Scene, simulate
+from radarbook.radar.simulate import FACET_SIZE, Scene
 from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform
@@ -95,6 +96,11 @@ class LeanPhysics:
         self.model = renderer.model.to(dtype=torch.float32)
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
+        # Through a layer: the renderer itself, on this part of its antennas and frequencies.
+        self._covered = copy.copy(renderer)
+        self._covered.model, self._covered.bounces = self.model, 1
+        self._covered.array, self._covered.waveform = self.array, self.waveform
+        self._covered.facet_size = facet_size
         k = self.waveform.wavenumbers
         # A facet's response changes slowly with frequency: three of them, and a parabola.
         self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).float()
@@ -110,9 +116,9 @@ class LeanPhysics:
         the same on both sides, and it saves time.
         """
         p = parameters.to(dtype=torch.float32)
-        vertices = to_radar(self.model, p, self.renderer.distance)
         if self.renderer.layer is not None:
-            return self._through_the_layer(vertices, p)
+            return self._covered.signal(p)
+        vertices = to_radar(self.model, p, self.renderer.distance)
         if like is None or self.coarse:
             scenes = [self._scene(v.detach()) for v in vertices]
         else:
@@ -175,23 +181,6 @@ class LeanPhysics:
         for axis in (0, 1):
             gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) / length * size)
         return [gain if seen is None else gain * seen, length]
-
-    def _through_the_layer(self, vertices: Tensor, p: FaceParameters) -> Tensor:
-        triangles, renderer = self.model.triangles, self.renderer
-        seen = visibility(vertices, triangles, self.array) if renderer.occlusion else None
-        return simulate(
-            vertices,
-            triangles,
-            self.array,
-            self.waveform,
-            visibility=seen,
-            material=p.material,
-            antenna_size=p.antenna_size,
-            permittivity=renderer.permittivity,
-            facet_size=self.facet_size,
-            seed=renderer.seed,
-            layer=renderer.layer,
-        )
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Level:
     ``smoothing``: of :class:`PowerObjective`, m. ``spread``: of the cloud of faces
     (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
     Levenberg-Marquardt steps instead. ``facet_size``: how finely the model's facets are divided;
-    infinite takes them as they are. ``free`` None: all that the fit leaves free.
+    infinite takes them as they are.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Level:
     steps: int = 1
     facet_size: float = math.inf
     prior: float = 2e-3
-    free: tuple[str, ...] | None = None
 
 
 #: Clouds wider than this are simulated coarsely (:class:`~radarbook.fitting.physics.LeanPhysics`).
@@ -108,7 +107,8 @@ def physical_stages(
 
     ``centres`` (B, 3) m is about where the faces' images are; None: their centroids. ``antennas``
     and ``depth`` as in :func:`~radarbook.fitting.physics.decimate`: with fewer samples ghosts of
-    the face enter its image, but target and fit have them alike, so a noiseless fit loses little.
+    the face enter its image. Target and fit have them alike, so a near start can do with a third
+    of the antennas; from the mean face that stops in local minima.
     """
     whole = (signal if signal.ndim == 4 else signal[None]).to(torch.complex64)
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
@@ -119,18 +119,19 @@ def physical_stages(
         (size, coarse): LeanPhysics(renderer, decimation, facet_size=size, coarse=coarse)
         for size, coarse in kinds
     }
+    part = decimation(whole)
     stages = []
+    focus = None
     for level in schedule:
-        unknown = tuple(n for n in free if level.free is None or n in level.free)
-        if not unknown:
-            continue
         objective = PowerObjective(
-            decimation(whole),
+            part,
             physics[level.facet_size, level.spread > WIDE],
             centres,
             smoothing=level.smoothing,
             prior=level.prior,
+            focus=focus,
         )
+        focus = objective.focus
         method: MethodName = "ensemble" if level.spread else "lm"
         stages.append(
             Stage(
@@ -139,7 +140,7 @@ def physical_stages(
                 method,
                 rate=level.spread or None,
                 patience=level.steps,
-                free=unknown,
+                free=tuple(free),
                 name=level.name,
             )
         )
