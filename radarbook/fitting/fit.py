@@ -7,6 +7,7 @@ and, through physics, that several objectives follow one another from coarse to 
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Record:
 
 
 @dataclass
-class _StageState:
+class StageState:
     """Within a stage: steps done, the method's own state, and the best iterate of each face."""
 
     best: Tensor
@@ -71,12 +72,25 @@ class _StageState:
 
 @dataclass
 class FitState:
-    """Where a fit stands: pass it back to :func:`fit` to go on."""
+    """Where a fit stands: pass it back to :func:`fit` to go on, or keep it in a file
+    (:mod:`radarbook.fitting.state_file`).
+
+    It is brought up to date after every step, also while :func:`fit` runs. ``losses``,
+    ``diverged`` and ``reason`` are as in :class:`FitResult`, of the last stage that ended.
+    """
 
     vectors: Tensor
     stage: int = 0
-    within: _StageState | None = None
+    within: StageState | None = None
     history: list[Record] = field(default_factory=list)
+    losses: Tensor | None = None
+    diverged: Tensor | None = None
+    reason: str = "finished"
+
+    @classmethod
+    def at(cls, start: FaceParameters) -> FitState:
+        """The beginning of a fit from ``start``, inside the ranges."""
+        return cls(start.detach().to(dtype=torch.float64).clamped().normalised())
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,8 @@ class FitResult:
         To continue with.
     stages : tuple of str
         Names of the stages.
+    resumed : int
+        Steps of ``history`` that were done before this call.
     """
 
     parameters: FaceParameters
@@ -111,6 +127,7 @@ class FitResult:
     state: FitState
     stages: tuple[str, ...]
     n_shape: int
+    resumed: int = 0
 
     @property
     def steps(self) -> int:
@@ -170,7 +187,8 @@ def fit(
     callback
         Called with every :class:`Record`; returning False interrupts the fit, as Ctrl-C does.
     resume : FitState
-        Of an interrupted fit with the same arguments.
+        Of an interrupted fit with the same arguments; ``start`` is then not looked at. Of a
+        finished one: its result again.
 
     Returns :class:`FitResult`. Every iterate stays inside the physical ranges and ±3 standard
     deviations. Raises :class:`~radarbook.errors.InputError` for unknown names.
@@ -190,14 +208,15 @@ def fit(
             raise InputError(
                 f"start: expected {stage.objective.faces} faces as the target, found {len(start)}"
             )
-    first = start.detach().to(dtype=torch.float64).clamped().normalised()
-    state = resume or FitState(first)
-    width = first.shape[1]
+    state = resume or FitState.at(start)
+    width, resumed = state.vectors.shape[1], len(state.history)
     bounds = torch.ones(width, dtype=torch.float64)
     bounds[: width - 9] = COEFFICIENT_BOUND
-    reason = "finished"
-    diverged = torch.zeros(len(start), dtype=torch.bool)
-    losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
+    reason = state.reason
+    diverged, losses = state.diverged, state.losses
+    if diverged is None or losses is None:
+        diverged = torch.zeros(len(start), dtype=torch.bool)
+        losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
     began = time.perf_counter() - (state.history[-1].seconds if state.history else 0.0)
     with tqdm(
         total=sum(stage.steps for stage in stages), disable=not progress, desc="fit", unit="step"
@@ -208,7 +227,7 @@ def fit(
             work = make_method(
                 stage.method, stage.objective, state.vectors, columns, bounds, n_shape, stage.rate
             )
-            within = state.within or _StageState(
+            within = state.within or StageState(
                 torch.full((len(start),), float("inf"), dtype=torch.float64),
                 state.vectors.clone(),
                 torch.zeros(len(start), dtype=torch.long),
@@ -216,14 +235,15 @@ def fit(
             state.within = within
             reason = _run(stage, work, state, within, began, callback, bar)
             losses, state.vectors = within.best, within.vectors
-            last = state.history[-1].losses
-            began_at = last if within.first is None else within.first
-            diverged = ~torch.isfinite(last)
-            if work.monotone:
-                diverged |= last > began_at
+            if within.first is not None:  # else interrupted before the first step was done
+                last = state.history[-1].losses
+                diverged = ~torch.isfinite(last)
+                if work.monotone:
+                    diverged |= last > within.first
             if reason == "interrupted":
                 break
             bar.update(stage.steps - within.step)
+            state.losses, state.diverged, state.reason = losses, diverged, reason
             state.stage, state.within = state.stage + 1, None
     vector = state.vectors
     found = FaceParameters.from_normalised(vector, n_shape, width - n_shape - 9).clamped()
@@ -236,6 +256,7 @@ def fit(
         state,
         tuple(stage.name or str(i) for i, stage in enumerate(stages)),
         n_shape,
+        resumed,
     )
 
 
@@ -243,7 +264,7 @@ def _run(
     stage: Stage,
     work: Method,
     state: FitState,
-    within: _StageState,
+    within: StageState,
     began: float,
     callback: Callable[[Record], bool | None] | None,
     bar: Any,
@@ -266,20 +287,19 @@ def _run(
         return record
 
     try:
-        while within.step < stage.steps:
+        while within.step < stage.steps and not bool(work.done.all()):
             finished = work.done.clone()
             losses, vectors = work.step()
             # A face that was finished before this step was not looked at again.
             record = note(torch.where(finished, within.best, losses), vectors)
             work.done = work.done | (within.stale >= stage.patience) | ~torch.isfinite(losses)
             within.step += 1
-            within.method = work.state_dict() | {"done": work.done.clone()}
+            # A copy: optimizers move their own tensors, and may be interrupted while they do.
+            within.method = copy.deepcopy(work.state_dict() | {"done": work.done})
             bar.update(1)
             bar.set_postfix(loss=f"{float(losses.mean()):.4g}")
             if callback is not None and callback(record) is False:
                 return "interrupted"
-            if bool(work.done.all()):
-                break
     except KeyboardInterrupt:
         return "interrupted"
     # The last move has not been looked at yet.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import PowerObjective
 from radarbook.fitting.physics import LeanPhysics, decimate
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
+from radarbook.fitting.state_file import FitFile, tensor_digest
 from radarbook.radar.array import Array
 from radarbook.radar.image import RadarImage
 from radarbook.radar.imaging import Grid
@@ -161,6 +163,7 @@ def reconstruct_through_physics(
     progress: bool = False,
     callback: Callable[[Record], bool | None] | None = None,
     resume: FitState | None = None,
+    state_file: str | os.PathLike[str] | None = None,
     renderer: PhysicalRenderer | None = None,
 ) -> FitResult:
     """Shape, expression, pose, material and antenna size of the faces in raw recordings.
@@ -177,13 +180,19 @@ def reconstruct_through_physics(
     distance : float
         Where an untranslated face would be, m; the translation is counted from it.
     steps : int
-        At most so many steps in all; None: as many as the schedule has.
+        At most so many steps in this call; None: as many as the schedule has.
     schedule : sequence of Level
         Coarse to fine; :data:`NEAR` for a start that is nearly right.
+    resume : FitState
+        Of an interrupted fit with the same arguments; goes on from there.
+    state_file : path
+        Where the fit's state is kept: read if the file exists, written every ten seconds or so
+        and at the end, so that a fit that was stopped in whatever way goes on with the same call.
     renderer : PhysicalRenderer
         Whose settings (permittivity, diffuse seed) the fit assumes, if not the usual ones.
 
-    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit.
+    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, and for a
+    ``state_file`` that holds another fit.
     """
     wanted = (len(array.rx), len(array.tx), len(waveform))
     if signal.ndim not in (3, 4) or tuple(signal.shape[-3:]) != wanted or not signal.is_complex():
@@ -195,18 +204,56 @@ def reconstruct_through_physics(
         raise InputError("signal: expected finite values, found NaN or infinity")
     whole = signal if signal.ndim == 4 else signal[None]
     physical = renderer or physical_renderer(model, array, waveform, distance)
+    kept = None
+    if state_file is not None:
+        if resume is not None:
+            raise InputError("fit: expected resume or state_file, found both")
+        kept = FitFile(state_file, _problem(whole, physical, schedule, free, start))
+        resume = kept.load()
     stages = physical_stages(whole, physical, schedule=schedule, free=free)
-    if start is None:
+    if resume is not None:
+        start = FaceParameters.from_normalised(resume.vectors, model.n_shape, model.n_expression)
+    elif start is None:
         start = mean_face_start(whole, physical)
+    state = resume or FitState.at(start)
     count = 0
 
     def limited(record: Record) -> bool | None:
         nonlocal count
         count += 1
+        if kept is not None:
+            kept.keep(state)
         go_on = callback(record) if callback is not None else None
         return False if steps is not None and count >= steps else go_on
 
-    return fit(None, None, start, loss=stages, callback=limited, progress=progress, resume=resume)
+    result = fit(None, None, start, loss=stages, callback=limited, progress=progress, resume=state)
+    if kept is not None:
+        kept.save(result.state)
+    return result
+
+
+def _problem(
+    signal: Tensor,
+    renderer: PhysicalRenderer,
+    schedule: Sequence[Level],
+    free: Sequence[str],
+    start: FaceParameters | None,
+) -> dict[str, Any]:
+    """What a fit through physics is of, for its state's file; JSON-able."""
+    array, layer = renderer.array, renderer.layer
+    return {
+        "model": renderer.model.fingerprint,
+        "signal": tensor_digest(signal),
+        "array": tensor_digest(array.tx, array.rx),
+        "waveform": tensor_digest(renderer.waveform.frequencies),
+        "distance": renderer.distance,
+        "permittivity": str(renderer.permittivity),
+        "layer": None if layer is None else repr(layer),
+        "seed": renderer.seed,
+        "free": list(free),
+        "start": "mean face" if start is None else tensor_digest(start.normalised()),
+        "schedule": {f"{i + 1}": asdict(level) for i, level in enumerate(schedule)},
+    }
 
 
 def reconstruct_through_learned(
