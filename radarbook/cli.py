@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from radarbook.datasets.storage import FaceDataset
     from radarbook.faces.model import MorphableModel
     from radarbook.faces.parameters import FaceParameters
+    from radarbook.fitting.fit import Record
     from radarbook.profiles import Profile
     from radarbook.radar.image import RadarImage
 
@@ -525,12 +526,22 @@ def reconstruct(
         float, typer.Option(min=0.1, max=2, help="Where a face is expected, m from the array.")
     ] = 0.30,
     extent: Extent = 0.30,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keeps a fit through physics that is not finished; the same command goes on.",
+        ),
+    ] = None,
 ) -> None:
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
     Through physics no trained weights are needed, but the raw signal is. Through the learned
     renderer an image is enough: the encoder predicts, the renderer refines. Weights for the
     procedural face and images of 64 x 64 pixels ship with the project.
+
+    Stopped by Ctrl-C or by --optimize's limit, a fit through physics writes the face as it is.
+    With --state FILE it can be taken up again, after a crash too.
     """
     from radarbook.faces.mesh import require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
@@ -538,8 +549,10 @@ def reconstruct(
     require_mesh_name(output)
     if through == "physical":
         face_model = load_model(model, *modes)
-        found, note = _fit_physical(source, face_model, optimize, distance)
+        found, note = _fit_physical(source, face_model, optimize, distance, state)
     else:
+        if state is not None:
+            raise InputError("--state: expected with --through physical, found --through learned")
         found, note = _fit_learned(source, model, encoder, renderer, optimize, extent)
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
@@ -553,7 +566,11 @@ def reconstruct(
 
 
 def _fit_physical(
-    source: Path, face_model: MorphableModel, steps: int | None, distance: float
+    source: Path,
+    face_model: MorphableModel,
+    steps: int | None,
+    distance: float,
+    state: Path | None,
 ) -> tuple[FaceParameters, str]:
     from radarbook.datasets.recordings import read_recording
     from radarbook.fitting.reconstruct import reconstruct_through_physics
@@ -564,6 +581,14 @@ def _fit_physical(
             "pass the signal, or --through learned"
         )
     recording = read_recording(source)
+    if state is not None and state.exists():
+        typer.echo(f"going on from {state}")
+    taken = 0
+
+    def count(_: Record) -> None:
+        nonlocal taken
+        taken += 1
+
     result = reconstruct_through_physics(
         recording.signal,
         recording.array,
@@ -572,14 +597,22 @@ def _fit_physical(
         distance=distance,
         steps=steps,
         progress=True,
+        callback=count,
+        state_file=state,
     )
-    if bool(result.diverged.any()):
-        state = "diverged, the best iterate is kept"
-    elif steps is not None and result.steps >= steps:
-        state = "stopped at --optimize's limit"
+    if result.reason == "interrupted":
+        limit = steps is not None and taken >= steps
+        end = "stopped at --optimize's limit" if limit else "interrupted"
+        if state is not None:
+            end += f"; the same command goes on from {state}"
+    elif bool(result.diverged.any()):
+        end = "diverged, the best iterate is kept"
+    elif taken == 0:
+        end = f"{state} was finished, nothing is left to do but to write the face"
     else:
-        state = result.reason
-    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {state}"
+        end = result.reason
+    earlier = f", {result.resumed} of them before" if result.resumed else ""
+    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s{earlier}: {end}"
 
 
 def _fit_learned(
