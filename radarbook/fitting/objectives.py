@@ -8,6 +8,7 @@ the result need them.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -43,6 +44,32 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A Gaussian prior about a prediction, for B faces: how sure its maker is of each parameter.
+
+    Attributes
+    ----------
+    predicted : Tensor (B, P)
+        Normalised parameters.
+    deviation : Tensor (P,)
+        Standard deviations of the prediction's errors, normalised; infinite where nothing is known.
+    weight : Tensor (B,)
+        What one squared standard deviation counts for in units of the loss.
+    """
+
+    predicted: Tensor
+    deviation: Tensor
+    weight: Tensor
+
+    def residuals(self, vector: Tensor, face: int | None = None) -> Tensor:
+        """(B, P) of normalised parameters (B, P), each face about its own prediction, or all about
+        that of one ``face``."""
+        here = slice(None) if face is None else slice(face, face + 1)
+        off = (vector - self.predicted[here].to(vector)) / self.deviation.to(vector)
+        return off * self.weight[here, None].to(vector).sqrt()
+
+
 class ImageObjective:
     """The paper's image loss through any renderer: dB amplitude and depth, pixel by pixel.
 
@@ -54,21 +81,44 @@ class ImageObjective:
         On the same pixels as the target.
     inputs : {"both", "amplitude", "depth"}
         Which images count. Scaled as in training (:mod:`radarbook.training.losses`).
+    anchor : Anchor, optional
+        Of the B faces; its squared residuals are added to the image loss.
     """
 
-    def __init__(self, target: RadarImage, renderer: Renderer, inputs: str = "both") -> None:
+    def __init__(
+        self,
+        target: RadarImage,
+        renderer: Renderer,
+        inputs: str = "both",
+        anchor: Anchor | None = None,
+    ) -> None:
         if inputs not in ("both", "amplitude", "depth"):
             raise InputError(f"loss inputs: expected both, amplitude or depth, found {inputs!r}")
         self.target, self.renderer, self.inputs = target.detach(), renderer, inputs
-        self.faces, self.priors = len(target), 0
+        self.anchor = anchor
+        self.faces = len(target)
+        self.priors = 0 if anchor is None else anchor.predicted.shape[1]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
-        return self._residuals(parameters, self.target)
+        return self._with_prior(self._residuals(parameters, self.target), parameters)
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
         index = torch.full((len(both),), face, dtype=torch.long)
-        return self._residuals(both, self.target[index])
+        return self._with_prior(self._residuals(both, self.target[index]), both, face)
+
+    @torch.no_grad()
+    def image_losses(self, parameters: FaceParameters) -> Tensor:
+        """(B,) the image loss alone, without the anchor."""
+        return self._residuals(parameters, self.target).double().square().sum(1)
+
+    def _with_prior(
+        self, rows: Tensor, parameters: FaceParameters, face: int | None = None
+    ) -> Tensor:
+        if self.anchor is None:
+            return rows
+        prior = self.anchor.residuals(parameters.normalised(), face)
+        return torch.cat([rows.to(prior), prior], dim=1)
 
     def _residuals(self, parameters: FaceParameters, target: RadarImage) -> Tensor:
         # The learned renderer is float32; the target's dynamic range is not an unknown.

@@ -8,8 +8,14 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.fit import Stage, fit, free_columns
 from radarbook.fitting.objectives import ImageObjective
-from radarbook.fitting.reconstruct import reconstruct_through_learned, reconstruct_through_physics
+from radarbook.fitting.reconstruct import (
+    encoder_anchor,
+    encoder_deviation,
+    reconstruct_through_learned,
+    reconstruct_through_physics,
+)
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
+from radarbook.radar.image import RadarImage
 from tests.fitting.scenes import Blob, face, renderer
 
 TRUTH = FaceParameters.cat(
@@ -204,11 +210,39 @@ def test_a_signal_that_does_not_fit_is_refused() -> None:
         reconstruct_through_physics(nan, physical.array, physical.waveform, physical.model)
 
 
-def test_learned_road_starts_from_the_encoder_and_never_gets_worse() -> None:
-    class Encoder:
-        def predict(self, image: object) -> FaceParameters:
-            return START
+class Ignorant:
+    """An encoder that answers with the mean face in the middle, whatever it sees."""
 
-    result = reconstruct_through_learned(Blob().render(TRUTH), Encoder(), Blob(), 60)
-    assert torch.equal(result.at(0).translation, START.translation)
-    assert (result.losses < result.history[0].losses).all()
+    def predict(self, image: RadarImage) -> FaceParameters:
+        return FaceParameters.cat([face()] * len(image))
+
+
+def test_learned_road_starts_from_the_encoder_and_never_gets_worse() -> None:
+    target = Blob().render(TRUTH)
+    objective = ImageObjective(target, Blob())
+    ends = []
+    for anchored in (True, False):
+        result = reconstruct_through_learned(target, Ignorant(), Blob(), 60, anchored=anchored)
+        assert torch.equal(result.at(0).translation, START.translation)
+        assert (result.losses < result.history[0].losses).all()
+        # The anchor is nothing at the prediction: so the image loss alone is lower too.
+        before = result.history[0].losses
+        assert torch.allclose(objective.image_losses(START), before)
+        assert (objective.image_losses(result.parameters) < before).all()
+        ends.append((result.parameters.normalised() - START.normalised()).norm(dim=1))
+    assert (ends[0] < ends[1]).all()
+
+
+def test_an_encoders_errors_are_found_without_data() -> None:
+    """One that knows nothing errs as faces differ."""
+    target = Blob().render(TRUTH)
+    deviation = encoder_deviation(Ignorant(), Blob(), target, START)
+    # 128 draws: a sixteenth each. Pose and rendering are uniform over ±1; the target's dynamic
+    # range is known.
+    assert deviation[:3].numpy() == pytest.approx([1.0] * 3, abs=0.25)
+    assert deviation[[3, 4, 5, 6, 7, 8, 11]].numpy() == pytest.approx([3**-0.5] * 7, abs=0.15)
+    assert float(deviation[9]) == pytest.approx(0.01)
+    anchor = encoder_anchor(target, Ignorant(), Blob(), START, "both")
+    assert torch.equal(anchor.predicted, START.normalised())
+    losses = ImageObjective(target, Blob()).image_losses(START)
+    assert torch.allclose(anchor.weight, losses / target.mask.sum((1, 2)))

@@ -2,11 +2,13 @@
 
 import math
 
+import pytest
 import torch
 
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.fit import fit
 from radarbook.fitting.methods import LevenbergMarquardt
-from radarbook.fitting.objectives import ImageObjective, PowerObjective, smooth
+from radarbook.fitting.objectives import Anchor, ImageObjective, PowerObjective, smooth
 from radarbook.fitting.physics import LeanPhysics, decimate
 from tests.fitting.scenes import Blob, face, renderer
 
@@ -67,6 +69,30 @@ def test_image_objective_sees_only_its_inputs() -> None:
     bright = deeper.replace(rendering=deeper.rendering * torch.tensor([1.2, 1.0, 1.0]))
     both = ImageObjective(target, Blob())
     assert torch.equal(both.residuals(bright), both.residuals(deeper))
+
+
+def test_an_anchored_fit_ends_where_image_and_prediction_agree() -> None:
+    """The depth of a blob is linear in its distance: the minimum has a closed form."""
+    two = FaceParameters.cat([face(translation=(0.0, 0.0, 0.02)), face()])
+    target, predicted = Blob().render(two), FaceParameters.cat([face(), face()])
+    deviation = torch.full((12,), 0.1, dtype=torch.float64)
+    deviation[3:5] = math.inf  # nothing is known of x and y
+    weight = torch.tensor([0.002, 0.001], dtype=torch.float64)
+    anchor = Anchor(predicted.normalised(), deviation, weight)
+    objective = ImageObjective(target, Blob(), "depth", anchor)
+    found = fit(None, None, predicted, loss=objective, method="lm", free=("translation",), steps=30)
+    # A tenth of ((z - 2 cm) / 6 cm)² against weight · (z / 5 cm / deviation)².
+    data, prior = 0.1 / 0.06**2, 0.002 / (0.05 * 0.1) ** 2
+    expected = 0.02 * data / (data + prior)
+    assert float(found.parameters.translation[0, 2]) == pytest.approx(expected, rel=1e-3)
+    # Of a face and versions of it, all are held to that face's prediction.
+    rows = objective.jacobian(two[1], two, 1)
+    assert rows.shape == (3, 16**2 + 12)
+    assert objective.priors == 12
+    assert torch.equal(rows[0], objective.residuals(two)[1])
+    assert rows[1, -12:].square().sum() == pytest.approx(0.001 * (0.4 / 0.1) ** 2)
+    plain = ImageObjective(target, Blob(), "depth")
+    assert torch.equal(objective.image_losses(two), plain.residuals(two).double().square().sum(1))
 
 
 def test_smoothing_keeps_the_sum_and_spreads_as_a_gaussian() -> None:
