@@ -4,7 +4,7 @@
 
 The target is the image of a random face by the physical renderer at the profile's grid, clipped at
 -20 dB. From the encoder's and from the autoencoder's prediction, ``reconstruct_through_learned``
-follows the image loss; ``--plain`` leaves out what holds it to the prediction. The networks are
+follows the image loss; ``--anchor 0`` leaves out what holds it to the prediction. The networks are
 those that ship, for the procedural face at profile laptop, or with ``--networks profile`` those of
 a run of ``--profile`` in ``--output``, trained first where they are missing. One row a face and
 start is printed and written as it is finished, so an interrupted run loses nothing.
@@ -60,11 +60,11 @@ def fit_face(
     truth: FaceParameters,
     image: RadarImage,
     steps: int,
-    anchored: bool,
+    anchor: float,
 ) -> dict[str, Any]:
     """Before and after of one fit."""
     began = time.perf_counter()
-    found = reconstruct_through_learned(image, encoder, learned, steps, anchored=anchored)
+    found = reconstruct_through_learned(image, encoder, learned, steps, anchor=anchor)
     seconds = time.perf_counter() - began
     objective = ImageObjective(image, learned)
     row: dict[str, Any] = {}
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=20)
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first face")
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--plain", action="store_true", help="the image loss alone")
+    parser.add_argument("--anchor", type=float, default=1.0, help="0: the image loss alone")
     parser.add_argument("--networks", choices=("shipped", "profile"), default="shipped")
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--model", default="procedural")
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     settings = {
         name: getattr(chosen, name)
-        for name in ("first", "steps", "plain", "networks", "profile", "seed")
+        for name in ("first", "steps", "anchor", "networks", "profile", "seed")
     } | {
         "model": model.name,
         "target": "physical renderer at the profile's grid, -20 dB",
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 truth,
                 image,
                 chosen.steps,
-                not chosen.plain,
+                chosen.anchor,
             )
             rows.append({"face": number, "start": kind} | row)
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -289,22 +289,42 @@ def _parts(count: int, size: int = 32) -> list[slice]:
     return [slice(first, first + size) for first in range(0, count, size)]
 
 
+def independent_share(residuals: Tensor) -> Tensor:
+    """(B,) the share of independent pixels in residual images (B, H, W), 0 to 1.
+
+    White noise has a flat spectrum; the fewer frequencies carry a residual, the more its pixels
+    say the same. (Σ P)² / Σ P² counts the frequencies in the power spectrum P, each of which is
+    itself random, exponentially distributed: hence the two.
+    """
+    power = torch.fft.fft2(residuals.double()).abs().square().flatten(1)
+    even = power.sum(1).square() / power.square().sum(1).clamp(min=1e-300)
+    return (2 * even / power.shape[1]).clamp(max=1)
+
+
+@torch.no_grad()
 def encoder_anchor(
     image: RadarImage, encoder: Predictor, renderer: Renderer, start: FaceParameters, loss: str
 ) -> Anchor:
     """How strongly a fit to ``image`` is held to the encoder's prediction ``start``.
 
-    Were the pixels' errors independent, with the variance σ² that the image loss has at the truth,
-    the most probable face would make small: image loss / σ² · n + squared errors of the prediction
-    in its own standard deviations, n being the number of independent pixels. Times σ² / n that is
-    the image loss and an anchor of weight σ² / n. For σ² stands the loss of the prediction itself,
-    which is above it; for n, the pixels in which the target has a value: a pixel is about as large
-    as a resolution cell. So the worse the renderer draws, the less its images count.
+    Were the errors of n pixels independent, with the variance σ² that the image loss has at the
+    truth, the most probable face would make small: image loss / σ² · n + squared errors of the
+    prediction in its own standard deviations. Times σ² / n that is the image loss and an anchor of
+    weight σ² / n. For σ² stands the loss of the prediction itself, which is above it; n is the
+    number of pixels in which the target has a value, times the share of them that is independent
+    (:func:`independent_share`) in the residual of the prediction. So the worse the renderer draws
+    and the more alike its errors are in neighbouring pixels, the less the image counts.
     """
     deviation = encoder_deviation(encoder, renderer, image, start)
-    at_start = ImageObjective(image, renderer, loss).image_losses(start)
-    pixels = image.mask.flatten(1).sum(1).clamp(min=1)
-    return Anchor(start.normalised().double(), deviation, at_start / pixels)
+    residual = ImageObjective(image, renderer, loss).residuals(start).double()
+    images = residual.unflatten(1, (-1, *image.depth.shape[1:])).unbind(1)
+    losses = [part.square().sum((1, 2)) for part in images]
+    total = torch.stack(losses).sum(0)
+    # Amplitude and depth, each by its part in the loss.
+    shares = [independent_share(p) * part for p, part in zip(images, losses, strict=True)]
+    independent = torch.stack(shares).sum(0) / total.clamp(min=1e-300)
+    pixels = image.mask.flatten(1).sum(1) * independent
+    return Anchor(start.normalised().double(), deviation, total / pixels.clamp(min=1))
 
 
 def reconstruct_through_learned(
@@ -316,7 +336,7 @@ def reconstruct_through_learned(
     rate: float = 0.02,
     free: Sequence[str] = UNKNOWN,
     loss: str = "both",
-    anchored: bool = True,
+    anchor: float = 1.0,
     progress: bool = False,
     callback: Callable[[Record], bool | None] | None = None,
 ) -> FitResult:
@@ -326,7 +346,7 @@ def reconstruct_through_learned(
     draws is wrong by more than the image is noisy, and a fit that trusts it entirely ends by
     explaining its errors: the image loss goes on falling while the face gets worse again. So the
     loss has a second part, the distance from the prediction in units of the encoder's own errors
-    (:func:`encoder_anchor`); ``anchored=False`` leaves it out.
+    (:func:`encoder_anchor`). ``anchor`` multiplies that part's weight; 0 is the image loss alone.
 
     Returns the iterate of lowest loss, both parts together; its image loss
     (:meth:`~radarbook.fitting.objectives.ImageObjective.image_losses`) is never above the start's.
@@ -335,13 +355,16 @@ def reconstruct_through_learned(
         if isinstance(network, torch.nn.Module):
             network.eval().requires_grad_(False)
     start = encoder.predict(image)
-    anchor = encoder_anchor(image, encoder, renderer, start, loss) if anchored else None
+    held = None
+    if anchor > 0:
+        held = encoder_anchor(image, encoder, renderer, start, loss)
+        held = replace(held, weight=anchor * held.weight)
     return fit(
         None,
         None,
         start,
         free=free,
-        loss=ImageObjective(image, renderer, loss, anchor),
+        loss=ImageObjective(image, renderer, loss, held),
         method="adam",
         steps=steps,
         rate=rate,

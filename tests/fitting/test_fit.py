@@ -1,5 +1,7 @@
 """Fitting: it finds what is there, keeps what is fixed, stops, resumes, and says when it fails."""
 
+import math
+
 import pytest
 import torch
 
@@ -11,11 +13,13 @@ from radarbook.fitting.objectives import ImageObjective
 from radarbook.fitting.reconstruct import (
     encoder_anchor,
     encoder_deviation,
+    independent_share,
     reconstruct_through_learned,
     reconstruct_through_physics,
 )
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
 from radarbook.radar.image import RadarImage
+from radarbook.seeds import torch_stream
 from tests.fitting.scenes import Blob, face, renderer
 
 TRUTH = FaceParameters.cat(
@@ -221,8 +225,8 @@ def test_learned_road_starts_from_the_encoder_and_never_gets_worse() -> None:
     target = Blob().render(TRUTH)
     objective = ImageObjective(target, Blob())
     ends = []
-    for anchored in (True, False):
-        result = reconstruct_through_learned(target, Ignorant(), Blob(), 60, anchored=anchored)
+    for anchor in (1.0, 0.0):
+        result = reconstruct_through_learned(target, Ignorant(), Blob(), 60, anchor=anchor)
         assert torch.equal(result.at(0).translation, START.translation)
         assert (result.losses < result.history[0].losses).all()
         # The anchor is nothing at the prediction: so the image loss alone is lower too.
@@ -244,5 +248,20 @@ def test_an_encoders_errors_are_found_without_data() -> None:
     assert float(deviation[9]) == pytest.approx(0.01)
     anchor = encoder_anchor(target, Ignorant(), Blob(), START, "both")
     assert torch.equal(anchor.predicted, START.normalised())
+    # At least what it were if all pixels told something of their own.
     losses = ImageObjective(target, Blob()).image_losses(START)
-    assert torch.allclose(anchor.weight, losses / target.mask.sum((1, 2)))
+    assert (anchor.weight > losses / target.mask.sum((1, 2))).all()
+
+
+def test_smooth_errors_count_as_few() -> None:
+    white = torch.randn(200, 32, 32, generator=torch_stream(0, "test/white"))
+    # Of 1024 frequencies: known to a few per cent each, and clipped at all of them.
+    assert float(independent_share(white).mean()) == pytest.approx(1.0, abs=0.05)
+    # Blurred by a Gaussian of σ pixels: one in 2 π σ² of them (and a few more, as the count of few
+    # random frequencies has it).
+    f = torch.fft.fftfreq(32)
+    filtered = torch.fft.fft2(white) * torch.exp(-8 * math.pi**2 * (f**2 + f[:, None] ** 2))
+    share = independent_share(torch.fft.ifft2(filtered).real).mean()
+    assert float(share) == pytest.approx(1 / (2 * math.pi * 2.0**2), rel=0.3)
+    # Nothing at all is not a division by zero.
+    assert float(independent_share(torch.zeros(1, 8, 8))) == 0
