@@ -31,12 +31,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
-    # mkstemp makes the file private; a finished file gets the mode any new file would have.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
     try:
         yield temporary
+        # mkstemp makes the file private, and so do some writers (safetensors), which replace it; a
+        # finished file gets the mode any new file would have.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
         with open(temporary, "rb") as done:
             os.fsync(done.fileno())
         temporary.replace(path)

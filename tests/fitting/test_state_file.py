@@ -165,6 +165,12 @@ def test_another_problems_state_is_refused(about: dict, says: str, tmp_path: Pat
         load_fit(tmp_path / "state", about)
 
 
+def test_the_file_may_be_read_as_any_other(tmp_path: Path) -> None:
+    save_fit(tmp_path / "state", FitState.at(face()), ABOUT)
+    (tmp_path / "other").touch()
+    assert (tmp_path / "state").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_what_is_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "state"
     save_fit(path, fit(TARGET, Blob(), face(), steps=3, callback=Cut(2)).state, ABOUT)
