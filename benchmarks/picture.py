@@ -22,7 +22,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.figures.static import png
 from radarbook.files import atomic_path
 from radarbook.fitting.fit import fit
-from radarbook.fitting.reconstruct import CLOUDS, NEAR, physical_stages
+from radarbook.fitting.reconstruct import ENCODED, physical_stages
 from radarbook.pipeline import Pipeline
 from radarbook.seeds import torch_stream
 
@@ -54,7 +54,7 @@ def main() -> None:
         loss=physical_stages(
             signal,
             physical,
-            schedule=(*CLOUDS[1::2], *NEAR),
+            schedule=ENCODED,
             free=("shape", "expression", "translation", "rotation"),
             centres=start.translation + torch.tensor([0.0, 0.0, physical.distance + 0.02]),
             antennas=3,

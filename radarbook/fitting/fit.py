@@ -35,7 +35,13 @@ class Stage:
     """One objective, followed until it stops falling.
 
     ``steps`` at most; ``patience`` steps without the loss falling by a relative ``tolerance``
-    finish a face. ``rate`` is the method's step size (None: its default).
+    finish a face. ``rate`` is the method's step size (None: its default), ``seed`` that of its
+    random draws.
+
+    ``again`` begins another attempt: it is given parameters and losses of the best attempt so far
+    and says which faces (B,) are right as they are. Those are left alone, the others begin from
+    the start once more; in the end each face has the attempt of lowest loss, so the last stages of
+    all attempts must have one objective.
     """
 
     objective: Objective
@@ -46,6 +52,8 @@ class Stage:
     tolerance: float = 1e-3
     free: tuple[str, ...] | None = None
     name: str = ""
+    seed: int = 0
+    again: Callable[[FaceParameters, Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class FitState:
 
     It is brought up to date after every step, also while :func:`fit` runs. ``losses``,
     ``diverged`` and ``reason`` are as in :class:`FitResult`, of the last stage that ended.
+    ``start`` is where it began; ``best`` the losses and vectors of the best of the attempts that
+    have ended, and ``settled`` (B,) which faces need no other (:class:`Stage`).
     """
 
     vectors: Tensor
@@ -86,11 +96,38 @@ class FitState:
     losses: Tensor | None = None
     diverged: Tensor | None = None
     reason: str = "finished"
+    start: Tensor | None = None
+    best: tuple[Tensor, Tensor] | None = None
+    settled: Tensor | None = None
 
     @classmethod
     def at(cls, start: FaceParameters) -> FitState:
         """The beginning of a fit from ``start``, inside the ranges."""
-        return cls(start.detach().to(dtype=torch.float64).clamped().normalised())
+        vectors = start.detach().to(dtype=torch.float64).clamped().normalised()
+        return cls(vectors, start=vectors.clone())
+
+    def begin_again(self, stage: Stage, n_shape: int) -> bool:
+        """Take stock of the attempt that ended and begin another with the faces that need it, if
+        there are any."""
+        assert self.losses is not None
+        assert self.start is not None
+        self.best = self._better(self.losses, self.vectors)
+        losses, vectors = self.best
+        assert stage.again is not None
+        parameters = FaceParameters.from_normalised(
+            vectors, n_shape, vectors.shape[1] - n_shape - 9
+        )
+        self.settled = stage.again(parameters, losses)
+        self.vectors = torch.where(self.settled[:, None], vectors, self.start)
+        return not bool(self.settled.all())
+
+    def _better(self, losses: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Face by face the better of these and the best so far."""
+        if self.best is None:
+            return losses, vectors
+        known, earlier = self.best
+        take = losses < known
+        return torch.where(take, losses, known), torch.where(take[:, None], vectors, earlier)
 
 
 @dataclass(frozen=True)
@@ -223,10 +260,26 @@ def fit(
     ) as bar:
         bar.update(sum(stage.steps for stage in stages[: state.stage]))
         for stage in stages[state.stage :]:
+            if (
+                stage.again is not None
+                and state.within is None
+                and not state.begin_again(stage, n_shape)
+            ):
+                state.stage, reason = len(stages), "finished"
+                break
             columns = free_columns(stage.free or free, n_shape, width)
             work = make_method(
-                stage.method, stage.objective, state.vectors, columns, bounds, n_shape, stage.rate
+                stage.method,
+                stage.objective,
+                state.vectors,
+                columns,
+                bounds,
+                n_shape,
+                stage.rate,
+                stage.seed,
             )
+            if state.settled is not None:
+                work.done = state.settled.clone()
             within = state.within or StageState(
                 torch.full((len(start),), float("inf"), dtype=torch.float64),
                 state.vectors.clone(),
@@ -246,6 +299,10 @@ def fit(
             state.losses, state.diverged, state.reason = losses, diverged, reason
             state.stage, state.within = state.stage + 1, None
     vector = state.vectors
+    if state.best is not None:
+        # An attempt that was interrupted has no loss that could be compared.
+        compared = state.best if reason == "interrupted" else state._better(losses, vector)
+        losses, vector = compared
     found = FaceParameters.from_normalised(vector, n_shape, width - n_shape - 9).clamped()
     return FitResult(
         found.to(dtype=start.shape.dtype),

@@ -39,7 +39,9 @@ class Method(ABC):
         bounds: Tensor,
         n_shape: int,
         rate: float | None = None,
+        seed: int = 0,
     ) -> None:
+        self.seed = seed
         self.rate = self.RATE if rate is None else rate
         self.objective, self.free, self.bounds = objective, free, bounds
         self.n_shape = n_shape
@@ -185,6 +187,8 @@ class LevenbergMarquardt(FaceByFace):
     TRIES = 5
     #: Steps that one Jacobian serves, with Broyden's updates between.
     REUSE = 3
+    #: Longest step of one parameter, normalised.
+    REACH = 1.0
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
@@ -192,9 +196,10 @@ class LevenbergMarquardt(FaceByFace):
         # Residual and Jacobian at the present vector of a face, and the updates since it was true.
         self.known: dict[int, tuple[Tensor, Tensor, int]] = {}
         # A thousandth of a standard deviation moves a face by microns: small against a wavelength,
-        # large against the rounding of complex64. Poses move whole faces by centimetres.
+        # large against the rounding of complex64. Poses move whole faces by centimetres. The
+        # material enters by its square, whose slope at 0 says nothing of what lies ahead.
         k = self.vector.shape[1] - 9
-        shift = torch.tensor([1e-3] * 3 + [2e-3] * 3 + [1e-2] * 3, dtype=torch.float64)
+        shift = torch.tensor([1e-3] * 3 + [2e-3] * 3 + [1e-2, 0.2, 1e-2], dtype=torch.float64)
         self.shift = torch.cat([torch.full((k,), 2e-3, dtype=torch.float64), shift])
 
     def normal_equations(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -240,7 +245,9 @@ class LevenbergMarquardt(FaceByFace):
         """The damped step's end, inside the bounds."""
         vector, matrix = self.vector[b], hessian + torch.diag(self.damping[b] * diagonal)
         trial = vector.index_add(0, self.free, -torch.linalg.solve(matrix, gradient))
-        inside = self.inside(trial)
+        # A parameter that hardly shows would be sent to the end of its range at once.
+        near = torch.maximum(torch.minimum(trial, vector + self.REACH), vector - self.REACH)
+        inside = self.inside(near)
         # Parameters that would leave the range stop at its end; the others step as they do then.
         stuck = (inside != trial)[self.free]
         if bool(stuck.any()) and not bool(stuck.all()):
@@ -301,8 +308,6 @@ class Ensemble(FaceByFace):
     #: Unexplained residuals count for more than their variance: they are not independent of the
     #: parameters. Their correlations are mixed with this share of white noise.
     INFLATION, WHITE = 3.0, 0.3
-    #: Root mean square of the residual that is tolerated in any case.
-    FLOOR = 0.02
     #: Longest step, root mean square in units of the cloud.
     REACH = 1.5
 
@@ -327,7 +332,8 @@ class Ensemble(FaceByFace):
         vector, spread = self.vector[b], self.rate * self.width
         count = max(self.FEWEST, self.FACES * len(spread) * max(1.0, 2.5 * self.rate))
         half = round(count / 2)
-        stream = torch_stream(b, f"fitting/ensemble/{self.rate:.6f}", self.rounds)
+        name = f"fitting/ensemble/{self.rate:.6f}/{self.seed}"
+        stream = torch_stream(b, name, self.rounds)
         draws = torch.randn(half, len(spread), generator=stream, dtype=torch.float64)
         cloud = vector.repeat(2 * half, 1)
         cloud[:, self.free] += torch.cat([draws, -draws]) * spread
@@ -345,7 +351,7 @@ class Ensemble(FaceByFace):
         slope = torch.linalg.solve(normal, centred.T @ (residuals - mean))  # (K, M)
         freedom = len(cloud) / max(1, len(cloud) - len(spread) - 1)
         rest = (residuals - mean - centred @ slope) * (self.INFLATION * freedom) ** 0.5
-        scale = (rest.square().mean(0) + self.FLOOR**2 / rest.shape[1]).sqrt()
+        scale = (rest.square().mean(0) + self.objective.noise**2 / rest.shape[1]).sqrt()
         rest, jacobian = rest / scale / len(cloud) ** 0.5, (slope / scale).T
         weighted = self._whiten(rest, jacobian)
         # The prior, seen from the cloud's middle.
@@ -389,8 +395,10 @@ def make_method(
     bounds: Tensor,
     n_shape: int,
     rate: float | None = None,
+    seed: int = 0,
 ) -> Method:
-    """The method ``name`` for a problem; ``rate`` None takes the method's default."""
+    """The method ``name`` for a problem; ``rate`` None takes the method's default, ``seed`` is of
+    its random draws, if it makes any."""
     if name not in METHODS:
         raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
-    return METHODS[name](objective, vector, free, bounds, n_shape, rate)
+    return METHODS[name](objective, vector, free, bounds, n_shape, rate, seed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,15 @@ from radarbook.fitting.physics import LeanPhysics, RangeFocus
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
+from radarbook.seeds import torch_stream
 from radarbook.training.losses import AMPLITUDE_SCALE, amplitude_error, depth_error
 
 #: Residuals are scaled to these: 3 nepers of power and 2 mm of mean depth count alike.
 NEPER, DEPTH = 3.0, 2e-3
+#: Error of a logarithm of power that is there in any case.
+LOG_ERROR, DEPTH_ERROR = 0.3, 1e-4
+#: Draws of noise for the weights.
+DRAWS = 8
 
 
 class Objective(Protocol):
@@ -34,6 +39,8 @@ class Objective(Protocol):
     faces: int
     #: Residuals at the end of each row that are a prior on the coefficients, not data.
     priors: int
+    #: Root mean square that a row of residuals would have if the face were right.
+    noise: float
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         """(B, M), face b against target b; differentiable where the renderer is."""
@@ -96,7 +103,7 @@ class ImageObjective:
             raise InputError(f"loss inputs: expected both, amplitude or depth, found {inputs!r}")
         self.target, self.renderer, self.inputs = target.detach(), renderer, inputs
         self.anchor = anchor
-        self.faces = len(target)
+        self.faces, self.noise = len(target), 0.02
         self.priors = 0 if anchor is None else anchor.predicted.shape[1]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
@@ -148,14 +155,10 @@ class ImageObjective:
         return torch.cat(parts, dim=1)
 
 
-class PowerObjective:
-    """Smoothed power and mean depth of range profiles, through physics.
+class FocusedObjective:
+    """Common ground of the objectives through physics: the recording, focused pixel by pixel.
 
-    Each pixel is focused at the depth where the target is (:class:`RangeFocus`). Of the power over
-    range, smoothed laterally, the logarithm is compared with the target's, and of the smoothed
-    product of neighbouring frequencies the phase, which is the power-weighted mean depth. Both vary
-    slowly with the face where the raw images oscillate, the slower the wider the smoothing; a
-    factor common to the whole signal (gain, unknown in most recordings) drops out.
+    Each pixel is focused at the depth where the target is (:class:`RangeFocus`).
 
     Parameters
     ----------
@@ -164,18 +167,18 @@ class PowerObjective:
     physics : LeanPhysics
     centres : Tensor (B, 3)
         About where each face is: the middle of its image, m, radar frame.
-    smoothing : float or several
-        σ of the lateral Gaussian, m; of several, each gives a set of residuals.
     pixel, half_width : float
         Sampling and half the side of the image, m.
-    floor_db, mask_db : float
-        Power is compared down to the floor, depth where the target's power is above the mask,
-        both below the target's maximum.
     prior : float
         Weight of a standard normal prior on the coefficients against the mean square residual.
+    noise : float
+        Root mean square that the residuals of a row would have if the face were right, noise and
+        approximations together; ensembles use it.
     focus : list of RangeFocus
         ``focus`` of another objective of the same recordings, antennas and pixels, which saves
         finding it and holding its tables again.
+    changes : LeanPhysics
+        A cheaper physics for how the signal *changes* about a face (:meth:`jacobian`).
     """
 
     def __init__(
@@ -184,43 +187,74 @@ class PowerObjective:
         physics: LeanPhysics,
         centres: Tensor,
         *,
-        smoothing: float | tuple[float, ...] = 0.0,
         pixel: float = 4.5e-3,
         half_width: float = 0.09,
-        floor_db: float = -30.0,
-        mask_db: float = -20.0,
         prior: float = 2e-3,
+        noise: float = 0.02,
         focus: list[RangeFocus] | None = None,
+        changes: LeanPhysics | None = None,
     ) -> None:
-        self.physics, self.faces, self.prior = physics, len(signal), prior
+        self.physics, self.faces = physics, len(signal)
+        self.changes = changes
+        self.prior, self.noise = prior, noise
         self.priors = physics.model.n_shape + physics.model.n_expression
-        sigmas = smoothing if isinstance(smoothing, tuple) else (smoothing,)
-        self._sigmas = [sigma / pixel for sigma in sigmas]
-        # Smoothed images are looked at in every so manieth pixel only.
-        self._strides = [max(1, int(0.8 * sigma)) for sigma in self._sigmas]
         count = round(half_width / pixel)
         self._side = torch.arange(-count, count + 1, dtype=torch.float64) * pixel
-        self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
         with torch.no_grad():
             self.focus = focus or [
                 self._focused(s, c) for s, c in zip(signal, centres.double(), strict=True)
             ]
-            self._target = [self._features(s, b) for b, s in enumerate(signal)]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         signal = self.physics.signal(parameters)
-        rows = [self._compare(s, parameters[b], b) for b, s in enumerate(signal)]
+        rows = []
+        for b, s in enumerate(signal):
+            aside = self._aside(parameters[b], b)
+            rows.append(self._row(s, parameters[b], b, aside))
         return torch.stack(rows)
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
-        signal = self.physics.signal(both, like=parameters)
-        return torch.stack([self._compare(s, both[b], face) for b, s in enumerate(signal)])
+        if self.changes is None or len(moved) == 0:
+            signal = self.physics.signal(both, like=parameters)
+        else:
+            change = self.changes.signal(both, like=parameters)
+            signal = self.physics.signal(parameters) + (change - change[:1])
+        aside = self._aside(parameters, face)
+        return torch.stack([self._row(s, both[b], face, aside) for b, s in enumerate(signal)])
 
     def against(self, signal: Tensor, rendered: Tensor, parameters: FaceParameters) -> Tensor:
         """(M,) residuals of the first face as they were if ``signal`` (rx, tx, f) were its target,
-        where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1)."""
-        return self._compare(rendered, parameters, 0, self._features(signal, 0))
+        where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights stay."""
+        kept, self._target[0] = self._target[0], self._like(signal, self._target[0])
+        try:
+            return self._row(rendered, parameters, 0, self._aside(parameters, 0))
+        finally:
+            self._target[0] = kept
+
+    #: What is compared with, face by face: a class's own.
+    _target: list[Any]
+
+    def _like(self, signal: Tensor, target: Any) -> Any:
+        """Another signal's target, weighted as ``target`` of the first face."""
+        raise NotImplementedError
+
+    def _aside(self, parameters: FaceParameters, face: int) -> Tensor | None:
+        """What is computed once for a face and all versions of it."""
+        return None
+
+    def _data(
+        self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
+    ) -> Tensor:
+        """Residuals of one face's signal (rx, tx, f) that are data."""
+        raise NotImplementedError
+
+    def _row(
+        self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
+    ) -> Tensor:
+        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1)[0].double()
+        prior = coefficients * math.sqrt(self.prior / len(coefficients))
+        return torch.cat([self._data(signal, parameters, face, aside).double(), prior])
 
     def _focused(self, signal: Tensor, centre: Tensor) -> RangeFocus:
         """Pixels at the target's own depth, smoothed over a few centimetres."""
@@ -238,40 +272,185 @@ class PowerObjective:
             z = centre[2] + weight * (z + behind - centre[2])
         return RangeFocus(self.physics, torch.stack([x, y, z], dim=-1).reshape(-1, 3))
 
-    def _features(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor]]:
-        """For each smoothing: power (y, x), by its own mean, and lag (y, x)."""
+
+class PowerObjective(FocusedObjective):
+    """Smoothed power and mean depth of range profiles, through physics.
+
+    Of the power over range, smoothed laterally, the logarithm is compared with the target's, and of
+    the smoothed product of neighbouring frequencies the phase, which is the power-weighted mean
+    depth. Both vary slowly with the face where the raw images oscillate, the slower the wider the
+    smoothing; a factor common to the whole signal (gain, unknown in most recordings) drops out.
+    To the coherent power the mean of the diffuse one is added, after the material factor.
+
+    Parameters beside :class:`FocusedObjective`'s
+    ---------------------------------------------
+    smoothing : float or several
+        σ of the lateral Gaussian, m; of several, each gives a set of residuals.
+    floor_db, mask_db : float
+        Power is compared down to the floor, depth where the target's power is above the mask,
+        both below the target's maximum.
+    speckle_db : float
+        Power that is not the face's coherent one (noise, speckle, side lobes of channel errors)
+        below the image's maximum: a logarithm that it makes uncertain counts for less.
+    """
+
+    def __init__(
+        self,
+        signal: Tensor,
+        physics: LeanPhysics,
+        centres: Tensor,
+        *,
+        smoothing: float | tuple[float, ...] = 0.0,
+        pixel: float = 4.5e-3,
+        floor_db: float = -30.0,
+        mask_db: float = -20.0,
+        speckle_db: float = -15.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(signal, physics, centres, pixel=pixel, **common)
+        sigmas = smoothing if isinstance(smoothing, tuple) else (smoothing,)
+        self._sigmas = [sigma / pixel for sigma in sigmas]
+        # Smoothed images are looked at in every so manieth pixel only.
+        self._strides = [max(1, int(0.8 * sigma)) for sigma in self._sigmas]
+        self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
+        self._speckle = 10 ** (speckle_db / 10)
+        with torch.no_grad():
+            self._target = [self._wanted(s, b) for b, s in enumerate(signal)]
+
+    def _aside(self, parameters: FaceParameters, face: int) -> Tensor | None:
+        """(3, V) mean diffuse power and lag for material 1."""
+        focus = self.focus[face]
+        return self.physics.diffuse_power(parameters, focus.lattice(len(self._side)), focus.turn)
+
+    def _wanted(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """The target's features, and the variances of its logarithms and depths (m²).
+
+        Variances are those that noise of the stated level gives, from a few draws of it.
+        """
+        focus = self.focus[face]
+        profile = focus.profiles(signal)
+        power = profile.abs().square().sum(0)
+        scale = (self._speckle * power.max() / len(profile)).sqrt()
+        clean = self._features(focus.lag(profile))
+        spreads = [torch.zeros(2, *p.shape) for p, _ in clean]
+        for n in range(DRAWS):
+            noise = torch.randn(
+                profile.shape, generator=torch_stream(n, "fitting/noise"), dtype=profile.dtype
+            )
+            noisy = self._features(focus.lag(profile + scale * noise))
+            for spread, (p, lag), (q, other) in zip(spreads, clean, noisy, strict=True):
+                floor = self._floors[0] * p.max()
+                spread[0] += (torch.log(q + floor) - torch.log(p + floor)).square() / DRAWS
+                spread[1] += focus.behind(other, lag).square() / DRAWS
+        out = []
+        for (p, lag), spread in zip(clean, spreads, strict=True):
+            # Neighbours' draws are draws of nearly the same.
+            log, depth = smooth(spread, 1.0)
+            out.append((p, lag, log, depth))
+        return out
+
+    def _like(self, signal: Tensor, target: Any) -> Any:
+        features = self._features(self.focus[0].power_and_lag(signal))
+        return [(*f, *variances) for f, (_, _, *variances) in zip(features, target, strict=True)]
+
+    def _features(self, planes: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """For each smoothing: power (y, x), by the mean of all, and lag (y, x)."""
         side = len(self._side)
-        planes = self.focus[face].power_and_lag(signal).reshape(3, side, side)
+        # By its own mean, so that the floor means the same whatever the gain.
+        planes = planes.reshape(3, side, side) / planes[0].mean()
         out = []
         for sigma, stride in zip(self._sigmas, self._strides, strict=True):
             power, real, imaginary = smooth(planes, sigma)[:, ::stride, ::stride]
-            # By its own mean, so that the floor means the same whatever the gain.
-            out.append((power / power.mean(), torch.complex(real, imaginary)))
+            out.append((power, torch.complex(real, imaginary)))
         return out
 
-    def _compare(
-        self,
-        signal: Tensor,
-        parameters: FaceParameters,
-        face: int,
-        target: list[tuple[Tensor, Tensor]] | None = None,
+    def _data(
+        self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
-        """(M,) residuals of one face."""
+        planes = self.focus[face].power_and_lag(signal)
+        if aside is not None:
+            planes = planes + aside * parameters.material.to(aside).square()
         parts = []
-        for (power, lag), (wanted, reference) in zip(
-            self._features(signal, face), target or self._target[face], strict=True
+        for (power, lag), (wanted, reference, log, depth) in zip(
+            self._features(planes), self._target[face], strict=True
         ):
             floor, mask = (level * wanted.max() for level in self._floors)
             amplitude = (torch.log(power + floor) - torch.log(wanted + floor)) / NEPER
-            behind = self.focus[face].behind(lag, reference) * (wanted / (wanted + mask))
+            amplitude = amplitude * (1 + log / LOG_ERROR**2).rsqrt()
+            behind = self.focus[face].behind(lag, reference)
+            behind = behind * (wanted / (wanted + mask)) * (1 + depth / DEPTH_ERROR**2).rsqrt()
             # A pixel whose strongest scatterer is another one is off by centimetres: bounded, it
             # does not outweigh the pixels that can be told apart.
             behind = 10 * torch.tanh(behind / (10 * DEPTH))
             scale = math.sqrt(wanted.numel())
             parts += [amplitude.flatten() / scale, behind.flatten() / scale]
-        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1)[0].double()
-        prior = coefficients * math.sqrt(self.prior / len(coefficients))
-        return torch.cat([torch.cat(parts).double(), prior])
+        return torch.cat(parts)
+
+
+class PhaseObjective(FocusedObjective):
+    """The complex range profiles themselves, phase and all: for a face that is nearly right.
+
+    The residual is target less face, after the complex gain that makes it least, over the target's
+    norm: the loss is the share of the recording's weighted power that the face does not explain, 0
+    for a perfect fit and 1 where nothing agrees. Phases turn once in half a wavelength of depth,
+    2 mm, so highlights must be right to some half of a millimetre first; then they are known to
+    hundredths. Diffuse reflection and noise are what is left over.
+
+    A pixel counts by one over the root of its power, smoothed, plus ``contrast`` times the largest.
+    Large, the brightest highlights decide, which are few and can be brought into phase one by one;
+    small, everything that is above the noise has its say.
+    """
+
+    def __init__(
+        self,
+        signal: Tensor,
+        physics: LeanPhysics,
+        centres: Tensor,
+        *,
+        contrast: float = 0.3,
+        **common: Any,
+    ) -> None:
+        super().__init__(signal, physics, centres, **common)
+        side = len(self._side)
+        self._weights: list[Tensor] = []
+        self._target: list[Tensor] = []
+        with torch.no_grad():
+            for b, s in enumerate(signal):
+                profiles = self.focus[b].profiles(s)
+                power = profiles.abs().square().sum(0).reshape(1, side, side)
+                power = smooth(power, 2.0).flatten()
+                weight = (power + contrast * power.max()).rsqrt()
+                self._weights.append(weight / (profiles * weight).norm())
+                self._target.append(profiles * self._weights[-1])
+
+    @torch.no_grad()
+    def diffuse_share(self, parameters: FaceParameters) -> Tensor:
+        """(B,) share of the weighted power that is diffuse, as the faces' material has it: what a
+        right face would leave unexplained of a recording without noise."""
+        signal = self.physics.signal(parameters)
+        shares = []
+        for b, s in enumerate(signal):
+            focus = self.focus[b]
+            spread = self.physics.diffuse_power(
+                parameters[b], focus.lattice(len(self._side)), focus.turn
+            )
+            diffuse = spread[0] * parameters.material[b].to(spread).square()
+            coherent = focus.profiles(s).abs().square().sum(0)
+            weight = self._weights[b].square()
+            part = (weight * diffuse).sum()
+            shares.append(part / (part + (weight * coherent).sum()))
+        return torch.stack(shares)
+
+    def _like(self, signal: Tensor, target: Any) -> Any:
+        return self.focus[0].profiles(signal) * self._weights[0]
+
+    def _data(
+        self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
+    ) -> Tensor:
+        mine = self.focus[face].profiles(signal) * self._weights[face]
+        wanted = self._target[face]
+        gain = (mine.conj() * wanted).sum() / mine.abs().square().sum().clamp(min=1e-30)
+        return torch.view_as_real(wanted - gain * mine).flatten()
 
 
 def smooth(images: Tensor, sigma: float) -> Tensor:

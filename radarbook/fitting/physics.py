@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +25,18 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.radar.array import Array
 from radarbook.radar.renderer import PhysicalRenderer
-from radarbook.radar.scattering import Facets, facet_response, wave
+from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
 from radarbook.radar.simulate import FACET_SIZE, Scene
 from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform
+from radarbook.seeds import torch_stream
 
 #: Facets at a time: their arrays of antennas then stay in a processor's cache.
-CHUNK = 2048
+CHUNK = 1024
+#: Tilts of a facet against the array's middle, degrees: up to the first it counts wholly, beyond
+#: the second it is left out. A smooth surface mirrors nothing into the array beyond about 20°.
+STEEP, STEEPEST = (35.0, 50.0), (25.0, 35.0)
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,16 @@ def decimate(
 class LeanPhysics:
     """Signals of faces at the antennas and frequencies of a :class:`Decimation`.
 
-    Physics and settings (model, permittivity, occlusion, layer, diffuse seed, distance) are
-    ``renderer``'s; several bounces are left out. ``facet_size`` (m) is how finely facets are
-    divided, see :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is,
-    which is several times faster and good enough far from the solution. ``coarse`` leaves
+    The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
+    of one skin at one moment, no model knows them, and to draw some would be to fit noise. What the
+    diffuse part adds to an image on average is :meth:`diffuse_power`. Physics and settings (model,
+    permittivity, occlusion, layer, distance) are ``renderer``'s; several bounces are left out.
+
+    ``facet_size`` (m) is how finely facets are divided, see
+    :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is. ``tilts``, a pair
+    of degrees, leaves out what is steeper and so mirrors nothing into the array (:data:`STEEP`
+    keeps a third of a face's facets and changes its signal by some 6 %, :data:`STEEPEST` a fifth
+    and 13 %): enough for derivatives and for faces that are not yet right. ``coarse`` leaves
     occlusion out and lets every face have its own lit facets: for faces that differ by
     millimetres, where freezing what is seen would do more harm than ignoring it.
     """
@@ -88,14 +100,16 @@ class LeanPhysics:
         decimation: Decimation,
         *,
         facet_size: float = FACET_SIZE,
+        tilts: tuple[float, float] | None = None,
         coarse: bool = False,
     ) -> None:
         self.renderer, self.coarse = renderer, coarse
-        self.facet_size = facet_size
+        self.facet_size, self.tilts = facet_size, tilts
         self.decimation = decimation
         self.model = renderer.model.to(dtype=torch.float32)
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
+        self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).float()
         # Through a layer: the renderer itself, on this part of its antennas and frequencies.
         self._covered = copy.copy(renderer)
         self._covered.model, self._covered.bounces = self.model, 1
@@ -113,74 +127,253 @@ class LeanPhysics:
 
         Which facets radiate and how they are divided is decided for each face, or for all as for
         the one face ``like`` (ignored where ``coarse``): small differences between faces need it
-        the same on both sides, and it saves time.
+        the same on both sides, and it saves time. Without gradients faces are shared out to as many
+        threads as torch has been given.
         """
         p = parameters.to(dtype=torch.float32)
         if self.renderer.layer is not None:
-            return self._covered.signal(p)
+            rendering = torch.stack(
+                [p.rendering[:, 0], torch.zeros_like(p.material), p.antenna_size], dim=1
+            )
+            smooth = (1 - p.material.square()).clamp(min=0).sqrt()
+            return smooth[:, None, None, None] * self._covered.signal(
+                p.replace(rendering=rendering)
+            )
         vertices = to_radar(self.model, p, self.renderer.distance)
-        if like is None or self.coarse:
-            scenes = [self._scene(v.detach()) for v in vertices]
-        else:
-            one = to_radar(self.model, like.to(dtype=torch.float32), self.renderer.distance)[0]
-            scenes = [self._scene(one.detach())] * len(p)
-        return torch.stack([self._one(scenes[b], vertices[b], p[b]) for b in range(len(p))])
+        one = None
+        if like is not None and not self.coarse:
+            one = self._scene(
+                to_radar(self.model, like.to(dtype=torch.float32), self.renderer.distance)[0]
+            )
 
-    def _one(self, scene: Scene, vertices: Tensor, face: FaceParameters) -> Tensor:
+        def make(b: int) -> Tensor:
+            scene = one if one is not None else self._scene(vertices[b])
+            return self._one(scene, vertices[b], p[b])
+
+        return torch.stack(_each(make, len(p)))
+
+    def _one(self, scene: _Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
-        f = scene.pieces(vertices[None], torch.arange(len(scene.parent)))
-        centre, normal = f.centre.float(), f.normal.float()
-        local = Facets(
-            (f.corners - f.centre[:, None]).float(),
-            torch.zeros_like(centre),
-            normal,
-            f.area.float(),
-        )
-        middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).float()
-        toward = torch.nn.functional.normalize(middle - centre, dim=1)
+        f = scene.facets(vertices)
+        local = Facets(f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area)
+        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
         response = facet_response(
-            local, toward, self._three, face.material, self.renderer.permittivity,
-            scene.phase.float(),
-        )  # fmt: skip
-        size = face.antenna_size / self.waveform.wavelength
-        legs: list[Tensor] = []
-        for antennas, column in zip((self.array.tx, self.array.rx), scene.columns, strict=True):
-            seen = None if scene.seen is None else scene.seen.float()[:, column]
-            legs += self._leg(centre, normal, antennas.float(), size, seen)
-        signal = _Signal.apply(*legs, response, self._steps)
+            local, toward, self._three, face.material, self.renderer.permittivity, None
+        )
+        if scene.weight is not None:
+            response = response * scene.weight
+        legs = self._legs(scene, f, face)
+        if torch.is_grad_enabled() and (response.requires_grad or vertices.requires_grad):
+            signal = _Signal.apply(*legs(slice(None)), response, self._steps)
+        else:
+            signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
 
-    def _scene(self, vertices: Tensor) -> Scene:
+    def _legs(
+        self, scene: _Pieces, f: Facets, face: FaceParameters
+    ) -> Callable[[slice], list[Tensor]]:
+        """What gives gains and lengths (F, T), (F, T), (F, R), (F, R) of some of the facets."""
+        size = face.antenna_size / self.waveform.wavelength
+        antennas = [self.array.tx.float(), self.array.rx.float()]
+
+        def legs(some: slice) -> list[Tensor]:
+            out: list[Tensor] = []
+            for where, seen in zip(antennas, scene.seen, strict=True):
+                mine = None if seen is None else seen[some]
+                out += _leg(f.centre[some], f.normal[some], where, size, mine)
+            return out
+
+        return legs
+
+    def _sum(self, legs: Callable[[slice], list[Tensor]], response: Tensor, count: int) -> Tensor:
+        """(f, R, T): chunk by chunk from the geometry on, so that nothing leaves the cache."""
+        shape = len(self._steps.parabola), len(self.array.rx), len(self.array.tx)
+        signal = torch.zeros(shape, dtype=torch.complex64)
+        for start in range(0, count, CHUNK):
+            some = slice(start, start + CHUNK)
+            self._steps.add(signal, legs(some), response[:, some])
+        return signal
+
+    @torch.no_grad()
+    def _scene(self, vertices: Tensor) -> _Pieces:
+        """What radiates, of vertices (N, 3)."""
         triangles = self.model.triangles
-        occlusion = self.renderer.occlusion and not self.coarse
-        seen = visibility(vertices, triangles, self.array) if occlusion else None
-        return Scene.of(
-            vertices,
-            triangles,
-            self.array,
-            self.waveform,
-            self.renderer.permittivity,
-            seen,
-            self.facet_size,
-            self.renderer.seed,
+        if self.coarse and math.isinf(self.facet_size):
+            index = torch.arange(len(triangles))
+            pieces = _Pieces(triangles, index, None, None, [None, None], None)
+        else:
+            occlusion = self.renderer.occlusion and not self.coarse
+            seen = visibility(vertices, triangles, self.array) if occlusion else None
+            scene = Scene.of(
+                vertices,
+                triangles,
+                self.array,
+                self.waveform,
+                self.renderer.permittivity,
+                seen,
+                self.facet_size,
+                self.renderer.seed,
+            )
+            by = [None if scene.seen is None else scene.seen[:, c].float() for c in scene.columns]
+            pieces = _Pieces(
+                triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None
+            )
+        if self.tilts is None:
+            return pieces
+        f = pieces.facets(vertices)
+        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
+        tilt = torch.rad2deg(torch.acos((toward * f.normal).sum(1).clamp(-1, 1)))
+        low, high = self.tilts
+        part = ((high - tilt) / (high - low)).clamp(0, 1)
+        keep = (part > 0).nonzero()[:, 0]
+        return pieces.only(keep, (part * part * (3 - 2 * part))[keep])
+
+    @torch.no_grad()
+    def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
+        """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own."""
+        p = face.to(dtype=torch.float32)
+        vertices = to_radar(self.model, p, self.renderer.distance)[0]
+        scene = self._scene(vertices)
+        f = scene.facets(vertices)
+        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
+        gamma = fresnel((toward * f.normal).sum(1), self.renderer.permittivity)
+        strength = p.material * gamma.abs() * (f.area / math.pi).sqrt()
+        legs = self._legs(scene, f, p)
+        signals = []
+        for n in range(count):
+            turns = torch.rand(len(f), generator=torch_stream(n, "fitting/speckle"))
+            response = wave(strength, 2 * math.pi * turns).expand(3, -1)
+            signals.append(self._sum(legs, response, len(f)).permute(1, 2, 0))
+        return signals
+
+    @torch.no_grad()
+    def diffuse_power(self, face: FaceParameters, points: Tensor, turn: float) -> Tensor:
+        """(3, V): what the diffuse part adds to :meth:`RangeFocus.power_and_lag` on average, for
+        material 1 (it grows as the material factor's square).
+
+        A facet's mean diffuse power |Γ|² A/π reaches a pixel through the point-spread function's
+        square. The function is taken for a Gaussian of the same power and of the same curvature at
+        its peak as a full aperture's; facets reach pixels through two small matrices. Not
+        differentiated: it is smooth, and what a face's change by millimetres does to it is small
+        beside the coherent part's change.
+
+        Parameters
+        ----------
+        face : FaceParameters
+            One face.
+        points : Tensor (H, W, 3), metres
+            Focused pixels, on a lattice in x and y.
+        turn : float
+            Phase of the lag per metre behind a pixel's point, radians.
+        """
+        p = face.to(dtype=torch.float32)
+        vertices = to_radar(self.model, p, self.renderer.distance)[0]
+        triangles = self.model.triangles
+        f = facets(vertices, triangles)
+        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
+        cosine = (toward * f.normal).sum(1)
+        keep = (cosine > 0.1).nonzero()[:, 0]
+        f, cosine = f[keep], cosine[keep]
+        gamma = fresnel(cosine, self.renderer.permittivity)
+        power = gamma.abs().square() * f.area / math.pi
+        size = p.antenna_size / self.waveform.wavelength
+        # A few facets' legs stand for all: gains vary slowly, as their squared sums.
+        for antennas in (self.array.tx.float(), self.array.rx.float()):
+            few = antennas[:: max(1, len(antennas) // 8)]
+            gain = _leg(f.centre, f.normal, few, size, None)[0]
+            power = power * (gain.mean(1) * len(antennas)).square()
+        # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
+        wavelength = self.waveform.wavelength
+        extent = (self.array.tx.amax(0) - self.array.tx.amin(0)).float()
+        far = (f.centre - self.middle).square().sum(1, keepdim=True) + (extent[:2] / 2).square()
+        null = wavelength * far.sqrt() / (2 * extent[:2])  # (F, 2)
+        sigma = null / math.sqrt(2 * math.pi)  # ∫ sinc²(x/δ) dx = δ = σ √(2π)
+        x, y = points[0, :, 0].float(), points[:, 0, 1].float()
+        across = _gauss(x - f.centre[:, :1], sigma[:, :1])
+        along = _gauss(y - f.centre[:, 1:2], sigma[:, 1:])
+        steps = len(self.waveform)
+        # The lag's phase: of the facet's depth less the pixel's, which factorises.
+        angle = -turn * f.centre[:, 2]
+        near = points[..., 2].float() * turn
+        each = (along * power[:, None]).T @ across
+        real = (along * (power * angle.cos())[:, None]).T @ across
+        imaginary = (along * (power * angle.sin())[:, None]).T @ across
+        lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(near), near)
+        return torch.stack([steps * each, (steps - 1) * lag.real, (steps - 1) * lag.imag]).flatten(
+            1
         )
 
-    @staticmethod
-    def _leg(
-        centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor, seen: Tensor | None
-    ) -> list[Tensor]:
-        """Gain and length (F, A) of the paths between facets and antennas.
 
-        Single precision: lengths of 0.3 m are right to 2e-8 m, phases to 3e-5 radians.
-        """
-        square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
-        length = (square - 2 * centre @ antennas.T).sqrt()
-        cosine = (normal @ antennas.T - (normal * centre).sum(1, keepdim=True)) / length
-        lit = cosine > 1e-4
-        gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) / length
-        for axis in (0, 1):
-            gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) / length * size)
-        return [gain if seen is None else gain * seen, length]
+@dataclass(frozen=True)
+class _Pieces:
+    """Pieces of triangles that radiate: ``parent`` (P,) their triangle, ``corners`` (P, 3, 3) in
+    terms of its corners and ``share`` (P,) of its area (None: whole triangles), ``seen`` by each
+    transmitter (P, T) and receiver (P, R) or None, ``weight`` (P,) or None."""
+
+    triangles: Tensor
+    parent: Tensor
+    corners: Tensor | None
+    share: Tensor | None
+    seen: list[Tensor | None]
+    weight: Tensor | None
+
+    def only(self, keep: Tensor, weight: Tensor) -> _Pieces:
+        def part(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value[keep]
+
+        seen = [part(value) for value in self.seen]
+        return _Pieces(
+            self.triangles, self.parent[keep], part(self.corners), part(self.share), seen, weight
+        )
+
+    def facets(self, vertices: Tensor) -> Facets:
+        """Of vertices (N, 3); differentiable."""
+        whole = facets(vertices, self.triangles[self.parent])
+        if self.corners is None or self.share is None:
+            return whole
+        corners = self.corners @ whole.corners
+        return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share)
+
+
+def _leg(
+    centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor, seen: Tensor | None
+) -> list[Tensor]:
+    """Gain and length (F, A) of the paths between facets and antennas.
+
+    Single precision: lengths of 0.3 m are right to 2e-8 m, phases to 3e-5 radians.
+    """
+    square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
+    length = torch.addmm(square, centre, antennas.T, alpha=-2).sqrt()
+    away = 1 / length
+    cosine = torch.addmm(-(normal * centre).sum(1, keepdim=True), normal, antennas.T) * away
+    lit = cosine > 1e-4
+    gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) * away
+    for axis in (0, 1):
+        gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) * (away * size))
+    return [gain if seen is None else gain * seen, length]
+
+
+def _gauss(offset: Tensor, sigma: Tensor) -> Tensor:
+    return torch.exp(-0.5 * (offset / sigma).square())
+
+
+def _each(make: Callable[[int], Tensor], count: int) -> list[Tensor]:
+    """``make`` of 0 … count - 1, shared out to torch's number of threads where no gradient is
+    wanted. Each thread works alone: arrays that fit a cache are too small to be shared."""
+    threads = min(torch.get_num_threads(), count)
+    if threads < 2 or torch.is_grad_enabled():
+        return [make(b) for b in range(count)]
+
+    def alone(b: int) -> Tensor:
+        with torch.no_grad():
+            return make(b)
+
+    with ThreadPoolExecutor(threads, initializer=_single) as pool:
+        return list(pool.map(alone, range(count)))
+
+
+def _single() -> None:
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
@@ -195,6 +388,23 @@ class _Steps:
         """Complex paths at the first frequency, and the factor from one to the next."""
         phase = torch.remainder(length * -self.first, 2 * math.pi)
         return wave(gain, phase), unit(length * -self.step)
+
+    def add(
+        self,
+        out: Tensor,
+        legs: list[Tensor],
+        response: Tensor,
+    ) -> None:
+        """Adds the signal of some facets to ``out`` (f, R, T)."""
+        near_gain, near_length, far_gain, far_length = legs
+        near, near_step = self.waves(near_gain, near_length)
+        far, far_step = self.waves(far_gain, far_length)
+        for i, (a, b, c) in enumerate(self.parabola):
+            if i:
+                near.mul_(near_step)
+                far.mul_(far_step)
+            weight = a * response[0] + b * response[1] + c * response[2]
+            out[i].addmm_((far * weight[:, None]).T, near)
 
 
 class _Signal(torch.autograd.Function):
@@ -220,14 +430,11 @@ class _Signal(torch.autograd.Function):
         out = torch.zeros(shape, dtype=torch.complex64)
         for start in range(0, len(near_gain), CHUNK):
             some = slice(start, start + CHUNK)
-            near, near_step = steps.waves(near_gain[some], near_length[some])
-            far, far_step = steps.waves(far_gain[some], far_length[some])
-            for i, (a, b, c) in enumerate(steps.parabola):
-                if i:
-                    near.mul_(near_step)
-                    far.mul_(far_step)
-                weight = a * response[0, some] + b * response[1, some] + c * response[2, some]
-                out[i].addmm_((far * weight[:, None]).T, near)
+            steps.add(
+                out,
+                [t[some] for t in (near_gain, near_length, far_gain, far_length)],
+                response[:, some],
+            )
         return out
 
     @staticmethod
@@ -276,6 +483,7 @@ class RangeFocus:
     """
 
     def __init__(self, physics: LeanPhysics, points: Tensor) -> None:
+        self.points = points
         self._tables = []
         for antennas in (physics.array.tx, physics.array.rx):
             distance = torch.cdist(
@@ -285,7 +493,12 @@ class RangeFocus:
                 physics.waveform.wavenumbers[:, None, None] * distance, 2 * math.pi
             )
             self._tables.append(unit(phase.float()))
-        self._turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
+        #: Phase of the lag per metre behind a pixel's point, radians.
+        self.turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
+
+    def lattice(self, columns: int) -> Tensor:
+        """(H, W, 3) the points, where they were given row by row with so many columns."""
+        return self.points.reshape(-1, columns, 3)
 
     def profiles(self, signal: Tensor) -> Tensor:
         """(f, V) complex64 of a signal (rx, tx, f)."""
@@ -297,11 +510,15 @@ class RangeFocus:
 
         Quadratic, so they may be smoothed over pixels.
         """
-        profile = self.profiles(signal)
+        return self.lag(self.profiles(signal))
+
+    @staticmethod
+    def lag(profile: Tensor) -> Tensor:
+        """The same of range profiles (f, V)."""
         lag = (profile[1:] * profile[:-1].conj()).sum(0)
         return torch.stack([profile.abs().square().sum(0), lag.real, lag.imag])
 
     def behind(self, lag: Tensor, reference: Tensor) -> Tensor:
         """Metres that a lag (complex) lies behind a reference: -angle / 2Δk, unambiguous within
         ±c/4Δf."""
-        return -torch.angle(lag * reference.conj()) / self._turn
+        return -torch.angle(lag * reference.conj()) / self.turn

@@ -8,12 +8,14 @@ coefficients, which the prior pulls to zero. So
 
 with C the covariance of the population. The first term is where the radar's noise speaks, the
 second the prior: along what the recording does not show, P returns to C. ⟨nnᵀ⟩ is taken from draws
-of noise that pass through the features, since logarithms and smoothing make neither white nor
-Gaussian of it. What is *not* in P is a fit in the wrong minimum, and physics that is not so.
+of noise and of speckle that pass through the features, since logarithms and smoothing make neither
+white nor Gaussian of them. What is *not* in P is a fit in the wrong minimum, and physics that is
+not so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,7 +27,7 @@ from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.fit import UNKNOWN, free_columns
 from radarbook.fitting.methods import LevenbergMarquardt
-from radarbook.fitting.objectives import PowerObjective
+from radarbook.fitting.objectives import FocusedObjective
 from radarbook.seeds import torch_stream
 
 
@@ -66,10 +68,10 @@ class Uncertainty:
 
 
 def uncertainty(
-    objective: PowerObjective,
+    objective: FocusedObjective,
     signal: Tensor,
     parameters: FaceParameters,
-    noise: float,
+    noise: float | None = None,
     *,
     free: Sequence[str] = UNKNOWN,
     draws: int = 48,
@@ -77,22 +79,27 @@ def uncertainty(
 ) -> Uncertainty:
     """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
 
+    Each draw puts two things into a recording: white noise, and the diffuse reflection of the
+    face's material with phases of its own.
+
     Parameters
     ----------
-    objective : PowerObjective
+    objective : FocusedObjective
         Of one face: the last stage's, whose minimum the parameters are.
     signal : Tensor (1, rx, tx, f)
         The recording, reduced to the objective's antennas and frequencies.
     noise : float
-        Root mean square of the noise in one sample of the recording, in its own units.
+        Root mean square of the noise in one sample of the recording, in its own units. None: as
+        much as explains what the fit left unexplained beyond the diffuse part, so that errors of
+        channels and of the model count as noise too.
     draws : int
-        Of noise, to estimate what it does to the residuals; more than the unknowns.
+        To estimate what they do to the residuals; more than the unknowns.
 
     Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
     """
     if len(parameters) != 1 or objective.faces != 1:
         raise InputError(f"uncertainty: expected one face, found {len(parameters)}")
-    if not noise >= 0:
+    if noise is not None and not noise >= 0:
         raise InputError(f"uncertainty: expected a noise level of 0 or more, found {noise}")
     p = parameters.detach().to(dtype=torch.float64)
     vector = p.normalised()
@@ -106,14 +113,24 @@ def uncertainty(
         precision = jacobian[data:].T @ jacobian[data:]
         inverse = torch.linalg.inv(jacobian.T @ jacobian)
         stream = torch_stream(seed, "fitting/uncertainty")
-        # The face is rendered once: what changes is the target.
+        # The face is rendered once: what changes is the target, about what the face itself sends.
         rendered = objective.physics.signal(p, like=p)[0]
-        clean = objective.against(signal[0], rendered, p)
+        gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
+        own = gain * rendered
+        clean = objective.against(own, rendered, p)
+        speckle = [
+            gain * s for s in objective.physics.diffuse_draws(p, draws if float(p.material) else 0)
+        ]
+        white = [
+            torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
+            for _ in range(draws)
+        ]
+        if noise is None:
+            noise = _unexplained(objective, p, rendered, own, residual[:data], speckle, white)
         pushes = []
-        for _ in range(draws):
-            drawn = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
-            noisy = objective.against(signal[0] + noise * drawn, rendered, p)
-            pushes.append(jacobian.T @ (noisy - clean))
+        for n in range(draws):
+            drawn = own + noise * white[n] + (speckle[n] if speckle else 0)
+            pushes.append(jacobian.T @ (objective.against(drawn, rendered, p) - clean))
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / draws
     return Uncertainty(
@@ -122,3 +139,26 @@ def uncertainty(
         # The population's covariance is 1 for coefficients; others have no prior.
         inverse @ precision @ precision @ inverse,
     )
+
+
+def _unexplained(
+    objective: FocusedObjective,
+    face: FaceParameters,
+    rendered: Tensor,
+    own: Tensor,
+    residual: Tensor,
+    speckle: list[Tensor],
+    white: list[Tensor],
+) -> float:
+    """The noise level at which a right face leaves as large a residual as this one has."""
+
+    def loss(extra: Tensor) -> float:
+        row = objective.against(own + extra, rendered, face)[: len(residual)]
+        return float(row.square().sum())
+
+    few = range(min(6, len(white)))
+    diffuse = sum(loss(speckle[n]) for n in few) / len(few) if speckle else 0.0
+    # Small enough for the loss to grow as the noise's power.
+    probe = 0.03 * float(own.abs().square().mean().sqrt())
+    each = sum(loss(probe * white[n]) for n in few) / len(few) / probe**2
+    return math.sqrt(max(0.0, float(residual.square().sum()) - diffuse) / each)

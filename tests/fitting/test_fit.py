@@ -53,7 +53,7 @@ class Washboard(ImageObjective):
     """A residual linear in the first coefficient, and one that ripples: forty local minima."""
 
     def __init__(self) -> None:
-        self.faces, self.priors = 1, 0
+        self.faces, self.priors, self.noise = 1, 0, 0.02
 
     def residuals(self, parameters: FaceParameters) -> torch.Tensor:
         off = parameters.shape[:, :1].double() - 1.3
@@ -78,6 +78,67 @@ def test_an_ensemble_goes_over_ripples_that_stop_gauss_newton() -> None:
     assert (found.parameters.shape[0, 0] - 1.3).abs() < 1e-3
     again = fit(None, None, start, loss=[*clouds, last])
     assert torch.equal(found.parameters.shape, again.parameters.shape)
+
+
+class TwoWells(ImageObjective):
+    """The first coefficient's distance from 1, and a ripple of it: only near 1 all is well."""
+
+    def __init__(self, faces: int) -> None:
+        self.faces, self.priors, self.noise = faces, 0, 0.02
+
+    def residuals(self, parameters: FaceParameters) -> torch.Tensor:
+        off = parameters.shape[:, :1].double() - 1.0
+        return torch.cat([torch.sin(2 * off), 0.2 * off], dim=1)
+
+    def jacobian(
+        self, parameters: FaceParameters, moved: FaceParameters, face: int
+    ) -> torch.Tensor:
+        return self.residuals(FaceParameters.cat([parameters, moved]))
+
+
+def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -> None:
+    two, free = TwoWells(2), ("shape",)
+    start = FaceParameters.cat([face((-0.6, 0.0)), face((0.9, 0.0))])
+    asked: list[torch.Tensor] = []
+
+    def right(parameters: FaceParameters, losses: torch.Tensor) -> torch.Tensor:
+        asked.append(losses)
+        return losses < 0.01
+
+    def attempts(count: int, spread: float) -> list[Stage]:
+        return [
+            stage
+            for seed in range(count)
+            for stage in (
+                Stage(
+                    two,
+                    1,
+                    "ensemble",
+                    rate=spread,
+                    free=free,
+                    seed=seed,
+                    again=right if seed else None,
+                ),
+                Stage(two, 20, "lm", free=free, seed=seed),
+            )
+        ]
+
+    # So narrow a cloud never leaves the well at -0.57: every attempt is made, none helps.
+    stuck = fit(None, None, start, loss=attempts(3, 0.02))
+    assert len(asked) == 2
+    assert stuck.parameters.shape[:, 0].tolist() == pytest.approx([-0.54, 1.0], abs=0.02)
+    assert stuck.losses[0] == pytest.approx(min(float(losses[0]) for losses in asked), rel=1e-3)
+    # The second face was right at once and has not been touched since.
+    done = next(i for i, r in enumerate(stuck.history) if r.stage == 2)
+    assert all(
+        torch.equal(r.vectors[1], stuck.history[done].vectors[1]) for r in stuck.history[done:]
+    )
+    # Nobody needs a second attempt: it is not begun.
+    easy = fit(None, None, start.replace(shape=start.shape * 0 + 0.9), loss=attempts(3, 0.02))
+    assert easy.reason == "finished"
+    assert max(r.stage for r in easy.history) == 1
+    again = fit(None, None, start, loss=attempts(3, 0.02), resume=easy.state)
+    assert torch.equal(again.parameters.shape, easy.parameters.shape)
 
 
 def test_lbfgs_finds_one_blob() -> None:
