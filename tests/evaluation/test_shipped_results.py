@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.ship import results_name
 from radarbook.book import RESULTS_HERE, _fill_results
+from radarbook.errors import InputError
 from radarbook.evaluation.findings import from_results
 from radarbook.evaluation.tables import PAPER_RESULTS, read_results, side_by_side
+from radarbook.profiles import get_profile
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "data" / "results").glob("laptop_*.json"))
@@ -43,3 +46,13 @@ def test_the_page_takes_the_tables(tmp_path):
     assert text.endswith("After\n")
     assert side_by_side(FILES[::-1]).splitlines()[2] in text
     assert RESULTS_HERE in (ROOT / "jupyter_book" / "reproduction.md").read_text()
+
+
+def test_results_of_overrides_get_a_name_of_their_own():
+    model = "somewhere/ict_face.h5"
+    assert results_name(get_profile("laptop"), model) == "laptop_ict"
+    theirs = get_profile("laptop", {"recipe": "paper", "encoder_epochs": 2})
+    assert results_name(theirs, model) == "laptop_ict_paper_recipe"
+    assert results_name(get_profile("paper"), "procedural") == "paper_procedural"
+    with pytest.raises(InputError, match="overrides of encoder_epochs: expected --name"):
+        results_name(get_profile("laptop", {"encoder_epochs": 2}), model)
