@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from benchmarks.ship import results_name
 from radarbook.book import RESULTS_HERE, _fill_results
 from radarbook.errors import InputError
+from radarbook.evaluation.comparison import shipped_results, side_by_side
 from radarbook.evaluation.findings import from_results
-from radarbook.evaluation.tables import PAPER_RESULTS, read_results, side_by_side
-from radarbook.profiles import get_profile
+from radarbook.evaluation.tables import PAPER_RESULTS, read_results
+from radarbook.profiles import get_profile, read_settings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "data" / "results").glob("laptop_*.json"))
@@ -37,14 +39,31 @@ def test_a_table_says_how_it_was_made_and_its_means_are_those_of_its_faces(path)
     assert about["findings"] == from_results(rows)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_table_of_another_recipe_or_model_says_so_in_its_command(path):
+    rows, about = read_results(path)
+    assert {"recipe", "networks", "epochs"} <= about.keys()
+    (command,) = {row["command"] for row in rows}
+    assert ("-p model=" in command) == (about["model"] != "procedural")
+    assert ("-p recipe=paper" in command) == (about["recipe"] == "paper")
+    assert path.stem.endswith("_paper_recipe") == (about["recipe"] == "paper")
+    # what the command gives is what the note says
+    given = read_settings(shlex.split(command.partition("--chapters 3-5")[2].replace("-p ", " ")))
+    given.pop("model", None)
+    profile = get_profile("laptop", given)
+    kinds = ("encoder", "renderer", "autoencoder")
+    assert about["epochs"] == {kind: getattr(profile, f"{kind}_epochs") for kind in kinds}
+    assert {row["input"] for row in rows} - {"–"} == set(profile.inputs)
+
+
 def test_the_page_takes_the_tables(tmp_path):
     page = tmp_path / "reproduction.md"
     page.write_text(f"# Before\n\n{RESULTS_HERE}\n\nAfter\n")
     _fill_results(page, ROOT / "data" / "results")
     text = page.read_text()
-    assert text.startswith("# Before\n\n| method | input | paper |")
+    assert text.startswith("# Before\n\n### Profile laptop\n\n| method | input | paper |")
     assert text.endswith("After\n")
-    assert side_by_side(FILES[::-1]).splitlines()[2] in text
+    assert side_by_side(shipped_results(ROOT / "data" / "results")["laptop"]) in text
     assert RESULTS_HERE in (ROOT / "jupyter_book" / "reproduction.md").read_text()
 
 
