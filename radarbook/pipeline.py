@@ -100,16 +100,19 @@ class Pipeline:
     def command(self, chapters: str) -> str:
         """The command that runs ``chapters`` (as in ``"3-5"``) as this pipeline would.
 
-        With everything that differs from the profile as it stands. A face model's file is named
-        without its folder, which is another's to choose.
+        With every setting that differs from the profile as it stands and that an artefact
+        depends on. A face model's file is named without its folder, which is the reader's to
+        choose.
         """
+        fields = {field for stage in STAGES.values() for field in stage.fields}
         given: dict[str, Any] = {}
         if self.model_spec != "procedural":
             given["model"] = Path(self.model_spec).name
         if self.seed:
             given["seed"] = self.seed
+        given |= {name: v for name, v in self.profile.overrides.items() if name in fields}
         words = f"radarbook run --profile {self.profile.name} --chapters {chapters}"
-        return f"{words} {written_settings(given | self.profile.overrides)}".strip()
+        return f"{words} {written_settings(given)}".strip()
 
     def names(self) -> list[str]:
         """Every artefact that :meth:`get` can be asked for at this profile."""
