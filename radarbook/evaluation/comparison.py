@@ -59,8 +59,8 @@ class Results:
 
     @property
     def model(self) -> str:
-        """Name of the face model."""
-        return str(self.about["model"])
+        """Name of the face model; of a file, without its suffix."""
+        return Path(str(self.about["model"])).stem
 
     @property
     def recipe(self) -> str | None:

@@ -43,7 +43,7 @@ THEIRS = {("encoder", "both"): [3.0, 3.3, 2.9, 3.1], ("autoencoder", "both"): [1
 def folder(tmp_path):
     """The default model, a scanned one, and that again with the paper's recipe; other files too."""
     write(tmp_path, "laptop_scan_paper_recipe", "scan", "paper", THEIRS)
-    write(tmp_path, "laptop_scan", "scan", "fast", OURS, findings=["It is so."])
+    write(tmp_path, "laptop_scan", "scan.h5", "fast", OURS, findings=["It is so."])
     default = {("encoder", "depth"): [1.0] * 4}
     write(
         tmp_path,
