@@ -66,20 +66,10 @@ Depth = Annotated[
 ]
 
 
-def _pairs(settings: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        if not equals or not name:
-            raise InputError(f"parameter '{setting}': expected NAME=VALUE")
-        pairs[name.strip()] = value.strip()
-    return pairs
-
-
 def _profile(name: str, settings: list[str] | None) -> Profile:
-    from radarbook.profiles import get_profile
+    from radarbook.profiles import get_profile, read_settings
 
-    return get_profile(name, _pairs(settings))
+    return get_profile(name, read_settings(settings or []))
 
 
 # -- information ---------------------------------------------------------------------------------
@@ -133,9 +123,11 @@ def run(
 ) -> None:
     """Execute the notebooks in order; what is done and unchanged is not done again."""
     from radarbook.book import ChapterFailed, run_notebooks
+    from radarbook.profiles import read_settings
 
     try:
-        run_notebooks(chapters, profile, _pairs(parameter), output, force=force)
+        given = read_settings(parameter or [])
+        run_notebooks(chapters, profile, given, output, force=force)
     except ChapterFailed as failure:
         typer.echo(f"{failure.report}\nradarbook: {failure}", err=True)
         raise typer.Exit(1) from None

@@ -36,7 +36,7 @@ from radarbook.evaluation.tables import (
 )
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.files import digest, source_digest, write_json
-from radarbook.profiles import Profile, get_profile
+from radarbook.profiles import Profile, get_profile, written_settings
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.training.checkpoints import load_autoencoder, load_encoder, load_renderer
 from radarbook.training.loop import HISTORY, History, read_history
@@ -96,6 +96,23 @@ class Pipeline:
     def physical(self) -> PhysicalRenderer:
         """The physical renderer at the profile's grid and frequencies."""
         return PhysicalRenderer.for_profile(self.model, self.profile)
+
+    def command(self, chapters: str) -> str:
+        """The command that runs ``chapters`` (as in ``"3-5"``) as this pipeline would.
+
+        With every setting that differs from the profile as it stands and that an artefact
+        depends on. A face model's file is named without its folder, which is the reader's to
+        choose.
+        """
+        fields = {field for stage in STAGES.values() for field in stage.fields}
+        given: dict[str, Any] = {}
+        if self.model_spec != "procedural":
+            given["model"] = Path(self.model_spec).name
+        if self.seed:
+            given["seed"] = self.seed
+        given |= {name: v for name, v in self.profile.overrides.items() if name in fields}
+        words = f"radarbook run --profile {self.profile.name} --chapters {chapters}"
+        return f"{words} {written_settings(given)}".strip()
 
     def names(self) -> list[str]:
         """Every artefact that :meth:`get` can be asked for at this profile."""
@@ -252,17 +269,15 @@ def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
 def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
     """Both baselines, and encoder and autoencoder for each input, on the test split."""
     test = pipeline.get("dataset")["test"]
-    common = {
-        "profile": pipeline.profile.name,
-        "command": f"radarbook run --profile {pipeline.profile.name} --chapters 3-5",
-    }
+    profile = pipeline.profile
+    common = {"profile": profile.name, "command": pipeline.command("3-5")}
     base = baselines(test, pipeline.model, seed=pipeline.seed)
     rows = [
         result_row(MEAN_FACE, "–", base["mean"], seconds=None, **common),
         result_row(RANDOM_FACE, "–", base["random"], seconds=None, **common),
     ]
     for kind in ("encoder", "autoencoder"):
-        for inputs in pipeline.profile.inputs:
+        for inputs in profile.inputs:
             name = f"{kind}/{inputs}"
             summary = evaluate(pipeline.get(name), test, pipeline.model, seed=pipeline.seed)
             seconds = pipeline.record(name)["seconds"]
@@ -272,6 +287,9 @@ def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
         "seed": pipeline.seed,
         "split": "test",
         "training_faces": len(pipeline.get("dataset")["train"]),
+        "recipe": profile.recipe,
+        "networks": {"encoder": profile.encoder, "renderer": profile.decoder},
+        "epochs": {kind: getattr(profile, f"{kind}_epochs") for kind in KINDS},
         "renderer": evaluate_renderer(pipeline.get("renderer"), test)
         | {"seconds": pipeline.record("renderer")["seconds"]},
         "findings": from_results(rows),
@@ -339,3 +357,5 @@ STAGES: dict[str, Stage] = {
 }
 #: Stages of which there is one for each of the profile's ``inputs``: "encoder/both", …
 PER_INPUT = ("encoder", "autoencoder")
+#: The networks, in the order in which they are trained.
+KINDS = ("encoder", "renderer", "autoencoder")

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from radarbook.errors import InputError
 
@@ -41,7 +42,7 @@ class Profile(BaseModel):
     encoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
     decoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
     recipe: Literal["fast", "paper"] = "fast"
-    inputs: tuple[Inputs, ...] = ("amplitude", "depth", "both")
+    inputs: tuple[Inputs, ...] = Field(("amplitude", "depth", "both"), min_length=1)
     encoder_epochs: int = Field(30, ge=1)
     encoder_batch: int = Field(32, ge=1)
     encoder_rate: float = Field(1e-3, gt=0)
@@ -61,6 +62,21 @@ class Profile(BaseModel):
     # test-time optimization
     fit_faces: int = Field(4, ge=1, description="held-out faces fitted in chapter 07")
     fit_steps: int = Field(100, ge=1, description="steps through the learned renderer")
+
+    @field_validator("inputs", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """Text of a command line, ``depth,both``, as the list that it means."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(","))
+        return value
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Fields in which this profile differs from the one that its name stands for."""
+        base = PROFILES[self.name].model_dump() if self.name in PROFILES else {}
+        fields = self.model_dump(exclude={"name"})
+        return {name: value for name, value in fields.items() if base.get(name) != value}
 
 
 PROFILES: dict[str, Profile] = {
@@ -117,6 +133,27 @@ NEEDS: dict[str, dict[str, str]] = {
     "laptop": {"time": "≈ 3 h on two CPU cores", "memory": "≈ 4 GB", "disk": "≈ 0.3 GB"},
     "paper": {"time": "not measured", "memory": "not measured", "disk": "≈ 1 GB"},
 }
+
+
+def read_settings(settings: Iterable[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts, as a command line has them, by name; others raise
+    :class:`InputError`."""
+    values = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise InputError(f"parameter '{setting}': expected NAME=VALUE")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def written_settings(settings: Mapping[str, Any]) -> str:
+    """``-p name=value …`` for a shell: what :func:`read_settings` and a profile read back."""
+    words = []
+    for name, value in settings.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        words += ["-p", f"{name}={text}"]
+    return shlex.join(words)
 
 
 def get_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
 from radarbook import pipeline as module
 from radarbook.errors import InputError
+from radarbook.evaluation.tables import read_results
 from radarbook.pipeline import Pipeline
+from radarbook.profiles import get_profile, read_settings
 
 TINY = {
     "pixels": 16,
@@ -38,6 +41,10 @@ def test_the_whole_road_then_nothing_again(tmp_path: Path, monkeypatch: pytest.M
         "encoder",
         "autoencoder",
     ]
+    assert {row["command"] for row in rows} == {first.command("3-5")}
+    _, about = read_results(first.folder("results") / "results.json")
+    assert about["recipe"] == "fast"
+    assert about["epochs"] == {"encoder": 1, "renderer": 1, "autoencoder": 1}
     assert all(first.have(name) for name in first.names())
     assert len(first.get("dataset")["train"]) == 4
     assert len(first.history("encoder/both").rows) == 1
@@ -64,6 +71,43 @@ def test_fingerprints_follow_what_a_stage_depends_on(tmp_path: Path) -> None:
         assert finer.fingerprint(name) != base.fingerprint(name)
     seeded = Pipeline("smoke", output=tmp_path, seed=1, overrides=TINY)
     assert seeded.fingerprint("dataset") != base.fingerprint("dataset")
+
+
+def test_the_command_says_all_that_differs_from_the_profile(tmp_path: Path) -> None:
+    """And what it says is read back as the very same settings; paths stay at home."""
+    assert Pipeline("laptop").command("3") == "radarbook run --profile laptop --chapters 3"
+    changes = {"recipe": "paper", "encoder_rate": 1e-2, "inputs": ("depth", "both")}
+    made = Pipeline(
+        "laptop",
+        str(tmp_path / "a face.h5"),
+        seed=3,
+        # as the profile has it, and what no artefact depends on: neither is said
+        overrides=changes | {"train": 2000, "fit_steps": 7},
+    )
+    words = shlex.split(made.command("3-5"))
+    assert words[:6] == ["radarbook", "run", "--profile", "laptop", "--chapters", "3-5"]
+    assert words[6::2] == ["-p"] * (len(words[6:]) // 2)
+    given = read_settings(words[7::2])
+    assert given.pop("model") == "a face.h5"
+    assert given.pop("seed") == "3"
+    assert given.keys() == changes.keys()
+    assert get_profile("laptop", given) == get_profile("laptop", changes)
+
+
+def test_the_recipe_leaves_the_images_alone(tmp_path: Path) -> None:
+    ours, theirs = tiny(tmp_path), tiny(tmp_path, recipe="paper", encoder_rate=1e-2)
+    assert ours.folder("dataset") == theirs.folder("dataset")
+    for name in ("encoder/both", "renderer", "autoencoder/both", "results"):
+        assert ours.folder(name) != theirs.folder(name)
+
+
+def test_inputs_are_read_from_a_command_line() -> None:
+    assert get_profile("smoke", {"inputs": "both"}).inputs == ("both",)
+    assert get_profile("smoke", {"inputs": "depth, both"}).inputs == ("depth", "both")
+    with pytest.raises(InputError, match=r"'inputs\.1': .*found 'smell'"):
+        get_profile("smoke", {"inputs": "both,smell"})
+    with pytest.raises(InputError, match="'inputs'"):
+        get_profile("smoke", {"inputs": ()})
 
 
 def test_a_change_of_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

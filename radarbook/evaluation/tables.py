@@ -29,7 +29,11 @@ PAPER_RESULTS: tuple[tuple[str, str, float, float, float, float], ...] = (
 )
 MEAN_FACE, RANDOM_FACE = PAPER_RESULTS[0][0], PAPER_RESULTS[1][0]
 _MEASURES = ("l2_shape", "l2_expression", "l2_total", "vertex_mm")
-_SHOWN = {"both": "amplitude + depth"}
+
+
+def shown(inputs: str) -> str:
+    """An input as tables name it."""
+    return {"both": "amplitude + depth"}.get(inputs, inputs)
 
 
 def paper_row(method: str, inputs: str) -> dict[str, Any] | None:
@@ -140,7 +144,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
         cells.append(
             [
                 row["method"],
-                _SHOWN.get(row["input"], row["input"]),
+                shown(row["input"]),
                 *(f"{row[m]:.3f}" for m in _MEASURES[:3]),
                 f"{row['vertex_mm']:.2f}",
                 f"{low:.2f} – {high:.2f}",
@@ -155,7 +159,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown."""
-    return _markdown(*table_cells(rows), words=2)
+    return markdown(*table_cells(rows), words=2)
 
 
 def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -170,41 +174,6 @@ def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
         f'<table class="results">\n<thead>{line("th", header)}</thead>\n'
         f"<tbody>\n{body}\n</tbody>\n</table>\n"
     )
-
-
-# -- several files side by side -----------------------------------------------------------------
-
-
-def side_by_side(paths: Sequence[str | os.PathLike[str]]) -> str:
-    """Markdown: the paper's ratios to its mean face beside those of each ``results.json``.
-
-    One column a file, headed by its face model and profile. Raises :class:`InputError` if a file
-    mixes profiles: a ratio of one profile to the mean face of another says nothing.
-    """
-    columns = [_column(path) for path in paths]
-    header = ["method", "input", "paper", *(name for name, _ in columns)]
-    cells = []
-    for method, inputs, *_ in PAPER_RESULTS:
-        published = paper_row(method, inputs)
-        ours = [ratios.get((method, inputs)) for _, ratios in columns]
-        cells.append(
-            [
-                method,
-                _SHOWN.get(inputs, inputs),
-                f"{published['vertex_ratio']:.2f}" if published else "–",
-                *("–" if ratio is None else f"{ratio:.2f}" for ratio in ours),
-            ]
-        )
-    return _markdown(header, cells, words=2)
-
-
-def _column(path: str | os.PathLike[str]) -> tuple[str, dict[tuple[str, str], float]]:
-    rows, about = read_results(path)
-    profiles = sorted({row["profile"] for row in rows})
-    if len(profiles) != 1:
-        raise InputError(f"{path}: expected rows of one profile, found {', '.join(profiles)}")
-    ratios = {(r["method"], r["input"]): r["vertex_ratio"] for r in with_ratios(rows)}
-    return f"{about['model']}, {profiles[0]}", ratios
 
 
 def millimetre_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -229,13 +198,13 @@ def millimetre_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells.append(
             [
                 row["method"],
-                _SHOWN.get(row["input"], row["input"]),
+                shown(row["input"]),
                 *(f"{row[key]:.2f}" if key in row else "–" for key in measures.values()),
                 f"{low:.2f} – {high:.2f}",
                 "–" if row["seconds"] is None else f"{row['seconds'] / 60:.1f} min",
             ]
         )
-    return _markdown(header, cells, words=2)
+    return markdown(header, cells, words=2)
 
 
 def provenance_lines(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -246,25 +215,7 @@ def provenance_lines(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def results_page(folder: str | os.PathLike[str]) -> str:
-    """Markdown of all ``PROFILE_MODEL.json`` results of learning in a folder, for the book."""
-    paths = sorted(Path(folder).glob("laptop_*.json"), reverse=True) + sorted(
-        Path(folder).glob("paper_*.json")
-    )
-    if not paths:
-        raise InputError(f"{folder}: expected results such as laptop_procedural.json, found none")
-    parts = [side_by_side(paths)]
-    for path in paths:
-        rows, about = read_results(path)
-        title = f"### {about['model']}, profile {rows[0]['profile']}"
-        faces = f"{rows[0]['faces']} test faces. " + str(about.get("note", ""))
-        parts += [title, faces.strip(), markdown_table(rows), millimetre_table(rows)]
-        parts += ["\n".join(f"- {sentence}" for sentence in about.get("findings", []))]
-        parts.append(provenance_lines(rows))
-    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
-
-
-def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]], words: int) -> str:
+def markdown(header: Sequence[str], cells: Sequence[Sequence[str]], words: int) -> str:
     """A table whose first ``words`` columns are text, the others numbers."""
     rule = ["---" if k < words else "---:" for k in range(len(header))]
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *cells]) + "\n"

@@ -6,6 +6,7 @@ what it takes to build it. Neither contains a pickle, so reading one runs nobody
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -122,23 +123,73 @@ def check_identity(path: Path_, expected: Mapping[str, Any], found: Mapping[str,
 # -- finished networks --------------------------------------------------------------------------
 
 
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Of weights by name (a network's ``state_dict()``), at the precision they have."""
+    total = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        total.update(name.encode())
+        total.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
 def save_weights(
     path: Path_,
     network: Encoder | LearnedRenderer | Autoencoder,
     *,
     half: bool = False,
     about: Mapping[str, Any] | None = None,
+    renderer: Path_ | None = None,
 ) -> None:
     """Write a network's weights and what builds it; with ``half``, weights in half precision.
 
-    ``about`` is any JSON-able note (where the weights come from) kept in the header.
+    ``about`` is any JSON-able note (where the weights come from) kept in the header. An
+    autoencoder's file leaves its frozen renderer out where ``renderer`` is a file of that very
+    renderer in the same folder: it names the file and its weights' fingerprint instead, and is
+    read together with it. Raises :class:`InputError` if that file lies elsewhere or holds other
+    weights.
     """
     tensors = {
         name: value.half() if half and value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
     header = {"kind": network.kind, "config": network.config, "about": dict(about or {})}
+    if renderer is not None:
+        left_out = {n: v for n, v in tensors.items() if n.startswith(_RENDERER)}
+        tensors = {n: v for n, v in tensors.items() if n not in left_out}
+        header["renderer"] = _named(path, Path(renderer), left_out)
     save_tensors(path, tensors, header)
+
+
+#: How the weights of an autoencoder's renderer begin.
+_RENDERER = "renderer."
+
+
+def _named(path: Path_, renderer: Path, left_out: Mapping[str, Tensor]) -> dict[str, str]:
+    """The file that holds what an autoencoder's file at ``path`` leaves out: name, fingerprint."""
+    if renderer.resolve().parent != Path(path).resolve().parent:
+        raise InputError(f"{renderer}: expected a renderer's weights beside {path}")
+    held = load_renderer(renderer).state_dict()
+    mine = {
+        n.removeprefix(_RENDERER): v.float() if v.is_floating_point() else v
+        for n, v in left_out.items()
+    }
+    if fingerprint(mine) != fingerprint(held):
+        raise InputError(f"{renderer}: expected the autoencoder's renderer, found another")
+    return {"file": renderer.name, "fingerprint": fingerprint(held)}
+
+
+def _left_out(path: Path, named: Mapping[str, str]) -> dict[str, Tensor]:
+    """The renderer's weights that an autoencoder's file names, as the autoencoder's own."""
+    file = path.with_name(Path(named["file"]).name)  # beside it, whatever a header says
+    if not file.is_file():
+        raise InputError(f"{path}: expected its renderer's weights in {file}, found no such file")
+    held = load_renderer(file).state_dict()
+    if fingerprint(held) != named["fingerprint"]:
+        raise InputError(
+            f"{path}: expected its renderer's weights ({named['fingerprint']}) in {file}, "
+            f"found others ({fingerprint(held)})"
+        )
+    return {f"{_RENDERER}{name}": value for name, value in held.items()}
 
 
 def read_about(path: Path_) -> dict[str, Any]:
@@ -160,6 +211,8 @@ def _load(path: Path_, kind: str) -> Any:
         network = LearnedRenderer(**config)
     else:
         network = Autoencoder(Encoder(**config["encoder"]), LearnedRenderer(**config["renderer"]))
+        if "renderer" in header:
+            tensors |= _left_out(Path(path), header["renderer"])
     wanted = network.state_dict()
     for name in dict.fromkeys([*wanted, *tensors]):
         if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape:
@@ -183,7 +236,11 @@ def load_renderer(path: Path_) -> LearnedRenderer:
 
 
 def load_autoencoder(path: Path_) -> Autoencoder:
-    """An autoencoder by :func:`save_weights`, on the CPU, float32, in evaluation mode."""
+    """An autoencoder by :func:`save_weights`, on the CPU, float32, in evaluation mode.
+
+    Where its file names another for the renderer, both are read; :class:`InputError` if that one
+    is missing or is not the renderer it was trained through.
+    """
     autoencoder: Autoencoder = _load(path, "autoencoder")
     return autoencoder
 

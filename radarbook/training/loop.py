@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,25 @@ class Task(Protocol):
     def validate(self, model: nn.Module) -> float:
         """The validation error, in evaluation mode without gradients."""
         ...
+
+
+class Stops(TypedDict, total=False):
+    """When a run stops before its end, and how often it could: what :func:`run` takes of these.
+
+    Attributes
+    ----------
+    stop_after : int or None
+        Stop, resumable, once so many epochs are done in all.
+    minutes : float or None
+        Stop, resumable, at the end of the epoch that passes this time.
+    checkpoint_seconds : float
+        A checkpoint is written at the end of an epoch if the last is older than this, and
+        whenever the run stops.
+    """
+
+    stop_after: int | None
+    minutes: float | None
+    checkpoint_seconds: float
 
 
 @dataclass
@@ -196,13 +215,8 @@ def run(
     identity : mapping
         JSON-able: architecture and dataset. A checkpoint of another one, or of other settings,
         raises :class:`InputError` with the difference.
-    stop_after : int or None
-        Stop, resumable, once so many epochs are done in all.
-    minutes : float or None
-        Stop, resumable, at the end of the epoch that passes this time.
-    checkpoint_seconds : float
-        A checkpoint is written at the end of an epoch if the last is older than this, and
-        whenever the run stops.
+    stop_after, minutes, checkpoint_seconds
+        As in :class:`Stops`.
 
     On return the model carries the best epoch's weights if ``history.finished``, else the last
     epoch's. Raises :class:`DivergedError` naming the batch if a loss or gradient is not finite.

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,10 @@ from radarbook.training.augmentation import (
     random_move,
     with_dynamic_range,
 )
-from radarbook.training.checkpoints import save_weights
+from radarbook.training.checkpoints import fingerprint, save_weights
 from radarbook.training.data import ResidentSamples, Samples, describe, resident
 from radarbook.training.facts import ModelFacts
-from radarbook.training.loop import History, Settings, make_fabric, run
+from radarbook.training.loop import History, Settings, Stops, make_fabric, run
 from radarbook.training.losses import image_loss, parameter_loss
 
 WEIGHTS = "weights.safetensors"
@@ -255,9 +255,7 @@ def train_encoder(
     *,
     model: MorphableModel | None = None,
     device: str = "auto",
-    stop_after: int | None = None,
-    minutes: float | None = None,
-    checkpoint_seconds: float = 30.0,
+    **stops: Unpack[Stops],
 ) -> tuple[Encoder, History]:
     """Train the encoder for ``inputs`` (amplitude, depth, both); resumable.
 
@@ -266,9 +264,9 @@ def train_encoder(
     on from the checkpoint, or returns at once if it was finished; a checkpoint of another
     architecture, dataset or schedule raises :class:`InputError` with the difference named.
     ``stop_after`` (epochs in all) and ``minutes`` stop early and resumably
-    (``history.finished`` is then false). The encoder comes back on the CPU in evaluation mode.
-    With the face ``model`` that the images are of, the fast recipe knows more
-    (:class:`~radarbook.training.facts.ModelFacts`).
+    (``history.finished`` is then false; :class:`~radarbook.training.loop.Stops`). The encoder
+    comes back on the CPU in evaluation mode. With the face ``model`` that the images are of, the
+    fast recipe knows more (:class:`~radarbook.training.facts.ModelFacts`).
     """
     fabric = make_fabric(device)
     encoder = _built(seed, f"encoder/{inputs}", lambda: build_encoder(dataset, profile, inputs))
@@ -279,20 +277,9 @@ def train_encoder(
         facts=_facts(model, dataset, fabric),
         vertex_weight=profile.vertex_weight,
     )
+    more = {"vertex_weight": task.vertex_weight}
     settings = _settings(profile, "encoder", seed)
-    history = _train(
-        encoder,
-        task,
-        settings,
-        folder,
-        dataset,
-        fabric,
-        stop_after,
-        minutes,
-        checkpoint_seconds,
-        {"vertex_weight": task.vertex_weight},
-    )
-    return encoder, history
+    return encoder, _train(encoder, task, settings, folder, dataset, fabric, more, **stops)
 
 
 def train_renderer(
@@ -304,9 +291,7 @@ def train_renderer(
     *,
     model: MorphableModel | None = None,
     device: str = "auto",
-    stop_after: int | None = None,
-    minutes: float | None = None,
-    checkpoint_seconds: float = 30.0,
+    **stops: Unpack[Stops],
 ) -> tuple[LearnedRenderer, History]:
     """Train the learned renderer; folder, resuming and stopping as :func:`train_encoder`."""
     fabric = make_fabric(device)
@@ -318,10 +303,7 @@ def train_renderer(
         facts=_facts(model, dataset, fabric),
     )
     settings = _settings(profile, "renderer", seed)
-    history = _train(
-        renderer, task, settings, folder, dataset, fabric, stop_after, minutes, checkpoint_seconds
-    )
-    return renderer, history
+    return renderer, _train(renderer, task, settings, folder, dataset, fabric, **stops)
 
 
 def train_autoencoder(
@@ -335,9 +317,7 @@ def train_autoencoder(
     *,
     model: MorphableModel | None = None,
     device: str = "auto",
-    stop_after: int | None = None,
-    minutes: float | None = None,
-    checkpoint_seconds: float = 30.0,
+    **stops: Unpack[Stops],
 ) -> tuple[Autoencoder, History]:
     """Fine-tune a trained encoder through a frozen learned renderer (both are copied).
 
@@ -357,26 +337,17 @@ def train_autoencoder(
         vertex_weight=profile.vertex_weight,
         autocast=fabric.autocast,
     )
-    settings = _settings(profile, "autoencoder", seed)
-    begun = {"begun from": {"encoder": _digest(encoder), "renderer": _digest(renderer)}}
-    history = _train(
-        autoencoder,
-        task,
-        settings,
-        folder,
-        dataset,
-        fabric,
-        stop_after,
-        minutes,
-        checkpoint_seconds,
-        begun
-        | {
-            "parameter_weight": profile.parameter_weight,
-            "vertex_weight": task.vertex_weight,
-            "imagined": task.imagined,
+    more = {
+        "begun from": {
+            "encoder": fingerprint(encoder.state_dict()),
+            "renderer": fingerprint(renderer.state_dict()),
         },
-    )
-    return autoencoder, history
+        "parameter_weight": task.weight,
+        "vertex_weight": task.vertex_weight,
+        "imagined": task.imagined,
+    }
+    settings = _settings(profile, "autoencoder", seed)
+    return autoencoder, _train(autoencoder, task, settings, folder, dataset, fabric, more, **stops)
 
 
 def build_encoder(dataset: Samples, profile: Profile, inputs: str) -> Encoder:
@@ -433,11 +404,11 @@ def _train(
     folder: str | os.PathLike[str],
     dataset: Samples,
     fabric: Any,
-    stop_after: int | None,
-    minutes: float | None,
-    checkpoint_seconds: float,
     more: Mapping[str, Any] | None = None,
+    **stops: Unpack[Stops],
 ) -> History:
+    """Run the loop, and write the weights once it is finished. ``more`` is what a checkpoint must
+    agree in beside recipe, architecture, dataset and face model."""
     identity = {
         "kind": model.kind,
         "recipe": task.recipe,
@@ -446,17 +417,7 @@ def _train(
         "face model": task.facts.fingerprint if task.facts else None,
         **(more or {}),
     }
-    history = run(
-        model,
-        task,
-        settings,
-        folder,
-        identity,
-        fabric=fabric,
-        stop_after=stop_after,
-        minutes=minutes,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    history = run(model, task, settings, folder, identity, fabric=fabric, **stops)
     model.cpu().eval()
     if history.finished and fabric.global_rank == 0:
         about = {"task": task.name, "dataset": describe(dataset), "best": history.best}
@@ -528,17 +489,6 @@ def _copy(network: Any) -> Any:
     copy = type(network)(**network.config)
     copy.load_state_dict(network.state_dict())
     return copy
-
-
-def _digest(network: nn.Module) -> str:
-    """Fingerprint of a network's weights."""
-    import hashlib
-
-    total = hashlib.sha256()
-    for name, value in sorted(network.state_dict().items()):
-        total.update(name.encode())
-        total.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return total.hexdigest()[:16]
 
 
 def _side(image: RadarImage) -> int:

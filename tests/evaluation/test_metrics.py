@@ -33,8 +33,6 @@ from radarbook.evaluation.tables import (
     paper_row,
     read_results,
     result_row,
-    results_page,
-    side_by_side,
     with_ratios,
     write_results,
 )
@@ -275,31 +273,6 @@ def test_the_paper_stands_beside():
     assert "| encoder | amplitude + depth |" in text
     assert "2.82" in text
     assert html_table(rows()).count("<tr>") == 3
-
-
-def test_columns_of_several_results_stand_side_by_side(tmp_path):
-    ours = rows()
-    write_results(tmp_path / "laptop_toy.json", ours, {"model": "toy", "findings": ["It is so."]})
-    lines = side_by_side([tmp_path / "laptop_toy.json"]).splitlines()
-    assert lines[0] == "| method | input | paper | toy, smoke |"
-    assert "| baseline, mean face | – | 1.00 | 1.00 |" in lines
-    ratio = ours[1]["vertex_mm"] / ours[0]["vertex_mm"]
-    assert f"| encoder | amplitude + depth | {2.82 / 4.42:.2f} | {ratio:.2f} |" in lines
-    assert "| autoencoder | depth | 0.58 | – |" in lines
-    page = results_page(tmp_path)
-    assert "- It is so." in page
-    assert "`radarbook run`, on a machine" in page
-    assert f"{ours[1]['scan_mm']:.2f}" in page
-
-
-def test_a_table_of_two_profiles_is_refused(tmp_path):
-    mixed = rows()
-    mixed[1]["profile"] = "paper"
-    write_results(tmp_path / "laptop_toy.json", mixed, {"model": "toy"})
-    with pytest.raises(InputError, match="expected rows of one profile, found paper, smoke"):
-        side_by_side([tmp_path / "laptop_toy.json"])
-    with pytest.raises(InputError, match="expected results such as"):
-        results_page(tmp_path / "nothing")
 
 
 def test_without_a_mean_face_there_is_no_ratio():

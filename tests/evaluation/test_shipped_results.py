@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 
+from benchmarks.ship import results_name
 from radarbook.book import RESULTS_HERE, _fill_results
+from radarbook.errors import InputError
+from radarbook.evaluation.comparison import Results, shipped_results, side_by_side
 from radarbook.evaluation.findings import from_results
-from radarbook.evaluation.tables import PAPER_RESULTS, read_results, side_by_side
+from radarbook.evaluation.tables import PAPER_RESULTS, read_results
+from radarbook.profiles import get_profile, read_settings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "data" / "results").glob("laptop_*.json"))
@@ -34,12 +39,49 @@ def test_a_table_says_how_it_was_made_and_its_means_are_those_of_its_faces(path)
     assert about["findings"] == from_results(rows)
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_table_of_another_recipe_or_model_says_so_in_its_command(path):
+    rows, about = read_results(path)
+    assert {"recipe", "networks", "epochs"} <= about.keys()
+    (command,) = {row["command"] for row in rows}
+    assert ("-p model=" in command) == (about["model"] != "procedural")
+    assert ("-p recipe=paper" in command) == (about["recipe"] == "paper")
+    assert path.stem.endswith("_paper_recipe") == (about["recipe"] == "paper")
+    # what the command gives is what the note says
+    given = read_settings(shlex.split(command.partition("--chapters 3-5")[2].replace("-p ", " ")))
+    given.pop("model", None)
+    profile = get_profile("laptop", given)
+    kinds = ("encoder", "renderer", "autoencoder")
+    assert about["epochs"] == {kind: getattr(profile, f"{kind}_epochs") for kind in kinds}
+    assert {row["input"] for row in rows} - {"–"} == set(profile.inputs)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_the_page_says_in_words_is_in_the_tables(path):
+    """Every network beats the mean face; the fast recipe's autoencoder halves its error."""
+    results = Results.read(path)
+    ratios = {(row["method"], row["input"]): row["vertex_ratio"] for row in results.rows}
+    assert all(ratio < 1 for (_, inputs), ratio in ratios.items() if inputs != "–")
+    if results.recipe == "fast":
+        assert ratios["autoencoder", "both"] < 0.5
+
+
 def test_the_page_takes_the_tables(tmp_path):
     page = tmp_path / "reproduction.md"
     page.write_text(f"# Before\n\n{RESULTS_HERE}\n\nAfter\n")
     _fill_results(page, ROOT / "data" / "results")
     text = page.read_text()
-    assert text.startswith("# Before\n\n| method | input | paper |")
+    assert text.startswith("# Before\n\n### Profile laptop\n\n| method | input | paper |")
     assert text.endswith("After\n")
-    assert side_by_side(FILES[::-1]).splitlines()[2] in text
+    assert side_by_side(shipped_results(ROOT / "data" / "results")["laptop"]) in text
     assert RESULTS_HERE in (ROOT / "jupyter_book" / "reproduction.md").read_text()
+
+
+def test_results_of_overrides_get_a_name_of_their_own():
+    model = "somewhere/ict_face.h5"
+    assert results_name(get_profile("laptop"), model) == "laptop_ict"
+    theirs = get_profile("laptop", {"recipe": "paper", "encoder_epochs": 2})
+    assert results_name(theirs, model) == "laptop_ict_paper_recipe"
+    assert results_name(get_profile("paper"), "procedural") == "paper_procedural"
+    with pytest.raises(InputError, match="overrides of encoder_epochs: expected --name"):
+        results_name(get_profile("laptop", {"encoder_epochs": 2}), model)

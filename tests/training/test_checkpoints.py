@@ -12,6 +12,7 @@ from radarbook.networks.renderer import LearnedRenderer
 from radarbook.training import load_autoencoder, load_encoder, load_renderer
 from radarbook.training.checkpoints import (
     difference,
+    fingerprint,
     load_tensors,
     pack_optimizer,
     read_about,
@@ -52,6 +53,53 @@ def test_half_precision_halves_the_file(tmp_path):
         assert back.state_dict()[name].dtype == value.dtype
         # half precision keeps 11 bits
         assert torch.allclose(back.state_dict()[name], value, rtol=2**-11, atol=1e-7)
+
+
+def test_weights_are_as_readable_as_any_new_file(tmp_path):
+    (tmp_path / "any").touch()
+    save_weights(tmp_path / "w.safetensors", ENCODER)
+    assert (tmp_path / "w.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_autoencoder_is_put_together_from_two_files(tmp_path, half):
+    whole = Autoencoder(ENCODER, RENDERER)
+    beside, path = tmp_path / "renderer.safetensors", tmp_path / "autoencoder.safetensors"
+    save_weights(beside, RENDERER, half=half)
+    save_weights(tmp_path / "whole.safetensors", whole, half=half)
+    save_weights(path, whole, half=half, about={"dataset": "toy"}, renderer=beside)
+    encoder_alone, _ = load_tensors(path)
+    assert {name.split(".")[0] for name in encoder_alone} == {"encoder"}
+    back, expected = load_autoencoder(path), load_autoencoder(tmp_path / "whole.safetensors")
+    assert back.config == expected.config
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, back.state_dict()[name]), name
+    assert read_about(path) == {"dataset": "toy"}
+
+
+def test_the_renderer_of_another_autoencoder_is_refused(tmp_path):
+    beside, path = tmp_path / "renderer.safetensors", tmp_path / "autoencoder.safetensors"
+    save_weights(beside, RENDERER)
+    save_weights(path, Autoencoder(ENCODER, RENDERER), renderer=beside)
+    other = LearnedRenderer("small", 3, 2, 32)
+    save_weights(beside, other)
+    _, header = load_tensors(path)
+    mine = header["renderer"]["fingerprint"]
+    theirs = fingerprint(other.state_dict())
+    with pytest.raises(InputError, match=rf"weights \({mine}\) in .* found others \({theirs}\)"):
+        load_autoencoder(path)
+    with pytest.raises(InputError, match="expected the autoencoder's renderer, found another"):
+        save_weights(path, Autoencoder(ENCODER, RENDERER), renderer=beside)
+    beside.unlink()
+    with pytest.raises(InputError, match=r"renderer\.safetensors, found no such file"):
+        load_autoencoder(path)
+    save_weights(tmp_path / "elsewhere" / "renderer.safetensors", RENDERER)
+    with pytest.raises(InputError, match="expected a renderer's weights beside"):
+        save_weights(
+            path,
+            Autoencoder(ENCODER, RENDERER),
+            renderer=tmp_path / "elsewhere" / "renderer.safetensors",
+        )
 
 
 def test_optimizer_state_survives_without_pickle(tmp_path):

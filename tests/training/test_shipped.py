@@ -76,6 +76,17 @@ def test_all_together_are_small():
     assert sum(shipped_path(kind).stat().st_size for kind in SHIPPED) < 30e6
 
 
+def test_the_renderer_ships_once():
+    """The autoencoder's own file is its encoder; what it draws with is the renderer's file."""
+    encoder, autoencoder = (
+        shipped_path(kind).stat().st_size for kind in ("encoder", "autoencoder")
+    )
+    assert autoencoder < 1.01 * encoder
+    drawing = shipped("renderer").state_dict()
+    for name, value in shipped("autoencoder").renderer.state_dict().items():
+        assert torch.equal(value, drawing[name]), name
+
+
 def test_what_they_were_not_trained_on_is_refused():
     with pytest.raises(InputError, match="images of 64 x 64 pixels, found 48 x 48"):
         shipped("encoder", pixels=48)

@@ -1,0 +1,195 @@
+"""Results that ship, side by side: the page of the book that holds them against the paper's.
+
+A file ``PROFILE_MODEL….json`` in ``data/results`` is one column: one face model, one profile, one
+recipe. Columns of a table are of one profile; what is not there is a column less.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from radarbook.errors import InputError
+from radarbook.evaluation.findings import named, verdict
+from radarbook.evaluation.tables import (
+    MEAN_FACE,
+    PAPER_RESULTS,
+    markdown,
+    markdown_table,
+    millimetre_table,
+    paper_row,
+    provenance_lines,
+    read_results,
+    shown,
+    with_ratios,
+)
+from radarbook.profiles import PROFILES
+
+#: What a column's recipe is called.
+_RECIPES = {"fast": "fast recipe", "paper": "paper's recipe"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The rows of one ``results.json``, all of one profile, and its note."""
+
+    rows: list[dict[str, Any]]
+    about: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], profile: str | None = None) -> Results:
+        """From a file. Raises :class:`InputError` if it mixes profiles, or is of another than
+        ``profile``: a ratio of one profile to the mean face of another says nothing."""
+        rows, about = read_results(path)
+        profiles = sorted({row["profile"] for row in rows})
+        if len(profiles) != 1 or profile not in (None, profiles[0]):
+            wanted = f"profile {profile}" if profile else "one profile"
+            raise InputError(f"{path}: expected rows of {wanted}, found {', '.join(profiles)}")
+        return cls(with_ratios(rows), about)
+
+    @property
+    def profile(self) -> str:
+        """Name of the profile."""
+        return str(self.rows[0]["profile"])
+
+    @property
+    def model(self) -> str:
+        """Name of the face model; of a file, without its suffix."""
+        return Path(str(self.about["model"])).stem
+
+    @property
+    def recipe(self) -> str | None:
+        """``fast`` or ``paper``; None in a file that does not say."""
+        return self.about.get("recipe")
+
+    @property
+    def title(self) -> str:
+        """Face model, profile and recipe."""
+        words = [self.model, self.profile]
+        if self.recipe is not None:
+            words.append(_RECIPES.get(self.recipe, self.recipe))
+        return ", ".join(words)
+
+    @property
+    def errors(self) -> dict[tuple[str, str], torch.Tensor]:
+        """(faces,) vertex distances in mm by method and input."""
+        return {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in self.rows}
+
+    def settings(self) -> str:
+        """In a sentence, what was trained on how much: faces, recipe, networks, schedule."""
+        sentence = f"{self.rows[0]['faces']} test faces"
+        if "training_faces" in self.about:
+            sentence += f", {self.about['training_faces']:,} training faces"
+        if self.recipe is not None:
+            sentence += f"; {_RECIPES.get(self.recipe, self.recipe)}"
+        if "networks" in self.about:
+            sizes = (f"{kind} `{size}`" for kind, size in _ordered(self.about["networks"]))
+            sentence += f"; networks: {', '.join(sizes)}"
+        if "epochs" in self.about:
+            epochs = (f"{kind} {count}" for kind, count in _ordered(self.about["epochs"]))
+            sentence += f"; epochs scheduled: {', '.join(epochs)}"
+        return sentence + "."
+
+
+def shipped_results(folder: str | os.PathLike[str]) -> dict[str, list[Results]]:
+    """All results of learning in a folder by profile: the default face model and the profile's
+    own recipe first. Raises :class:`InputError` if there are none."""
+    found: dict[str, list[Results]] = {}
+    for profile, settings in PROFILES.items():
+        results = [Results.read(path, profile) for path in Path(folder).glob(f"{profile}_*.json")]
+        if results:
+            found[profile] = sorted(
+                results,
+                key=lambda r: (
+                    r.model != "procedural",
+                    r.model,
+                    r.recipe not in (None, settings.recipe),
+                    r.recipe or "",
+                ),
+            )
+    if not found:
+        raise InputError(f"{folder}: expected results such as laptop_procedural.json, found none")
+    return found
+
+
+def side_by_side(results: Sequence[Results]) -> str:
+    """Markdown: the paper's ratios to its mean face beside those of each of ``results``.
+
+    One column each, headed by its :attr:`~Results.title`. Raises :class:`InputError` if they are
+    of several profiles.
+    """
+    profiles = sorted({r.profile for r in results})
+    if len(profiles) > 1:
+        raise InputError(f"results: expected those of one profile, found {', '.join(profiles)}")
+    columns = [
+        {(row["method"], row["input"]): row["vertex_ratio"] for row in r.rows} for r in results
+    ]
+    cells = []
+    for method, inputs, *_ in PAPER_RESULTS:
+        published = paper_row(method, inputs)
+        ours = [ratios.get((method, inputs)) for ratios in columns]
+        cells.append(
+            [
+                method,
+                shown(inputs),
+                f"{published['vertex_ratio']:.2f}" if published else "–",
+                *("–" if ratio is None else f"{ratio:.2f}" for ratio in ours),
+            ]
+        )
+    return markdown(["method", "input", "paper", *(r.title for r in results)], cells, words=2)
+
+
+def recipes_compared(results: Sequence[Results]) -> list[str]:
+    """Verdicts between the recipes on one face model, face by face, for each row that both have.
+
+    Only where both were tested on the very same faces; the first of two recipes is the subject.
+    """
+    sentences = []
+    for number, ours in enumerate(results):
+        for theirs in results[number + 1 :]:
+            if None in (ours.recipe, theirs.recipe) or ours.recipe == theirs.recipe:
+                continue
+            mine, others = ours.errors, theirs.errors
+            # Whatever was trained, the mean face errs alike on the same faces.
+            same_faces = torch.equal(mine[MEAN_FACE, "–"], others[MEAN_FACE, "–"])
+            if ours.model != theirs.model or not same_faces:
+                continue
+            sentences += [
+                verdict(
+                    f"The {ours.recipe} recipe's {kind} on {named(inputs)}",
+                    error,
+                    f"the {theirs.recipe} recipe's",
+                    others[kind, inputs],
+                )
+                for (kind, inputs), error in mine.items()
+                if inputs != "–" and (kind, inputs) in others
+            ]
+    return sentences
+
+
+def results_page(folder: str | os.PathLike[str]) -> str:
+    """Markdown of all ``PROFILE_MODEL….json`` results of learning in a folder, for the book."""
+    parts = []
+    for profile, results in shipped_results(folder).items():
+        parts += [f"### Profile {profile}", side_by_side(results)]
+        parts.append(_listed(recipes_compared(results)))
+        for r in results:
+            note = f"{r.settings()} {r.about.get('note', '')}".strip()
+            parts += [f"#### {r.title}", note, markdown_table(r.rows), millimetre_table(r.rows)]
+            parts += [_listed(r.about.get("findings", [])), provenance_lines(r.rows)]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _ordered(of: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """By network, in the order in which they are trained (files are sorted by name)."""
+    order = ("encoder", "renderer", "autoencoder")
+    return sorted(of.items(), key=lambda item: order.index(item[0]))
+
+
+def _listed(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
