@@ -1,4 +1,4 @@
-"""The README's picture: a radar image, and a face on its way from a near start to the truth.
+"""The README's picture: a radar image, and a face on its way from the mean face to the truth.
 
 python -m benchmarks.picture jupyter_book/images/readme.png
 
@@ -18,15 +18,13 @@ import torch
 from radarbook import figures
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.faces.parameters import FaceParameters
 from radarbook.figures.static import png
 from radarbook.files import atomic_path
 from radarbook.fitting.fit import fit
-from radarbook.fitting.reconstruct import ENCODED, physical_stages
+from radarbook.fitting.reconstruct import mean_face_start, physical_stages
 from radarbook.pipeline import Pipeline
-from radarbook.seeds import torch_stream
 
-FACE, START_ERROR = 1, 0.4
+FACE = 1
 
 
 def main() -> None:
@@ -38,33 +36,16 @@ def main() -> None:
     pipeline = Pipeline("smoke", seed=arguments.seed)
     model, physical = pipeline.model, pipeline.physical
     k = (model.n_shape, model.n_expression)
-    setting = ParameterDistribution(pose_scale=0.2, material=(0.1, 0.1), antenna_size=(2e-3, 2e-3))
+    setting = ParameterDistribution(pose_scale=0.5, material=(0.1, 0.1), antenna_size=(2e-3, 2e-3))
     true = random_parameters([FACE], arguments.seed, *k, config=setting)
-    draw = torch.randn(1, sum(k) + 6, generator=torch_stream(arguments.seed, "fitting/start", FACE))
-    # Coefficients by START_ERROR deviations, translation by millimetres, rotation by a degree.
-    scale = torch.tensor([START_ERROR] * sum(k) + [0.03] * 3 + [0.1] * 3 + [0.0] * 3)
-    wrong = torch.cat([draw, torch.zeros(1, 3)], dim=1) * scale
-    start = FaceParameters.from_normalised(true.normalised() + wrong, *k).clamped()
     with torch.no_grad():
         signal = physical.signal(true)
-    found = fit(
-        None,
-        None,
-        start,
-        loss=physical_stages(
-            signal,
-            physical,
-            schedule=ENCODED,
-            free=("shape", "expression", "translation", "rotation"),
-            centres=start.translation + torch.tensor([0.0, 0.0, physical.distance + 0.02]),
-            antennas=3,
-        ),
-        progress=True,
-    )
+    start = mean_face_start(signal, physical).to(dtype=torch.float32)
+    found = fit(None, None, start, loss=physical_stages(signal, physical), progress=True)
     with torch.no_grad():
         image = Pipeline("laptop", seed=arguments.seed).physical.render(true)
     fitted = found.parameters.to(dtype=torch.float32)
-    shown = {"start": start, "fit": fitted, "truth": true}
+    shown = {"mean face": start, "fit": fitted, "truth": true}
     errors = {n: float(vertex_distances(model, p, true).mean()) for n, p in shown.items()}
     row = figures.faces_row(
         [model.vertices(p.shape, p.expression)[0] for p in shown.values()],

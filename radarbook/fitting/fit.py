@@ -29,6 +29,9 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 #: What is unknown in a recording; the dynamic range is a matter of display.
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
+#: Relative difference of two attempts' losses below which they are taken for the same.
+ALIKE = 0.02
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -39,9 +42,9 @@ class Stage:
     random draws.
 
     ``again`` begins another attempt: it is given parameters and losses of the best attempt so far
-    and says which faces (B,) are right as they are. Those are left alone, the others begin from
-    the start once more; in the end each face has the attempt of lowest loss, so the last stages of
-    all attempts must have one objective.
+    and says which faces (B,) are right as they are. Those are left alone, and so are faces of which
+    two attempts came to one loss; the others begin from the start once more. In the end each face
+    has the attempt of lowest loss, so the last stages of all attempts must have one objective.
     """
 
     objective: Objective
@@ -111,13 +114,17 @@ class FitState:
         there are any."""
         assert self.losses is not None
         assert self.start is not None
+        # Two attempts from different draws that end with the same loss have found the same face.
+        alike = torch.zeros(len(self.vectors), dtype=torch.bool)
+        if self.best is not None:
+            alike = (self.losses - self.best[0]).abs() < ALIKE * self.best[0]
         self.best = self._better(self.losses, self.vectors)
         losses, vectors = self.best
         assert stage.again is not None
         parameters = FaceParameters.from_normalised(
             vectors, n_shape, vectors.shape[1] - n_shape - 9
         )
-        self.settled = stage.again(parameters, losses)
+        self.settled = stage.again(parameters, losses) | alike
         self.vectors = torch.where(self.settled[:, None], vectors, self.start)
         return not bool(self.settled.all())
 

@@ -68,8 +68,11 @@ NEAR = (
 )
 #: From an encoder's prediction.
 ENCODED = (
+    Level("0.5 σ", _WIDE, 0.5, fidelity="coarse"),
+    Level("0.35 σ", _WIDE, 0.35, fidelity="coarse"),
     Level("14 and 7 mm", _WIDE, steps=6, fidelity="lean", prior=4e-4),
     Level("7 and 3 mm", _MIDDLE, steps=8, fidelity="lean", prior=1e-4),
+    Level("0.15 σ", _NARROW, 0.15, fidelity="lean"),
     *NEAR,
 )
 #: From the mean face at the image's centroid.
@@ -81,9 +84,9 @@ SCHEDULE = (
 #: Root mean square of a right face's residuals that a cloud reckons with.
 NOISE = 0.05
 #: Attempts from the start, and what of the recording a right face may leave unexplained beside the
-#: diffuse share. A right face left 0.11 to 0.14 of recordings with errors of five degrees and half
-#: a decibel on every channel, a wrong one 0.25 and more.
-ATTEMPTS, UNEXPLAINED = 3, 0.17
+#: diffuse share for no other to be made. Errors of five degrees and half a decibel on every channel
+#: leave 0.1 and more: then attempts are made until two of them come to the same.
+ATTEMPTS, UNEXPLAINED = 3, 0.06
 
 
 class Predictor(Protocol):

@@ -123,9 +123,11 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
             )
         ]
 
-    # So narrow a cloud never leaves the well at -0.57: every attempt is made, none helps.
+    # So narrow a cloud never leaves the well at -0.57. The second attempt ends where the first
+    # did, so a third is not made.
     stuck = fit(None, None, start, loss=attempts(3, 0.02))
     assert len(asked) == 2
+    assert max(r.stage for r in stuck.history) == 3
     assert stuck.parameters.shape[:, 0].tolist() == pytest.approx([-0.54, 1.0], abs=0.02)
     assert stuck.losses[0] == pytest.approx(min(float(losses[0]) for losses in asked), rel=1e-3)
     # The second face was right at once and has not been touched since.
