@@ -17,7 +17,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.physics import LeanPhysics, RangeFocus
+from radarbook.fitting.physics import LeanPhysics, RangeFocus, each
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
@@ -207,11 +207,11 @@ class FocusedObjective:
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         signal = self.physics.signal(parameters)
-        rows = []
-        for b, s in enumerate(signal):
-            aside = self._aside(parameters[b], b)
-            rows.append(self._row(s, parameters[b], b, aside))
-        return torch.stack(rows)
+
+        def row(b: int) -> Tensor:
+            return self._row(signal[b], parameters[b], b, self._aside(parameters[b], b))
+
+        return torch.stack(each(row, len(signal), self.physics.threads))
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
@@ -221,7 +221,11 @@ class FocusedObjective:
             change = self.changes.signal(both, like=parameters)
             signal = self.physics.signal(parameters) + (change - change[:1])
         aside = self._aside(parameters, face)
-        return torch.stack([self._row(s, both[b], face, aside) for b, s in enumerate(signal)])
+
+        def row(b: int) -> Tensor:
+            return self._row(signal[b], both[b], face, aside)
+
+        return torch.stack(each(row, len(signal), self.physics.threads))
 
     def against(self, signal: Tensor, rendered: Tensor, parameters: FaceParameters) -> Tensor:
         """(M,) residuals of the first face as they were if ``signal`` (rx, tx, f) were its target,

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +105,8 @@ class LeanPhysics:
         coarse: bool = False,
     ) -> None:
         self.renderer, self.coarse = renderer, coarse
+        #: That faces are shared out to.
+        self.threads = torch.get_num_threads()
         self.facet_size, self.tilts = facet_size, tilts
         self.decimation = decimation
         self.model = renderer.model.to(dtype=torch.float32)
@@ -128,7 +131,7 @@ class LeanPhysics:
         Which facets radiate and how they are divided is decided for each face, or for all as for
         the one face ``like`` (ignored where ``coarse``): small differences between faces need it
         the same on both sides, and it saves time. Without gradients faces are shared out to as many
-        threads as torch has been given.
+        threads as torch had been given when this object was made.
         """
         p = parameters.to(dtype=torch.float32)
         if self.renderer.layer is not None:
@@ -150,7 +153,7 @@ class LeanPhysics:
             scene = one if one is not None else self._scene(vertices[b])
             return self._one(scene, vertices[b], p[b])
 
-        return torch.stack(_each(make, len(p)))
+        return torch.stack(each(make, len(p), self.threads))
 
     def _one(self, scene: _Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
@@ -357,23 +360,38 @@ def _gauss(offset: Tensor, sigma: Tensor) -> Tensor:
     return torch.exp(-0.5 * (offset / sigma).square())
 
 
-def _each(make: Callable[[int], Tensor], count: int) -> list[Tensor]:
-    """``make`` of 0 … count - 1, shared out to torch's number of threads where no gradient is
-    wanted. Each thread works alone: arrays that fit a cache are too small to be shared."""
-    threads = min(torch.get_num_threads(), count)
-    if threads < 2 or torch.is_grad_enabled():
-        return [make(b) for b in range(count)]
+def each(make: Callable[[int], Tensor], count: int, threads: int) -> list[Tensor]:
+    """``make`` of 0 … count - 1, shared out to so many threads where no gradient is wanted.
+
+    Each thread works alone: arrays that fit a cache are too small to be shared, and threads that
+    wait for each other in every operation come to a stand where another program wants a core.
+    """
+    if threads < 2 or count < 2 or torch.is_grad_enabled():
+        with single_thread():
+            return [make(b) for b in range(count)]
 
     def alone(b: int) -> Tensor:
         with torch.no_grad():
             return make(b)
 
-    with ThreadPoolExecutor(threads, initializer=_single) as pool:
+    with ThreadPoolExecutor(
+        min(threads, count), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         return list(pool.map(alone, range(count)))
 
 
-def _single() -> None:
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Torch's operations in this thread alone, for a while; with gradients as they are."""
+    known = torch.get_num_threads()
+    if torch.is_grad_enabled():
+        yield
+        return
     torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(known)
 
 
 @dataclass(frozen=True)

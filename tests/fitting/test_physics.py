@@ -51,12 +51,14 @@ def test_signal_is_the_simulators_coherent_part(facet_size: float) -> None:
 
 def test_threads_change_nothing() -> None:
     physical = renderer()
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
+    decimation = decimate(physical.array, physical.waveform)
     p = FaceParameters.cat([face((n / 4, -0.5)) for n in range(5)])
     known, signals = torch.get_num_threads(), []
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
+            lean = LeanPhysics(physical, decimation, facet_size=math.inf)
+            assert lean.threads == threads
             with torch.no_grad():
                 signals.append(lean.signal(p, like=p[0]))
             assert torch.get_num_threads() == threads
