@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
@@ -95,3 +97,22 @@ def test_docstrings_keep_magnitudes_and_end_their_sections():
     _plain_docstring(None, "function", "f", None, None, lines)
     assert lines[0] == r"The factor \|Γ\| of ``a|b``."
     assert lines[-3:] == ["", "", "Returns nothing."]
+
+
+def _sources() -> list[Path]:
+    root = Path(__file__).parents[2]
+    return sorted([*root.glob("jupyter_book/*.md"), *root.glob("notebooks/*.md")])
+
+
+@pytest.mark.parametrize("page", _sources(), ids=lambda page: page.name)
+def test_every_formula_of_a_page_can_be_drawn(page: Path) -> None:
+    """A formula that cannot would end the build of the book, minutes later."""
+    text = re.sub(r"^(```|~~~).*?^\1", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    text = re.sub(r"`[^`\n]*`", "", text)
+    displayed = re.findall(r"\$\$(.+?)\$\$", text, re.S)
+    inline = re.findall(
+        r"(?<![\\$])\$([^$]+?)\$(?!\$)", re.sub(r"\$\$.+?\$\$", "", text, flags=re.S)
+    )
+    for formulas, display in ((displayed, True), (inline, False)):
+        for formula in formulas:
+            assert "<math" in to_mathml(formula, display=display)
