@@ -26,7 +26,7 @@ from radarbook.training.losses import AMPLITUDE_SCALE, amplitude_error, depth_er
 
 #: Residuals are scaled to these: 3 nepers of power and 2 mm of mean depth count alike.
 NEPER, DEPTH = 3.0, 2e-3
-#: Error of a logarithm of power that is there in any case.
+#: Errors of a logarithm of power and of a depth (m) that are there in any case.
 LOG_ERROR, DEPTH_ERROR = 0.3, 1e-4
 #: Draws of noise for the weights.
 DRAWS = 8
@@ -247,6 +247,11 @@ class FocusedObjective:
         """What is computed once for a face and all versions of it."""
         return None
 
+    def _diffuse(self, parameters: FaceParameters, face: int) -> Tensor:
+        """(3, V) mean diffuse power and lag of one face in its pixels, for material 1."""
+        focus = self.focus[face]
+        return self.physics.diffuse_power(parameters, focus.lattice(len(self._side)), focus.turn)
+
     def _data(
         self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
@@ -322,9 +327,7 @@ class PowerObjective(FocusedObjective):
             self._target = [self._wanted(s, b) for b, s in enumerate(signal)]
 
     def _aside(self, parameters: FaceParameters, face: int) -> Tensor | None:
-        """(3, V) mean diffuse power and lag for material 1."""
-        focus = self.focus[face]
-        return self.physics.diffuse_power(parameters, focus.lattice(len(self._side)), focus.turn)
+        return self._diffuse(parameters, face)
 
     def _wanted(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The target's features, and the variances of its logarithms and depths (m²).
@@ -434,12 +437,9 @@ class PhaseObjective(FocusedObjective):
         signal = self.physics.signal(parameters)
         shares = []
         for b, s in enumerate(signal):
-            focus = self.focus[b]
-            spread = self.physics.diffuse_power(
-                parameters[b], focus.lattice(len(self._side)), focus.turn
-            )
+            spread = self._diffuse(parameters[b], b)
             diffuse = spread[0] * parameters.material[b].to(spread).square()
-            coherent = focus.profiles(s).abs().square().sum(0)
+            coherent = self.focus[b].profiles(s).abs().square().sum(0)
             weight = self._weights[b].square()
             part = (weight * diffuse).sum()
             shares.append(part / (part + (weight * coherent).sum()))

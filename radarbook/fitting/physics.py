@@ -3,9 +3,9 @@
 A fit renders nearly the same face thousands of times to compare it with one recording. So every
 second antenna is left out (the others alias outside a face), some ten frequencies are
 kept (their unambiguous range still holds a face's depth), and each pixel is focused at one depth
-only, the target's own: its few frequencies there are its range profile. The signal is the one that
-:func:`radarbook.radar.simulate.simulate` gives for the same antennas and frequencies, to some
-1e-4 (single precision throughout); a test holds the two against each other.
+only, the target's own: its few frequencies there are its range profile. The signal is the coherent
+part of what :func:`radarbook.radar.simulate.simulate` gives for the same antennas and frequencies,
+to some 1e-4 (single precision throughout); a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -142,12 +142,10 @@ class LeanPhysics:
             return smooth[:, None, None, None] * self._covered.signal(
                 p.replace(rendering=rendering)
             )
-        vertices = to_radar(self.model, p, self.renderer.distance)
+        vertices = self._vertices(p)
         one = None
         if like is not None and not self.coarse:
-            one = self._scene(
-                to_radar(self.model, like.to(dtype=torch.float32), self.renderer.distance)[0]
-            )
+            one = self._scene(self._vertices(like)[0])
 
         def make(b: int) -> Tensor:
             scene = one if one is not None else self._scene(vertices[b])
@@ -159,9 +157,9 @@ class LeanPhysics:
         """(rx, tx, f) of one face of vertices (N, 3)."""
         f = scene.facets(vertices)
         local = Facets(f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area)
-        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
+        permittivity = self.renderer.permittivity
         response = facet_response(
-            local, toward, self._three, face.material, self.renderer.permittivity, None
+            local, self._toward(f), self._three, face.material, permittivity, None
         )
         if scene.weight is not None:
             response = response * scene.weight
@@ -171,6 +169,14 @@ class LeanPhysics:
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
+
+    def _vertices(self, parameters: FaceParameters) -> Tensor:
+        """(B, N, 3) metres, radar frame, float32."""
+        return to_radar(self.model, parameters.to(dtype=torch.float32), self.renderer.distance)
+
+    def _toward(self, f: Facets) -> Tensor:
+        """(F, 3) unit vectors from facets to the array's middle."""
+        return torch.nn.functional.normalize(self.middle - f.centre, dim=1)
 
     def _legs(
         self, scene: _Pieces, f: Facets, face: FaceParameters
@@ -224,8 +230,8 @@ class LeanPhysics:
         if self.tilts is None:
             return pieces
         f = pieces.facets(vertices)
-        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
-        tilt = torch.rad2deg(torch.acos((toward * f.normal).sum(1).clamp(-1, 1)))
+        cosine = (self._toward(f) * f.normal).sum(1)
+        tilt = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
         low, high = self.tilts
         part = ((high - tilt) / (high - low)).clamp(0, 1)
         keep = (part > 0).nonzero()[:, 0]
@@ -235,11 +241,10 @@ class LeanPhysics:
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
         """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own."""
         p = face.to(dtype=torch.float32)
-        vertices = to_radar(self.model, p, self.renderer.distance)[0]
+        vertices = self._vertices(p)[0]
         scene = self._scene(vertices)
         f = scene.facets(vertices)
-        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
-        gamma = fresnel((toward * f.normal).sum(1), self.renderer.permittivity)
+        gamma = fresnel((self._toward(f) * f.normal).sum(1), self.renderer.permittivity)
         strength = p.material * gamma.abs() * (f.area / math.pi).sqrt()
         legs = self._legs(scene, f, p)
         signals = []
@@ -255,8 +260,8 @@ class LeanPhysics:
         material 1 (it grows as the material factor's square).
 
         A facet's mean diffuse power |Γ|² A/π reaches a pixel through the point-spread function's
-        square. The function is taken for a Gaussian of the same power and of the same curvature at
-        its peak as a full aperture's; facets reach pixels through two small matrices. Not
+        square. A full aperture's is taken for a Gaussian of the same height and power, so that
+        facets reach pixels through two small matrices. Occlusion and a layer are left out. Not
         differentiated: it is smooth, and what a face's change by millimetres does to it is small
         beside the coherent part's change.
 
@@ -270,11 +275,10 @@ class LeanPhysics:
             Phase of the lag per metre behind a pixel's point, radians.
         """
         p = face.to(dtype=torch.float32)
-        vertices = to_radar(self.model, p, self.renderer.distance)[0]
+        vertices = self._vertices(p)[0]
         triangles = self.model.triangles
         f = facets(vertices, triangles)
-        toward = torch.nn.functional.normalize(self.middle - f.centre, dim=1)
-        cosine = (toward * f.normal).sum(1)
+        cosine = (self._toward(f) * f.normal).sum(1)
         keep = (cosine > 0.1).nonzero()[:, 0]
         f, cosine = f[keep], cosine[keep]
         gamma = fresnel(cosine, self.renderer.permittivity)
@@ -298,13 +302,12 @@ class LeanPhysics:
         # The lag's phase: of the facet's depth less the pixel's, which factorises.
         angle = -turn * f.centre[:, 2]
         near = points[..., 2].float() * turn
-        each = (along * power[:, None]).T @ across
+        whole = (along * power[:, None]).T @ across
         real = (along * (power * angle.cos())[:, None]).T @ across
         imaginary = (along * (power * angle.sin())[:, None]).T @ across
         lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(near), near)
-        return torch.stack([steps * each, (steps - 1) * lag.real, (steps - 1) * lag.imag]).flatten(
-            1
-        )
+        planes = [steps * whole, (steps - 1) * lag.real, (steps - 1) * lag.imag]
+        return torch.stack(planes).flatten(1)
 
 
 @dataclass(frozen=True)
