@@ -30,7 +30,7 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
 #: Relative difference of two attempts' losses below which they are taken for the same.
-ALIKE = 0.02
+ALIKE = 0.01
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Stage:
     and says which faces (B,) are right as they are. Those are left alone, and so are faces of which
     two attempts came to one loss; the others begin from the start once more. In the end each face
     has the attempt of lowest loss, so the last stages of all attempts must have one objective.
+    ``concludes`` marks the first stage after the attempts, which goes on from the best of them.
     """
 
     objective: Objective
@@ -57,6 +58,7 @@ class Stage:
     name: str = ""
     seed: int = 0
     again: Callable[[FaceParameters, Tensor], Tensor] | None = None
+    concludes: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ class FitState:
         self.settled = stage.again(parameters, losses) | alike
         self.vectors = torch.where(self.settled[:, None], vectors, self.start)
         return not bool(self.settled.all())
+
+    def conclude(self) -> None:
+        """Take up the best attempt of each face; there will be no others."""
+        assert self.losses is not None
+        _, self.vectors = self._better(self.losses, self.vectors)
+        self.best = self.settled = None
 
     def _better(self, losses: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Face by face the better of these and the best so far."""
@@ -266,14 +274,17 @@ def fit(
         total=sum(stage.steps for stage in stages), disable=not progress, desc="fit", unit="step"
     ) as bar:
         bar.update(sum(stage.steps for stage in stages[: state.stage]))
-        for stage in stages[state.stage :]:
-            if (
-                stage.again is not None
-                and state.within is None
-                and not state.begin_again(stage, n_shape)
-            ):
-                state.stage, reason = len(stages), "finished"
-                break
+        while state.stage < len(stages):
+            stage = stages[state.stage]
+            if state.within is None and stage.again is not None:
+                if not state.begin_again(stage, n_shape):
+                    # No face needs another attempt: on with what comes after them.
+                    rest = range(state.stage, len(stages))
+                    state.stage = next((i for i in rest if stages[i].concludes), len(stages))
+                    reason = "finished"
+                    continue
+            elif state.within is None and stage.concludes:
+                state.conclude()
             columns = free_columns(stage.free or free, n_shape, width)
             work = make_method(
                 stage.method,

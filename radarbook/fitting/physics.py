@@ -239,13 +239,16 @@ class LeanPhysics:
 
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
-        """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own."""
+        """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own.
+
+        For material 1; they grow in proportion to it.
+        """
         p = face.to(dtype=torch.float32)
         vertices = self._vertices(p)[0]
         scene = self._scene(vertices)
         f = scene.facets(vertices)
         gamma = fresnel((self._toward(f) * f.normal).sum(1), self.renderer.permittivity)
-        strength = p.material * gamma.abs() * (f.area / math.pi).sqrt()
+        strength = gamma.abs() * (f.area / math.pi).sqrt()
         legs = self._legs(scene, f, p)
         signals = []
         for n in range(count):

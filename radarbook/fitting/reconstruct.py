@@ -16,7 +16,6 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
-from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
     Anchor,
     ImageObjective,
@@ -34,7 +33,7 @@ from radarbook.radar.waveform import Waveform
 
 #: How a level simulates faces: ``"coarse"`` leaves the mesh as it is, takes facets that face the
 #: array alone and no occlusion; ``"lean"`` divides facets and leaves out steep ones; ``"whole"``
-#: leaves nothing out, but takes changes of the signal from the lean one.
+#: leaves nothing out, but takes changes of the signal from leaner ones.
 Fidelity = Literal["coarse", "lean", "whole"]
 
 
@@ -62,7 +61,7 @@ class Level:
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: From a start that is right within a millimetre or so.
 NEAR = (
-    Level("3 and 0 mm", _NARROW, steps=10, prior=5e-5),
+    Level("3 and 0 mm", _NARROW, steps=8, prior=5e-5),
     Level("phase of highlights", steps=6, contrast=3.0),
     Level("phase of all", steps=14),
 )
@@ -70,9 +69,8 @@ NEAR = (
 ENCODED = (
     Level("0.5 σ", _WIDE, 0.5, fidelity="coarse"),
     Level("0.35 σ", _WIDE, 0.35, fidelity="coarse"),
-    Level("14 and 7 mm", _WIDE, steps=6, fidelity="lean", prior=4e-4),
+    Level("14 and 7 mm", _WIDE, steps=6, fidelity="coarse", prior=4e-4),
     Level("7 and 3 mm", _MIDDLE, steps=8, fidelity="lean", prior=1e-4),
-    Level("0.15 σ", _NARROW, 0.15, fidelity="lean"),
     *NEAR,
 )
 #: From the mean face at the image's centroid.
@@ -84,9 +82,18 @@ SCHEDULE = (
 #: Root mean square of a right face's residuals that a cloud reckons with.
 NOISE = 0.05
 #: Attempts from the start, and what of the recording a right face may leave unexplained beside the
-#: diffuse share for no other to be made. Errors of five degrees and half a decibel on every channel
-#: leave 0.1 and more: then attempts are made until two of them come to the same.
-ATTEMPTS, UNEXPLAINED = 3, 0.06
+#: diffuse share for no other to be made. Right faces of a recording whose physics is the fit's
+#: leave 0.002, wrong ones 0.01 and more. Errors of five degrees and half a decibel on every channel
+#: leave 0.05 in any case, a second reflection as much: then attempts are made until two of them
+#: come to the same.
+ATTEMPTS, UNEXPLAINED = 4, 0.005
+#: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
+#: alone, as in one where much else than the face's coherent reflection is seen. They err in
+#: different ways, and which was right is told by phase.
+WEIGHTS: tuple[dict[str, float], ...] = (
+    {},
+    {"floor_db": -15.0, "mask_db": -12.0, "speckle_db": -8.0},
+)
 
 
 class Predictor(Protocol):
@@ -142,7 +149,7 @@ def physical_stages(
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
         centres = centroid(CoarseImager(renderer).image(whole))
-    lean = LeanPhysics(renderer, decimation, tilts=STEEP)
+    lean, steep = (LeanPhysics(renderer, decimation, tilts=t) for t in (STEEP, STEEPEST))
     physics = {
         "coarse": LeanPhysics(
             renderer, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True
@@ -150,52 +157,69 @@ def physical_stages(
         "lean": lean,
         "whole": LeanPhysics(renderer, decimation),
     }
-    part = decimation(whole)
-    objectives: list[PowerObjective | PhaseObjective] = []
-    focus = None
+    part, focus = decimation(whole), None
+    # Each level's objective; of power, one for each way to weigh it.
+    objectives: list[list[PowerObjective | PhaseObjective]] = []
     for level in schedule:
-        common: dict[str, Any] = {
+        # Smoothed features are not so particular about their derivatives as phases are.
+        changes = steep if level.smoothing else lean
+        through: dict[str, Any] = {
+            "signal": part,
+            "physics": physics[level.fidelity],
+            "centres": centres,
             "prior": level.prior,
             "noise": NOISE,
-            "focus": focus,
-            "changes": lean if level.fidelity == "whole" else None,
+            "changes": changes if level.fidelity == "whole" else None,
         }
-        through = physics[level.fidelity]
-        if level.smoothing:
-            objectives.append(
-                PowerObjective(part, through, centres, smoothing=level.smoothing, **common)
-            )
-        else:
-            objectives.append(
-                PhaseObjective(part, through, centres, contrast=level.contrast, **common)
-            )
-        focus = objectives[-1].focus
-    last = objectives[-1]
-    # Where phases agree there is no doubt about a face, and where they do not the fit can tell.
+        ways: list[PowerObjective | PhaseObjective] = []
+        for weights in WEIGHTS if level.smoothing else ({"contrast": level.contrast},):
+            common = through | {"focus": focus} | weights
+            if level.smoothing:
+                ways.append(PowerObjective(smoothing=level.smoothing, **common))
+            else:
+                ways.append(PhaseObjective(**common))
+            focus = ways[-1].focus
+        objectives.append(ways)
+    # Where phases agree there is no doubt about a face, and where they do not the fit can tell: an
+    # attempt ends with the first level of phase, and what comes after goes on from the best.
+    count, again = len(schedule), None
     drawn = any(level.spread for level in schedule)
-    again = _right(last) if drawn and isinstance(last, PhaseObjective) else None
-    stages = []
+    tells = [i for i, level in enumerate(schedule) if not level.smoothing]
+    if drawn and tells and set(free) != {"material"}:
+        judge = objectives[tells[0]][0]
+        assert isinstance(judge, PhaseObjective)
+        again, count = _right(judge), tells[0] + 1
+    pairs = list(zip(schedule, objectives, strict=True))
+    stages: list[Stage] = []
     for attempt in range(attempts if again is not None else 1):
-        for number, (level, objective) in enumerate(zip(schedule, objectives, strict=True)):
-            method: MethodName = "ensemble" if level.spread else "lm"
-            known = () if level.smoothing else ("material",)
-            unknown = tuple(name for name in free if name not in known)
-            if not unknown:
-                continue
-            stages.append(
-                Stage(
-                    objective,
-                    level.steps,
-                    method,
-                    rate=level.spread or None,
-                    patience=level.steps,
-                    free=unknown,
-                    name=level.name if attempt == 0 else f"{level.name}, attempt {attempt + 1}",
-                    seed=attempt,
-                    again=again if attempt > 0 and number == 0 else None,
-                )
-            )
-    return stages
+        tried = [_stage(level, ways, free, attempt) for level, ways in pairs[:count]]
+        if attempt > 0:
+            tried[0] = replace(tried[0], again=again)
+        stages += tried
+    last = [_stage(level, ways, free) for level, ways in pairs[count:]]
+    if last:
+        last[0] = replace(last[0], concludes=True)
+    return [stage for stage in stages + last if stage.free]
+
+
+def _stage(
+    level: Level,
+    ways: Sequence[PowerObjective | PhaseObjective],
+    free: Sequence[str],
+    attempt: int = 0,
+) -> Stage:
+    objective = ways[attempt % len(ways)]
+    known = () if level.smoothing else ("material",)
+    return Stage(
+        objective,
+        level.steps,
+        "ensemble" if level.spread else "lm",
+        rate=level.spread or None,
+        patience=level.steps,
+        free=tuple(name for name in free if name not in known),
+        name=level.name if attempt == 0 else f"{level.name}, attempt {attempt + 1}",
+        seed=attempt,
+    )
 
 
 def _right(objective: PhaseObjective) -> Callable[[FaceParameters, Tensor], Tensor]:

@@ -79,8 +79,8 @@ def uncertainty(
 ) -> Uncertainty:
     """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
 
-    Each draw puts two things into a recording: white noise, and the diffuse reflection of the
-    face's material with phases of its own.
+    Each draw puts two things into a recording: the diffuse reflection of a rough face with phases
+    of its own, and white noise of the stated level.
 
     Parameters
     ----------
@@ -89,9 +89,12 @@ def uncertainty(
     signal : Tensor (1, rx, tx, f)
         The recording, reduced to the objective's antennas and frequencies.
     noise : float
-        Root mean square of the noise in one sample of the recording, in its own units. None: as
-        much as explains what the fit left unexplained beyond the diffuse part, so that errors of
-        channels and of the model count as noise too.
+        Root mean square of the noise in one sample of the recording, in its own units, where a
+        face of the fitted material and that noise are all there is. None: all that the fit left
+        unexplained is taken for diffuse reflection, as if the face were rougher than it is. What
+        errors of channels, second reflections and what else the model does not know do to an image
+        sits on the face, in all frequencies and channels alike, as speckle does; taken for white
+        noise it would be averaged away, and deviations come out at half of what they are.
     draws : int
         To estimate what they do to the residuals; more than the unknowns.
 
@@ -118,18 +121,15 @@ def uncertainty(
         gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
         own = gain * rendered
         clean = objective.against(own, rendered, p)
-        speckle = [
-            gain * s for s in objective.physics.diffuse_draws(p, draws if float(p.material) else 0)
-        ]
-        white = [
-            torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
-            for _ in range(draws)
-        ]
+        speckle = [gain * s for s in objective.physics.diffuse_draws(p, draws)]
         if noise is None:
-            noise = _unexplained(objective, p, rendered, own, residual[:data], speckle, white)
+            material = _roughness(objective, p, rendered, own, residual, speckle)
+        else:
+            material = float(p.material)
         pushes = []
         for n in range(draws):
-            drawn = own + noise * white[n] + (speckle[n] if speckle else 0)
+            white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
+            drawn = own + material * speckle[n] + (noise or 0.0) * white
             pushes.append(jacobian.T @ (objective.against(drawn, rendered, p) - clean))
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / draws
@@ -141,24 +141,22 @@ def uncertainty(
     )
 
 
-def _unexplained(
+def _roughness(
     objective: FocusedObjective,
     face: FaceParameters,
     rendered: Tensor,
     own: Tensor,
     residual: Tensor,
     speckle: list[Tensor],
-    white: list[Tensor],
 ) -> float:
-    """The noise level at which a right face leaves as large a residual as this one has."""
+    """The material factor whose diffuse reflection leaves as large a residual as the fit did."""
+    data = len(residual) - objective.priors
 
     def loss(extra: Tensor) -> float:
-        row = objective.against(own + extra, rendered, face)[: len(residual)]
-        return float(row.square().sum())
+        return float(objective.against(own + extra, rendered, face)[:data].square().sum())
 
-    few = range(min(6, len(white)))
-    diffuse = sum(loss(speckle[n]) for n in few) / len(few) if speckle else 0.0
-    # Small enough for the loss to grow as the noise's power.
-    probe = 0.03 * float(own.abs().square().mean().sqrt())
-    each = sum(loss(probe * white[n]) for n in few) / len(few) / probe**2
-    return math.sqrt(max(0.0, float(residual.square().sum()) - diffuse) / each)
+    few = speckle[:6]
+    # Small enough for the loss to grow as the diffuse power.
+    probe = 0.05
+    each = sum(loss(probe * s) for s in few) / len(few) / probe**2
+    return math.sqrt(float(residual[:data].square().sum()) / each)

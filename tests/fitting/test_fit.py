@@ -141,6 +141,24 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
     assert max(r.stage for r in easy.history) == 1
     again = fit(None, None, start, loss=attempts(3, 0.02), resume=easy.state)
     assert torch.equal(again.parameters.shape, easy.parameters.shape)
+    # What comes after the attempts begins at once where none is needed, and from the best of them:
+    # the second leads astray here, and is forgotten.
+    close = Stage(two, 1, "lm", free=free, name="close", concludes=True)
+    late = fit(
+        None, None, start.replace(shape=easy.parameters.shape), loss=[*attempts(3, 0.02), close]
+    )
+    assert [r.stage for r in late.history][-2:] == [6, 6]
+    assert torch.equal(late.history[-2].vectors, late.history[-3].vectors)
+    astray = [attempts(1, 0.02)[1], Stage(two, 1, rate=2.0, free=free, again=right), close]
+    wide = fit(None, None, start, loss=astray)
+    ended = {r.stage: r for r in wide.history}
+    assert ended[1].losses[0] > ended[0].losses[0]
+    assert torch.equal(next(r for r in wide.history if r.stage == 2).vectors, ended[0].vectors)
+    # Interrupted in the last stage, it goes on from there.
+    part = fit(None, None, start, loss=astray, callback=lambda r: r.stage < 2)
+    assert part.reason == "interrupted"
+    rest = fit(None, None, start, loss=astray, resume=part.state)
+    assert torch.equal(rest.parameters.shape, wide.parameters.shape)
 
 
 def test_lbfgs_finds_one_blob() -> None:
