@@ -25,6 +25,7 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.radar.array import Array
+from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
 from radarbook.radar.simulate import FACET_SIZE, Scene
@@ -113,11 +114,18 @@ class LeanPhysics:
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
         self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).float()
-        # Through a layer: the renderer itself, on this part of its antennas and frequencies.
+        self._layer = renderer.layer
+        # Gradients through a layer: by the renderer itself, on this part of its antennas and
+        # frequencies. The layer's echo is added here.
         self._covered = copy.copy(renderer)
         self._covered.model, self._covered.bounces = self.model, 1
         self._covered.array, self._covered.waveform = self.array, self.waveform
         self._covered.facet_size = facet_size
+        if self._layer is not None:
+            values = self._layer.distance, self._layer.thickness, self._layer.permittivity
+            if any(torch.as_tensor(value).ndim for value in values):
+                raise InputError("fit through physics: expected one layer, found one a face")
+            self._covered.layer = Layer(*values)
         k = self.waveform.wavenumbers
         # A facet's response changes slowly with frequency: three of them, and a parabola.
         self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).float()
@@ -134,14 +142,25 @@ class LeanPhysics:
         threads as torch had been given when this object was made.
         """
         p = parameters.to(dtype=torch.float32)
-        if self.renderer.layer is not None:
+        if self._layer is None:
+            return self._reflected(p, like)
+        if _followed(p) or _followed(self._layer):
             rendering = torch.stack(
                 [p.rendering[:, 0], torch.zeros_like(p.material), p.antenna_size], dim=1
             )
             smooth = (1 - p.material.square()).clamp(min=0).sqrt()
-            return smooth[:, None, None, None] * self._covered.signal(
+            signal = smooth[:, None, None, None] * self._covered.signal(
                 p.replace(rendering=rendering)
             )
+        else:
+            signal = self._reflected(p, like)
+        if self._layer.echo:
+            echoes = [self._layer.echo_signal(self.array, self.waveform, a) for a in p.antenna_size]
+            signal = signal + torch.stack(echoes).to(signal.dtype)
+        return signal
+
+    def _reflected(self, p: FaceParameters, like: FaceParameters | None) -> Tensor:
+        """(B, rx, tx, f) of the faces alone."""
         vertices = self._vertices(p)
         one = None
         if like is not None and not self.coarse:
@@ -184,15 +203,30 @@ class LeanPhysics:
         """What gives gains and lengths (F, T), (F, T), (F, R), (F, R) of some of the facets."""
         size = face.antenna_size / self.waveform.wavelength
         antennas = [self.array.tx.float(), self.array.rx.float()]
+        table = self._crossings(f.centre.detach())
 
         def legs(some: slice) -> list[Tensor]:
             out: list[Tensor] = []
             for where, seen in zip(antennas, scene.seen, strict=True):
                 mine = None if seen is None else seen[some]
                 out += _leg(f.centre[some], f.normal[some], where, size, mine)
+            if table is not None:
+                for where, length in zip(antennas, out[1::2], strict=True):
+                    out.append(table(_upright(f.centre[some], where, length)))
             return out
 
         return legs
+
+    def _crossings(self, centres: Tensor) -> LegTable | None:
+        """What the layer does to legs from (F, 3) to the antennas, at every frequency."""
+        if self._layer is None:
+            return None
+        antennas = torch.cat([self.array.tx, self.array.rx]).to(centres)
+        (low, high), (near, far) = ((x.amin(0), x.amax(0)) for x in (centres, antennas))
+        across = torch.maximum(high - near, far - low)[:2].norm()
+        deep = (low - far)[2].clamp(min=1e-3)
+        steepest = float(deep / torch.hypot(deep, across))
+        return LegTable.of(self._layer, self.waveform.wavenumbers, steepest, torch.float32)
 
     def _sum(self, legs: Callable[[slice], list[Tensor]], response: Tensor, count: int) -> Tensor:
         """(f, R, T): chunk by chunk from the geometry on, so that nothing leaves the cache."""
@@ -237,6 +271,14 @@ class LeanPhysics:
         keep = (part > 0).nonzero()[:, 0]
         return pieces.only(keep, (part * part * (3 - 2 * part))[keep])
 
+    def _delay(self) -> float:
+        """Metres by which the layer makes what is behind it appear farther."""
+        if self._layer is None:
+            return 0.0
+        k = self.waveform.wavenumbers[:2]
+        one, other = self._layer.leg_factor(k, torch.ones(1, dtype=torch.float64))[:, 0]
+        return -float(torch.angle(other * one.conj()) / (k[1] - k[0]))
+
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
         """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own.
@@ -264,9 +306,9 @@ class LeanPhysics:
 
         A facet's mean diffuse power |Γ|² A/π reaches a pixel through the point-spread function's
         square. A full aperture's is taken for a Gaussian of the same height and power, so that
-        facets reach pixels through two small matrices. Occlusion and a layer are left out. Not
-        differentiated: it is smooth, and what a face's change by millimetres does to it is small
-        beside the coherent part's change.
+        facets reach pixels through two small matrices. A layer attenuates and delays it; occlusion
+        is left out. Not differentiated: it is smooth, and what a face's change by millimetres does
+        to it is small beside the coherent part's change.
 
         Parameters
         ----------
@@ -287,10 +329,15 @@ class LeanPhysics:
         gamma = fresnel(cosine, self.renderer.permittivity)
         power = gamma.abs().square() * f.area / math.pi
         size = p.antenna_size / self.waveform.wavelength
-        # A few facets' legs stand for all: gains vary slowly, as their squared sums.
+        # A few antennas' legs stand for all: gains vary slowly, as their squared sums.
         for antennas in (self.array.tx.float(), self.array.rx.float()):
             few = antennas[:: max(1, len(antennas) // 8)]
-            gain = _leg(f.centre, f.normal, few, size, None)[0]
+            gain, length = _leg(f.centre, f.normal, few, size, None)
+            if self._layer is not None:
+                middle = self.waveform.wavenumbers[len(self.waveform) // 2][None]
+                gain = (
+                    gain * self._layer.leg_factor(middle, _upright(f.centre, few, length)).abs()[0]
+                )
             power = power * (gain.mean(1) * len(antennas)).square()
         # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
         wavelength = self.waveform.wavelength
@@ -303,7 +350,7 @@ class LeanPhysics:
         along = _gauss(y - f.centre[:, 1:2], sigma[:, 1:])
         steps = len(self.waveform)
         # The lag's phase: of the facet's depth less the pixel's, which factorises.
-        angle = -turn * f.centre[:, 2]
+        angle = -turn * (f.centre[:, 2] + self._delay())
         near = points[..., 2].float() * turn
         whole = (along * power[:, None]).T @ across
         real = (along * (power * angle.cos())[:, None]).T @ across
@@ -360,6 +407,17 @@ def _leg(
     for axis in (0, 1):
         gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) * (away * size))
     return [gain if seen is None else gain * seen, length]
+
+
+def _upright(centre: Tensor, antennas: Tensor, length: Tensor) -> Tensor:
+    """(F, A) cosines of legs of these lengths with the z axis."""
+    return (centre[:, 2:] - antennas[:, 2]) / length
+
+
+def _followed(values: FaceParameters | Layer) -> bool:
+    """Whether gradients are wanted of any of these."""
+    tensors = (value for value in vars(values).values() if isinstance(value, Tensor))
+    return torch.is_grad_enabled() and any(value.requires_grad for value in tensors)
 
 
 def _gauss(offset: Tensor, sigma: Tensor) -> Tensor:
@@ -419,8 +477,9 @@ class _Steps:
         legs: list[Tensor],
         response: Tensor,
     ) -> None:
-        """Adds the signal of some facets to ``out`` (f, R, T)."""
-        near_gain, near_length, far_gain, far_length = legs
+        """Adds the signal of some facets to ``out`` (f, R, T). ``legs``: gains and lengths of both
+        legs, and what they are multiplied by at each frequency, if anything."""
+        near_gain, near_length, far_gain, far_length, *crossings = legs
         near, near_step = self.waves(near_gain, near_length)
         far, far_step = self.waves(far_gain, far_length)
         for i, (a, b, c) in enumerate(self.parabola):
@@ -428,7 +487,10 @@ class _Steps:
                 near.mul_(near_step)
                 far.mul_(far_step)
             weight = a * response[0] + b * response[1] + c * response[2]
-            out[i].addmm_((far * weight[:, None]).T, near)
+            there, back = near, far * weight[:, None]
+            if crossings:
+                there, back = there * crossings[0][i], back * crossings[1][i]
+            out[i].addmm_(back.T, there)
 
 
 class _Signal(torch.autograd.Function):

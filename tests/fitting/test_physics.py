@@ -78,8 +78,9 @@ def test_steep_facets_hardly_show() -> None:
         assert (lean.signal(p) - whole).norm() < error * whole.norm()
 
 
-def test_diffuse_power_is_the_mean_of_many_draws() -> None:
-    physical = renderer()
+@pytest.mark.parametrize("layer", [None, Layer(0.2, 4e-3, 1.9 - 0.08j)], ids=["bare", "covered"])
+def test_diffuse_power_is_the_mean_of_many_draws(layer: Layer | None) -> None:
+    physical = renderer(layer=layer)
     lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
     p = face((0.5, -0.5), 0.3, material=1.0)
     side = torch.arange(-8, 9, dtype=torch.float64) * 4.5e-3
@@ -108,16 +109,25 @@ def test_decimated_recording_is_the_signal_there() -> None:
 
 
 def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
-    blanket = Layer(0.2, 3e-3, 1.6 - 0.05j)
-    physical = renderer(24, layer=blanket)
-    decimation = decimate(physical.array, physical.waveform)
+    bare = LeanPhysics(renderer(24), decimate(renderer(24).array, renderer(24).waveform))
     p = face((1.0, 0.0), material=0.0)
-    whole = decimation(physical.signal(p.to(dtype=torch.float32)))
-    covered = LeanPhysics(physical, decimation).signal(p)
-    bare = LeanPhysics(renderer(24), decimation).signal(p)
-    # Both are the fast simulation, for all antennas and for some: 1e-3 each.
-    assert (covered - whole).norm() < 2e-3 * whole.norm()
-    assert (bare - whole).norm() > 0.5 * whole.norm()
+    for echo in (False, True):
+        physical = renderer(24, layer=Layer(0.2, 3e-3, 1.6 - 0.05j, echo))
+        whole = bare.decimation(physical.signal(p.to(dtype=torch.float32)))
+        covered = LeanPhysics(physical, bare.decimation)
+        # The renderer's fast simulation is within 1e-3 of the direct one.
+        assert (covered.signal(p) - whole).norm() < 2e-3 * whole.norm()
+        # Gradients go through the renderer; values stay the same, the facets' and the echo's.
+        followed = covered.signal(p.replace(translation=p.translation.requires_grad_()))
+        assert followed.requires_grad
+        assert (followed - whole).norm() < 2e-3 * whole.norm()
+        assert (bare.signal(p) - whole).norm() > 0.5 * whole.norm()
+
+
+def test_one_layer_covers_all_faces() -> None:
+    physical = renderer(layer=Layer(0.2, torch.tensor([1e-3, 2e-3]), 1.5))
+    with pytest.raises(InputError, match="expected one layer, found one a face"):
+        LeanPhysics(physical, decimate(physical.array, physical.waveform))
 
 
 def test_gradients_are_those_of_the_direct_sum_in_double_precision() -> None:
