@@ -271,14 +271,6 @@ class LeanPhysics:
         keep = (part > 0).nonzero()[:, 0]
         return pieces.only(keep, (part * part * (3 - 2 * part))[keep])
 
-    def _delay(self) -> float:
-        """Metres by which the layer makes what is behind it appear farther."""
-        if self._layer is None:
-            return 0.0
-        k = self.waveform.wavenumbers[:2]
-        one, other = self._layer.leg_factor(k, torch.ones(1, dtype=torch.float64))[:, 0]
-        return -float(torch.angle(other * one.conj()) / (k[1] - k[0]))
-
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
         """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own.
@@ -350,7 +342,8 @@ class LeanPhysics:
         along = _gauss(y - f.centre[:, 1:2], sigma[:, 1:])
         steps = len(self.waveform)
         # The lag's phase: of the facet's depth less the pixel's, which factorises.
-        angle = -turn * (f.centre[:, 2] + self._delay())
+        behind = 0.0 if self._layer is None else self._layer.delay(self.waveform)
+        angle = -turn * (f.centre[:, 2] + behind)
         near = points[..., 2].float() * turn
         whole = (along * power[:, None]).T @ across
         real = (along * (power * angle.cos())[:, None]).T @ across

@@ -183,6 +183,17 @@ class Layer:
         wave = torch.complex(phase.cos(), phase.sin()) * (pattern / length)
         return (bounce * wave).permute(1, 2, 0)
 
+    def delay(self, waveform: Waveform) -> float:
+        """Metres by which the layer makes what is behind it appear farther: the group delay of one
+        upright crossing over the band, about thickness · (n - 1). For one layer, not a batch."""
+        k = waveform.wavenumbers[[0, -1]]
+        upright = torch.ones(1, dtype=torch.float64)
+        # The phase over the band in steps that do not turn it round.
+        fine = torch.linspace(float(k[0]), float(k[1]), 33, dtype=torch.float64)
+        factor = self.leg_factor(fine, upright)[:, 0].detach()
+        turned = torch.angle(factor[1:] * factor[:-1].conj()).sum()
+        return -float(turned / (fine[-1] - fine[0]))
+
     def spread(self) -> Tensor:
         """() or (B,) metres by which a leg's path is longer behind the layer than in air, at most:
         the delay of its crossing and of the internal reflections that are not faint."""
