@@ -8,6 +8,7 @@ the result need them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -227,14 +228,21 @@ class FocusedObjective:
 
         return torch.stack(each(row, len(signal), self.physics.threads))
 
-    def against(self, signal: Tensor, rendered: Tensor, parameters: FaceParameters) -> Tensor:
-        """(M,) residuals of the first face as they were if ``signal`` (rx, tx, f) were its target,
-        where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights stay."""
-        kept, self._target[0] = self._target[0], self._like(signal, self._target[0])
-        try:
-            return self._row(rendered, parameters, 0, self._aside(parameters, 0))
-        finally:
-            self._target[0] = kept
+    def comparison(
+        self, rendered: Tensor, parameters: FaceParameters
+    ) -> Callable[[Tensor], Tensor]:
+        """What gives (M,) residuals of the first face as they were if a signal (rx, tx, f) were its
+        target, where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights stay."""
+        aside = self._aside(parameters, 0)
+
+        def against(signal: Tensor) -> Tensor:
+            kept, self._target[0] = self._target[0], self._like(signal, self._target[0])
+            try:
+                return self._row(rendered, parameters, 0, aside)
+            finally:
+                self._target[0] = kept
+
+        return against
 
     #: What is compared with, face by face: a class's own.
     _target: list[Any]

@@ -116,14 +116,13 @@ def mean_face_start(
     """The mean face, frontal, moved to where each recording's (B, rx, tx, f) image is."""
     imager = CoarseImager(renderer)
     image = imager.image(signal)
-    if mean is None:
-        mean = FaceParameters.neutral(
-            len(image),
-            n_shape=renderer.model.n_shape,
-            n_expression=renderer.model.n_expression,
-            dtype=torch.float64,
-        )
-    return mean_face_at(image, imager, mean)
+    return mean_face_at(image, imager, mean or _mean_faces(renderer.model, len(image)))
+
+
+def _mean_faces(model: MorphableModel, count: int) -> FaceParameters:
+    return FaceParameters.neutral(
+        count, n_shape=model.n_shape, n_expression=model.n_expression, dtype=torch.float64
+    )
 
 
 def physical_stages(
@@ -295,11 +294,13 @@ def reconstruct_through_physics(
             raise InputError("fit: expected resume or state_file, found both")
         kept = FitFile(state_file, _problem(whole, physical, schedule, free, start))
         resume = kept.load()
-    stages = physical_stages(whole, physical, schedule=schedule, free=free)
+    imager = CoarseImager(physical)
+    image = imager.image(whole)
+    stages = physical_stages(whole, physical, schedule=schedule, free=free, centres=centroid(image))
     if resume is not None:
         start = FaceParameters.from_normalised(resume.vectors, model.n_shape, model.n_expression)
     elif start is None:
-        start = mean_face_start(whole, physical)
+        start = mean_face_at(image, imager, _mean_faces(model, len(whole)))
     state = resume or FitState.at(start)
     count = 0
 

@@ -16,7 +16,7 @@ not so.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -120,17 +120,18 @@ def uncertainty(
         rendered = objective.physics.signal(p, like=p)[0]
         gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
         own = gain * rendered
-        clean = objective.against(own, rendered, p)
+        against = objective.comparison(rendered, p)
+        clean = against(own)
         speckle = [gain * s for s in objective.physics.diffuse_draws(p, draws)]
         if noise is None:
-            material = _roughness(objective, p, rendered, own, residual, speckle)
+            material = _roughness(against, own, residual[:data], speckle)
         else:
             material = float(p.material)
         pushes = []
         for n in range(draws):
             white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
             drawn = own + material * speckle[n] + (noise or 0.0) * white
-            pushes.append(jacobian.T @ (objective.against(drawn, rendered, p) - clean))
+            pushes.append(jacobian.T @ (against(drawn) - clean))
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / draws
     return Uncertainty(
@@ -142,21 +143,15 @@ def uncertainty(
 
 
 def _roughness(
-    objective: FocusedObjective,
-    face: FaceParameters,
-    rendered: Tensor,
-    own: Tensor,
-    residual: Tensor,
-    speckle: list[Tensor],
+    against: Callable[[Tensor], Tensor], own: Tensor, residual: Tensor, speckle: list[Tensor]
 ) -> float:
-    """The material factor whose diffuse reflection leaves as large a residual as the fit did."""
-    data = len(residual) - objective.priors
+    """The material factor whose diffuse reflection leaves as large a residual (M,) as the fit."""
 
     def loss(extra: Tensor) -> float:
-        return float(objective.against(own + extra, rendered, face)[:data].square().sum())
+        return float(against(own + extra)[: len(residual)].square().sum())
 
     few = speckle[:6]
     # Small enough for the loss to grow as the diffuse power.
     probe = 0.05
     each = sum(loss(probe * s) for s in few) / len(few) / probe**2
-    return math.sqrt(float(residual[:data].square().sum()) / each)
+    return math.sqrt(float(residual.square().sum()) / each)

@@ -46,8 +46,6 @@ def test_nonsense_is_refused() -> None:
     physical = renderer()
     signal = physical.signal(face().to(dtype=torch.float32))
     with pytest.raises(InputError, match="expected one face, found 2"):
-        fit_thickness(
-            signal, physical, COTTON, FaceParameters.cat([face(), face()]), thickest=5e-3
-        )
+        fit_thickness(signal, physical, COTTON, FaceParameters.cat([face(), face()]), thickest=5e-3)
     with pytest.raises(InputError, match="thickest > 0 m, found 0"):
         fit_thickness(signal, physical, COTTON, face(), thickest=0.0)
