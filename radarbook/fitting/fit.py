@@ -29,8 +29,9 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 #: What is unknown in a recording; the dynamic range is a matter of display.
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
-#: Relative difference of two attempts' losses below which they are taken for the same.
-ALIKE = 0.01
+#: Two attempts are taken for the same whose losses differ by less than this share, and whose
+#: coefficients by less than that, root mean square, in standard deviations: some 0.1 mm.
+ALIKE, CLOSE = 0.02, 0.05
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Stage:
     random draws.
 
     ``again`` begins another attempt: it is given parameters and losses of the best attempt so far
-    and says which faces (B,) are right as they are. Those are left alone, and so are faces of which
-    two attempts came to one loss; the others begin from the start once more. In the end each face
+    and says which faces (B,) are right as they are. Those are left alone, and so are faces that two
+    attempts came to alike; the others begin from the start once more. In the end each face
     has the attempt of lowest loss, so the last stages of all attempts must have one objective.
     ``concludes`` marks the first stage after the attempts, which goes on from the best of them.
     """
@@ -116,10 +117,13 @@ class FitState:
         there are any."""
         assert self.losses is not None
         assert self.start is not None
-        # Two attempts from different draws that end with the same loss have found the same face.
+        # Two attempts from different draws that end with the same face have found it. Losses alone
+        # do not tell: where much of a recording is speckle, they are nearly the same for all faces.
         alike = torch.zeros(len(self.vectors), dtype=torch.bool)
         if self.best is not None:
             alike = (self.losses - self.best[0]).abs() < ALIKE * self.best[0]
+            coefficients = (self.vectors - self.best[1])[:, : self.vectors.shape[1] - 9]
+            alike &= coefficients.square().mean(1).sqrt() < CLOSE
         self.best = self._better(self.losses, self.vectors)
         losses, vectors = self.best
         assert stage.again is not None

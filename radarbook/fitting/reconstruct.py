@@ -86,7 +86,9 @@ NOISE = 0.05
 #: leave 0.002, wrong ones 0.01 and more. Errors of five degrees and half a decibel on every channel
 #: leave 0.05 in any case, a second reflection as much: then attempts are made until two of them
 #: come to the same.
-ATTEMPTS, UNEXPLAINED = 4, 0.005
+#: And the largest diffuse share of a recording that is believed at all: a wrong face takes what it
+#: does not explain for diffuse reflection.
+ATTEMPTS, UNEXPLAINED, DIFFUSE = 4, 0.005, 0.25
 #: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
 #: alone, as in one where much else than the face's coherent reflection is seen. They err in
 #: different ways, and which was right is told by phase.
@@ -226,7 +228,7 @@ def _right(objective: PhaseObjective) -> Callable[[FaceParameters, Tensor], Tens
 
     def right(parameters: FaceParameters, losses: Tensor) -> Tensor:
         diffuse = objective.diffuse_share(parameters).to(losses)
-        return losses < UNEXPLAINED + (1 - UNEXPLAINED) * diffuse
+        return (losses < UNEXPLAINED + (1 - UNEXPLAINED) * diffuse) & (diffuse < DIFFUSE)
 
     return right
 
