@@ -5,10 +5,11 @@
 Every parameter that shows in a recording is unknown: shape, expression, position, orientation,
 material and antenna size. ``mean`` starts are the mean face at the image's centroid; ``near`` ones
 are wrong by ``--error`` standard deviations in every coefficient and by some millimetres and
-degrees. The target is the raw signal of a random face by the physical renderer: ``same`` as the
-fit's, with 128 frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and
-the imperfections named in ``NOMINAL``, none of which the fit knows of. One row a face is printed
-and written as it is finished, so an interrupted run loses nothing and the next one goes on.
+degrees; ``encoder`` is the prediction of the autoencoder that ships for the procedural face. The
+target is the raw signal of a random face by the physical renderer: ``same`` as the fit's, with 128
+frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
+imperfections named in ``NOMINAL``, none of which the fit knows of. One row a face is printed and
+written as it is finished, so an interrupted run loses nothing and the next one goes on.
 """
 
 from __future__ import annotations
@@ -43,11 +44,15 @@ from radarbook.fitting.reconstruct import (
     physical_stages,
 )
 from radarbook.fitting.uncertainty import uncertainty
+from radarbook.profiles import get_profile
 from radarbook.radar.array import qar50
-from radarbook.radar.imaging import Grid
+from radarbook.radar.image import image_from_volume
+from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.seeds import torch_stream
+from radarbook.training.checkpoints import shipped
+from radarbook.training.tasks import EVALUATION_DB
 
 #: A calibrated array, nominally: noise 30 dB below the signal in each sample, channels right to
 #: half a decibel and 5 degrees, antennas to a twentieth of a millimetre.
@@ -87,6 +92,16 @@ def target_signal(
     return NOMINAL.apply(clean, fitted.array, fitted.waveform, 0, [face])
 
 
+def encoder_start(signal: Tensor, renderer: PhysicalRenderer) -> FaceParameters:
+    """What the autoencoder that ships says of a recording's image, on the grid it knows."""
+    profile = get_profile("laptop")
+    grid = PhysicalRenderer.for_profile(renderer.model, profile).grid
+    volume = back_project(signal.to(torch.complex64), renderer.array, renderer.waveform, grid)
+    network: Any = shipped("autoencoder", model=renderer.model, pixels=profile.pixels)
+    found: FaceParameters = network.predict(image_from_volume(volume, grid, EVALUATION_DB))
+    return found
+
+
 def fit_face(
     model: MorphableModel, renderer: PhysicalRenderer, chosen: argparse.Namespace, number: int
 ) -> dict[str, Any]:
@@ -103,6 +118,9 @@ def fit_face(
     began = time.perf_counter()
     if chosen.start == "mean":
         begin = mean_face_start(signal, renderer).to(dtype=torch.float32)
+    if chosen.start == "encoder":
+        begin = encoder_start(signal, renderer)
+        schedule = ENCODED
     stages = physical_stages(
         signal, renderer, schedule=schedule, free=UNKNOWN, attempts=chosen.attempts
     )
@@ -162,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="procedural")
     parser.add_argument("--faces", type=int, default=4)
-    parser.add_argument("--start", choices=("near", "mean"), default="mean")
+    parser.add_argument("--start", choices=("near", "mean", "encoder"), default="mean")
     parser.add_argument("--target", choices=("same", "fuller"), default="same")
     parser.add_argument("--error", type=float, default=0.4, help="of a near start, σ")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS)

@@ -1,9 +1,11 @@
-"""What fits through physics reached, from the files that ``benchmarks.fitting`` wrote."""
+"""What fits through physics reached, from the files that benchmarks of fits wrote."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,23 +26,15 @@ def fit_rows(folder: Path) -> list[list[str]]:
     rows = []
     for target in TARGETS:
         for path in sorted(folder.glob(f"fitting_{target}_*.json")):
-            try:
-                kept = json.loads(path.read_text(encoding="utf-8"))
-                faces, model = kept["faces"], str(kept["settings"]["model"])
-                start, end, seconds = (
-                    np.array([float(face[key]) for face in faces])
-                    for key in ("start_mm", "end_mm", "seconds")
-                )
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(
-                    f"{path}: expected the figures of benchmarks.fitting, found {error!r}"
-                ) from None
+            kept = _read(path, "fitting", "faces", ("start_mm", "end_mm", "seconds"))
+            faces = kept["faces"]
+            start, end, seconds = (_column(faces, key) for key in ("start_mm", "end_mm", "seconds"))
             inside = [
                 face["inside_90"] / face["coefficients"] for face in faces if "inside_90" in face
             ]
             rows.append(
                 [
-                    model.removesuffix("_face"),
+                    str(kept["settings"].get("model")).removesuffix("_face"),
                     target,
                     str(len(faces)),
                     f"{start.mean():.2f}",
@@ -51,3 +45,98 @@ def fit_rows(folder: Path) -> list[list[str]]:
                 ]
             )
     return rows
+
+
+#: Questions of ``benchmarks.modes`` and what each answers.
+_ANSWERS = {
+    "same": ("stated_mm", "spread_mm", "known"),
+    "fuller": ("stated_mm", "spread_mm", "known"),
+    "fit": ("end_mm", "left_out_mm", "loss"),
+}
+
+
+def mode_means(path: Path) -> list[dict[str, float | None]]:
+    """Means over the faces of a file of ``benchmarks.modes``: one dictionary a number of modes.
+
+    Keys: ``shape``, ``expression``, ``faces``, and for each question and answer of the benchmark
+    ``QUESTION_ANSWER``, None where it was not asked. Raises
+    :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
+    """
+    rows = _read(path, "modes", "rows", ("shape", "expression", "face", "question"))["rows"]
+    out: list[dict[str, float | None]] = []
+    for shape, expression in sorted({(row["shape"], row["expression"]) for row in rows}):
+        mine = [row for row in rows if (row["shape"], row["expression"]) == (shape, expression)]
+        means: dict[str, float | None] = {
+            "shape": shape,
+            "expression": expression,
+            "faces": len({row["face"] for row in mine}),
+        }
+        for question, answers in _ANSWERS.items():
+            asked = [row for row in mine if row["question"] == question]
+            for answer in answers:
+                means[f"{question}_{answer}"] = (
+                    float(_column(asked, answer).mean()) if asked else None
+                )
+        out.append(means)
+    return out
+
+
+def method_rows(path: Path) -> list[list[str]]:
+    """A row for each contender of a file of ``benchmarks.methods``.
+
+    Loss, method, starts in the batch, mean vertex distance of the starts (mm), median at the end
+    and what nine tenths stay below (mm), steps, seconds (medians). Raises as :func:`fit_rows`.
+    """
+    keys = "loss", "method", "starts", "start_mm", "median_mm", "ninety_mm", "steps", "seconds"
+    summary = _read(path, "methods", "summary", keys)["summary"]
+    return [
+        [
+            str(row["loss"]),
+            str(row["method"]),
+            str(row["starts"]),
+            f"{row['start_mm']:.2f}",
+            f"{row['median_mm']:.2f}",
+            f"{row['ninety_mm']:.2f}",
+            str(row["steps"]),
+            f"{row['seconds']:.0f}",
+        ]
+        for row in summary
+    ]
+
+
+def layer_rows(path: Path) -> list[list[str]]:
+    """A row for each way to treat the layer in a file of ``benchmarks.covered_fit``.
+
+    The way, number of faces, median vertex distance (mm), median position error across and along
+    z (mm, positive behind the truth), median seconds. Raises as :func:`fit_rows`.
+    """
+    keys = "layer", "end_mm", "across_mm", "behind_mm", "seconds"
+    faces = _read(path, "covered_fit", "faces", keys)["faces"]
+    rows = []
+    for way in dict.fromkeys(face["layer"] for face in faces):
+        mine = [face for face in faces if face["layer"] == way]
+        end, across, behind, seconds = (float(np.median(_column(mine, key))) for key in keys[1:])
+        rows.append(
+            [way, str(len(mine)), f"{end:.2f}", f"{across:.2f}", f"{behind:+.2f}", f"{seconds:.0f}"]
+        )
+    return rows
+
+
+def _read(path: Path, benchmark: str, rows: str, keys: Sequence[str]) -> dict[str, Any]:
+    """A benchmark's file; its list ``rows`` holds dictionaries with ``keys``."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept["settings"].get("model")
+        for row in kept[rows]:
+            for key in keys:
+                row[key]
+        kept[rows][0]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected the figures of benchmarks.{benchmark}, found {error!r}"
+        ) from None
+    return dict(kept)
+
+
+def _column(rows: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    return np.array([float(row[key]) for row in rows])

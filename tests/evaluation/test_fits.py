@@ -1,12 +1,13 @@
-"""The table of fits through physics is that of the files."""
+"""The tables of fits through physics are those of the files."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from radarbook.errors import InputError
-from radarbook.evaluation.fits import fit_rows
+from radarbook.evaluation.fits import fit_rows, layer_rows, method_rows, mode_means
 
 
 def _write(folder: Path, name: str, ends: list[float], **more: int) -> None:
@@ -32,3 +33,53 @@ def test_another_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"fitting_same_x.json: expected the figures of"):
         fit_rows(tmp_path)
     assert fit_rows(tmp_path / "nothing") == []
+
+
+def _kept(folder: Path, **lists: object) -> Path:
+    path = folder / "kept.json"
+    path.write_text(json.dumps({"settings": {"model": "ict_face"}} | lists))
+    return path
+
+
+def test_modes_are_means_over_the_faces_that_were_asked(tmp_path: Path) -> None:
+    rows = [
+        {"face": n, "shape": 10, "expression": 7, "question": "same", "stated_mm": 0.1 * (n + 1)}
+        | {"spread_mm": 5.0, "known": 17}
+        for n in range(3)
+    ]
+    rows.append(
+        {"face": 0, "shape": 5, "expression": 7, "question": "fit", "end_mm": 0.5}
+        | {"left_out_mm": 0.7, "loss": 0.1}
+    )
+    few, more = mode_means(_kept(tmp_path, rows=rows))
+    assert (more["shape"], more["expression"], more["faces"]) == (10, 7, 3)
+    assert more["same_stated_mm"] == pytest.approx(0.2)
+    assert more["fit_end_mm"] is None
+    assert (few["shape"], few["fit_end_mm"], few["same_known"]) == (5, 0.5, None)
+
+
+def test_methods_and_layers_are_tables(tmp_path: Path) -> None:
+    summary = {"loss": "phase", "method": "lm", "starts": 4, "faces": 3, "start_mm": 0.5}
+    summary |= {"median_mm": 0.1234, "ninety_mm": 0.3, "steps": 12, "seconds": 9.6}
+    assert method_rows(_kept(tmp_path, summary=[summary])) == [
+        ["phase", "lm", "4", "0.50", "0.12", "0.30", "12", "10"]
+    ]
+    faces = [
+        {"layer": way, "end_mm": 0.1 * n, "across_mm": 0.2, "behind_mm": 0.9 * n, "seconds": 60}
+        for way in ("known", "ignored")
+        for n in range(3)
+    ]
+    assert layer_rows(_kept(tmp_path, faces=faces))[1] == [
+        "ignored", "3", "0.10", "0.20", "+0.90", "60",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [mode_means, method_rows, layer_rows])
+def test_a_file_of_another_kind_is_named(read: Any, tmp_path: Path) -> None:
+    for text in ("{", '{"settings": {}, "rows": [{}], "summary": [{}], "faces": [{}]}'):
+        path = tmp_path / "other.json"
+        path.write_text(text)
+        with pytest.raises(InputError, match=r"other.json: expected the figures of benchmarks\."):
+            read(path)
+    with pytest.raises(InputError, match=r"none\.json"):
+        read(tmp_path / "none.json")
