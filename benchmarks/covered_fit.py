@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for kind in ("known", "ignored", "unknown"):
         mine = [row for row in rows if row["layer"] == kind]
         distance, behind = (
-            torch.tensor([row[key] for row in mine]).median() for key in ("end_mm", "behind_mm")
+            torch.tensor([row[key] for row in mine]).quantile(0.5)
+            for key in ("end_mm", "behind_mm")
         )
         print(f"{kind}: median {distance:.3f} mm, {behind:+.3f} mm along z")
 

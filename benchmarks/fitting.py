@@ -211,10 +211,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         key: torch.tensor([float(row[key]) for row in rows])
         for key in ("start_mm", "end_mm", "seconds")
     }
+    middle = {key: float(values.quantile(0.5)) for key, values in column.items()}
     print(
-        f"median {column['start_mm'].median():.2f} -> {column['end_mm'].median():.3f} mm, "
-        f"90 % below {column['end_mm'].quantile(0.9):.3f} mm, "
-        f"{column['seconds'].median():.0f} s a face"
+        f"median {middle['start_mm']:.2f} -> {middle['end_mm']:.3f} mm, "
+        f"90 % below {float(column['end_mm'].quantile(0.9)):.3f} mm, "
+        f"{middle['seconds']:.0f} s a face"
     )
 
 
