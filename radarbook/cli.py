@@ -41,7 +41,7 @@ app.add_typer(book_app, name="book")
 
 # -- shared options ------------------------------------------------------------------------------
 
-ProfileName = Annotated[str, typer.Option("--profile", help="smoke, laptop or paper.")]
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper or large.")]
 Model = Annotated[
     str, typer.Option("--model", help="'procedural' or a file in Basel Face Model HDF5 layout.")
 ]
@@ -488,6 +488,31 @@ def evaluate(
         rows.append(result_row(trained.kind, trained.inputs, summary, **common))
     write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
     typer.echo(markdown_table(rows))
+
+
+@app.command()
+def results(
+    profile: ProfileName = "laptop",
+    model: Model = "procedural",
+    parameter: Set = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Networks trained and tested at once.")] = 1,
+) -> None:
+    """From no data to the full table, without notebooks: what is there already is not made again.
+
+    Dataset, encoders, learned renderer, autoencoders and their errors on the test split, as
+    chapters 3 to 5 use them.
+    """
+    from radarbook.evaluation.tables import markdown_table
+    from radarbook.pipeline import Pipeline
+
+    pipeline = Pipeline(_profile(profile, parameter), model, output, seed)
+    pipeline.prepare(processes)
+    typer.echo(markdown_table(pipeline.get("results")))
+    typer.echo(str(pipeline.folder("results") / "results.json"))
 
 
 # -- reconstruction ------------------------------------------------------------------------------

@@ -13,15 +13,19 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
-from radarbook.datasets.synthetic import generate_from_settings
+from radarbook.datasets.synthetic import SHARD_SAMPLES, generate_from_settings
 from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError
 from radarbook.evaluation.drawing import evaluate_renderer
@@ -169,6 +173,39 @@ class Pipeline:
                     write_json(folder / "artefact.json", record)
         return stage.load(self, inputs, folder)
 
+    def prepare(self, processes: int = 1) -> None:
+        """Make every artefact that is missing, up to ``processes`` of them at once.
+
+        Those that do not stand on one another are made by processes of their own: the networks of
+        a profile each leave a large GPU, and most of a machine's cores, idle. The first error
+        stops what has not begun and is raised.
+        """
+        waiting = [name for name in self.names() if not self.have(name)]
+        if processes < 2:
+            for name in waiting:
+                self.get(name)
+            return
+        given = self.profile, self.model_spec, self.output, self.seed
+        running: dict[Future[None], str] = {}
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        with ProcessPoolExecutor(
+            processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+        ) as pool:
+            try:
+                while waiting or running:
+                    for name in [name for name in waiting if self._ready(name)]:
+                        running[pool.submit(_get, *given, name)] = name
+                        waiting.remove(name)
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        del running[future]
+                        future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _ready(self, name: str) -> bool:
+        return all(self.have(ground) for ground in self._ground(*self._stage(name)))
+
     def record(self, name: str) -> dict[str, Any]:
         """The note beside a made artefact: seconds it took, seed, profile, fingerprint."""
         return json.loads((self.folder(name) / "artefact.json").read_text())
@@ -197,6 +234,11 @@ class Pipeline:
         return names
 
 
+def _get(profile: Profile, model: str, output: Path, seed: int, name: str) -> None:
+    """One artefact, in a process of its own."""
+    Pipeline(profile, model, output, seed).get(name)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold an advisory lock: two runs asking for one artefact make it once."""
@@ -212,14 +254,17 @@ def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
     count = pipeline.profile.train + pipeline.profile.validation + pipeline.profile.test
     # Starting processes costs some seconds: not worth it for a handful of images.
     cores = os.cpu_count() or 1
-    workers = cores if count >= 40 and cores > 1 else None
+    where: dict[str, Any] = {"workers": cores if count >= 40 and cores > 1 else None}
+    if torch.cuda.is_available():
+        # One process keeps a GPU busy, if it is given a shard's images at once.
+        where = {"device": "cuda", "batch": SHARD_SAMPLES}
     generate_from_settings(
         folder / "data",
         model=pipeline.model_spec,
         profile=pipeline.profile,
         seed=pipeline.seed,
-        workers=workers,
         wait=True,
+        **where,
     )
 
 
@@ -266,35 +311,58 @@ def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
     )
 
 
+def _make_baselines(pipeline: Pipeline, _: str, folder: Path) -> None:
+    test = pipeline.get("dataset")["test"]
+    write_json(folder / ERRORS, baselines(test, pipeline.model, seed=pipeline.seed))
+
+
+def _make_errors(kind: str) -> Callable[[Pipeline, str, Path], None]:
+    """How a trained network errs on the test split."""
+
+    def make(pipeline: Pipeline, inputs: str, folder: Path) -> None:
+        test = pipeline.get("dataset")["test"]
+        network = pipeline.get(f"{kind}/{inputs}" if inputs else kind)
+        if kind == "renderer":
+            errors: dict[str, Any] = evaluate_renderer(network, test)
+        else:
+            errors = evaluate(network, test, pipeline.model, seed=pipeline.seed)
+        write_json(folder / ERRORS, errors)
+
+    return make
+
+
 def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
     """Both baselines, and encoder and autoencoder for each input, on the test split."""
-    test = pipeline.get("dataset")["test"]
     profile = pipeline.profile
     common = {"profile": profile.name, "command": pipeline.command("3-5")}
-    base = baselines(test, pipeline.model, seed=pipeline.seed)
+    base = pipeline.get("baselines")
     rows = [
         result_row(MEAN_FACE, "–", base["mean"], seconds=None, **common),
         result_row(RANDOM_FACE, "–", base["random"], seconds=None, **common),
     ]
     for kind in ("encoder", "autoencoder"):
         for inputs in profile.inputs:
-            name = f"{kind}/{inputs}"
-            summary = evaluate(pipeline.get(name), test, pipeline.model, seed=pipeline.seed)
-            seconds = pipeline.record(name)["seconds"]
+            summary = pipeline.get(f"{kind}-errors/{inputs}")
+            seconds = pipeline.record(f"{kind}/{inputs}")["seconds"]
             rows.append(result_row(kind, inputs, summary, seconds=seconds, **common))
     about = {
         "model": pipeline.model.name,
         "seed": pipeline.seed,
         "split": "test",
-        "training_faces": len(pipeline.get("dataset")["train"]),
+        "training_faces": profile.train,
         "recipe": profile.recipe,
         "networks": {"encoder": profile.encoder, "renderer": profile.decoder},
         "epochs": {kind: getattr(profile, f"{kind}_epochs") for kind in KINDS},
-        "renderer": evaluate_renderer(pipeline.get("renderer"), test)
+        "dataset": {"seconds": pipeline.record("dataset")["seconds"]},
+        "renderer": pipeline.get("renderer-errors")
         | {"seconds": pipeline.record("renderer")["seconds"]},
         "findings": from_results(rows),
     }
     write_results(folder / "results.json", rows, about)
+
+
+def _read_errors(_: Pipeline, __: str, folder: Path) -> dict[str, Any]:
+    return json.loads((folder / ERRORS).read_text(encoding="utf-8"))
 
 
 def _weights(load: Callable[[Path], Any]) -> Callable[[Pipeline, str, Path], Any]:
@@ -315,7 +383,8 @@ GEOMETRY = (
 LEARNING = ("networks", "training")
 
 #: Every artefact, in the order in which they are made. ``dataset`` gives ``{split: FaceDataset}``,
-#: ``results`` the rows of the table, the others a network in evaluation mode on the CPU.
+#: ``results`` the rows of the table, ``baselines`` and ``…-errors`` summaries of errors on the test
+#: split, the others a network in evaluation mode on the CPU.
 STAGES: dict[str, Stage] = {
     "dataset": Stage(
         CODE, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
@@ -347,15 +416,27 @@ STAGES: dict[str, Stage] = {
         _make_autoencoder,
         _weights(load_autoencoder),
     ),
+    "baselines": Stage(("evaluation",), (), ("dataset",), _make_baselines, _read_errors),
+    "encoder-errors": Stage(
+        ("evaluation",), (), ("encoder",), _make_errors("encoder"), _read_errors
+    ),
+    "renderer-errors": Stage(
+        ("evaluation",), (), ("renderer",), _make_errors("renderer"), _read_errors
+    ),
+    "autoencoder-errors": Stage(
+        ("evaluation",), (), ("autoencoder",), _make_errors("autoencoder"), _read_errors
+    ),
     "results": Stage(
         ("evaluation",),
         ("inputs",),
-        ("autoencoder",),
+        ("baselines", "encoder-errors", "renderer-errors", "autoencoder-errors"),
         _make_results,
         lambda _, __, folder: read_results(folder / "results.json")[0],
     ),
 }
 #: Stages of which there is one for each of the profile's ``inputs``: "encoder/both", …
-PER_INPUT = ("encoder", "autoencoder")
+PER_INPUT = ("encoder", "autoencoder", "encoder-errors", "autoencoder-errors")
+#: The file of a summary of errors.
+ERRORS = "errors.json"
 #: The networks, in the order in which they are trained.
 KINDS = ("encoder", "renderer", "autoencoder")

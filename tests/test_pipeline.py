@@ -57,6 +57,25 @@ def test_the_whole_road_then_nothing_again(tmp_path: Path, monkeypatch: pytest.M
     assert tiny(tmp_path).get("results") == rows
 
 
+def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
+    alone, shared = tiny(tmp_path / "alone"), tiny(tmp_path / "shared")
+    alone.prepare()
+    shared.prepare(processes=2)
+    assert all(shared.have(name) for name in shared.names())
+
+    def figures(pipeline: Pipeline) -> list[dict[str, object]]:
+        return [row | {"seconds": 0} for row in pipeline.get("results")]
+
+    # To the last bit: a network's course does not depend on what else is trained.
+    assert figures(shared) == figures(alone)
+
+
+def test_an_error_in_another_process_is_raised(tmp_path: Path) -> None:
+    missing = Pipeline("smoke", str(tmp_path / "no.h5"), tmp_path, overrides=TINY)
+    with pytest.raises(InputError, match=r"no\.h5"):
+        missing.prepare(processes=2)
+
+
 def test_fingerprints_follow_what_a_stage_depends_on(tmp_path: Path) -> None:
     base = tiny(tmp_path)
     longer = tiny(tmp_path, encoder_epochs=2)

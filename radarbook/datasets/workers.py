@@ -34,7 +34,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import source_digest
 from radarbook.profiles import Profile, get_profile
 from radarbook.radar.image import RadarImage, image_from_volume
-from radarbook.radar.imaging import back_project
+from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 
 #: The source whose change changes the values of a sample.
@@ -71,7 +71,11 @@ def physical_renderer(model: str, profile: dict[str, Any], device: str = "cpu") 
     """The physical renderer of a profile's fields for a model's name or path."""
     checked = get_profile(profile["name"], profile)
     face = load_model(model, checked.n_shape, checked.n_expression).to(device)
-    return PhysicalRenderer.for_profile(face, checked)
+    memory = MEMORY_BUDGET
+    if torch.device(device).type == "cuda":
+        # A GPU is kept busy by large pieces; a tenth leaves room for others on it.
+        memory = max(memory, torch.cuda.get_device_properties(device).total_memory // 10)
+    return PhysicalRenderer.for_profile(face, checked, memory=memory)
 
 
 def physical_spec(model: str, profile: Profile, device: str = "cpu") -> RendererSpec:

@@ -662,8 +662,8 @@ def simulate_points(
     Returns
     -------
     Tensor (rx, tx, f) or (B, rx, tx, f)
-        complex64 for float32 positions, complex128 for float64. Differentiable with respect to
-        positions, amplitudes and the array's positions.
+        complex64 for float32 positions, complex128 for float64, on the amplitudes' device.
+        Differentiable with respect to positions, amplitudes and the array's positions.
     """
     if positions.ndim not in (2, 3) or positions.shape[-1] != 3:
         raise InputError(f"positions: expected (P, 3) or (B, P, 3), found {tuple(positions.shape)}")
@@ -672,6 +672,7 @@ def simulate_points(
             f"amplitudes: expected {tuple(positions.shape[:-1])}, found {tuple(amplitudes.shape)}"
         )
     dtype = _complex(positions.dtype)
+    positions = positions.to(amplitudes.device)
     lengths = []
     for antennas in (array.tx, array.rx):
         path = positions.double()[..., None, :] - antennas.to(positions.device)

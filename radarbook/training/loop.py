@@ -14,7 +14,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
@@ -222,10 +223,39 @@ def run(
     epoch's. Raises :class:`DivergedError` naming the batch if a loss or gradient is not finite.
     """
     fabric = fabric or make_fabric()
-    # Under torchrun every process reads the same checkpoint; the first alone writes.
-    path = Path(folder) / CHECKPOINT
-    if fabric.device.type == "cuda":
+    stops = Stops(stop_after=stop_after, minutes=minutes, checkpoint_seconds=checkpoint_seconds)
+    with _short_products(fabric.device):
+        return _run(model, task, settings, Path(folder), identity, fabric, **stops)
+
+
+@contextmanager
+def _short_products(device: torch.device) -> Iterator[None]:
+    """On a GPU, float32 products by TF32: exact enough for networks, but not for physics, which
+    may follow in the same process."""
+    known = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(known)
+
+
+def _run(
+    model: nn.Module,
+    task: Task,
+    settings: Settings,
+    folder: Path,
+    identity: Mapping[str, Any],
+    fabric: Any,
+    *,
+    stop_after: int | None,
+    minutes: float | None,
+    checkpoint_seconds: float,
+) -> History:
+    """What :func:`run` does."""
+    # Under torchrun every process reads the same checkpoint; the first alone writes.
+    path = folder / CHECKPOINT
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in model.parameters() if p.requires_grad]
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -261,7 +291,7 @@ def run(
             stop = history.finished or paused
             if fabric.global_rank == 0 and (stop or time.monotonic() - saved >= checkpoint_seconds):
                 _save(path, described, model, optimizer, best, history)
-                history.write_csv(Path(folder) / HISTORY)
+                history.write_csv(folder / HISTORY)
                 saved = time.monotonic()
             shown = {k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")}
             bar.set_postfix(shown, refresh=False)
