@@ -74,8 +74,8 @@ def test_modes_are_orthogonal_and_free_of_rigid_motion(model, part):
     modes = getattr(model, f"{part}_modes").double()
     flat = modes.reshape(len(modes), -1)
     unit = flat / flat.norm(dim=1, keepdim=True)
-    # float32 storage of 45,000 numbers
-    torch.testing.assert_close(unit @ unit.T, torch.eye(len(modes)).double(), rtol=0, atol=1e-6)
+    # 45,000 numbers of some 0.2 mm, rounded to 1e-4 mm: two modes' rounding adds up to some 3e-6.
+    torch.testing.assert_close(unit @ unit.T, torch.eye(len(modes)).double(), rtol=0, atol=1e-5)
     arms = model.mean.double() - model.mean.double().mean(0)
     size = modes.norm(dim=2).mean(dim=1)
     assert (modes.mean(dim=1).norm(dim=1) < 1e-5 * size).all()
