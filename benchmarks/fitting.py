@@ -10,6 +10,9 @@ target is the raw signal of a random face by the physical renderer: ``same`` as 
 frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
 imperfections named in ``NOMINAL``, none of which the fit knows of. One row a face is printed and
 written as it is finished, so an interrupted run loses nothing and the next one goes on.
+
+With ``--device cuda`` everything but a few small matrices is computed there; ``--processes`` share
+the faces, and the card, among them.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +102,9 @@ def encoder_start(signal: Tensor, renderer: PhysicalRenderer) -> FaceParameters:
     profile = get_profile("laptop")
     grid = PhysicalRenderer.for_profile(renderer.model, profile).grid
     volume = back_project(signal.to(torch.complex64), renderer.array, renderer.waveform, grid)
-    network: Any = shipped("autoencoder", model=renderer.model, pixels=profile.pixels)
-    found: FaceParameters = network.predict(image_from_volume(volume, grid, EVALUATION_DB))
+    network: Any = shipped("autoencoder", model=renderer.model.to("cpu"), pixels=profile.pixels)
+    image = image_from_volume(volume, grid, EVALUATION_DB).to("cpu")
+    found: FaceParameters = network.predict(image)
     return found
 
 
@@ -109,8 +115,10 @@ def fit_face(
     truth = random_parameters(
         [chosen.first + number], chosen.seed, model.n_shape, model.n_expression
     )
+    truth = truth.to(model.triangles.device)
     with torch.no_grad():
         signal = target_signal(model, renderer, truth, chosen.target, number)
+    truth = truth.to("cpu")
     schedule: Sequence[Level] = SCHEDULE
     if chosen.start == "near":
         begin = perturbed(truth, chosen.error, chosen.seed + number)
@@ -126,9 +134,10 @@ def fit_face(
     )
     found = fit(None, None, begin, loss=stages)
     seconds = time.perf_counter() - began
+    model = model.to("cpu")
 
     def distance(p: FaceParameters) -> float:
-        return float(vertex_distances(model, p.to(dtype=torch.float32), truth).mean())
+        return float(vertex_distances(model, p.to("cpu", torch.float32), truth).mean())
 
     moved = 1e3 * (found.parameters.translation - truth.translation).norm()
     turned = (found.parameters.rotation - truth.rotation).norm().rad2deg()
@@ -176,6 +185,33 @@ def _intervals(
     }
 
 
+def fit_faces(chosen: argparse.Namespace, numbers: range, threads: int) -> Iterator[dict[str, Any]]:
+    """Their rows, in order, from this process or from several."""
+    if chosen.processes < 2:
+        _begin(chosen, threads)
+        yield from map(_fit_face, numbers)
+        return
+    with ProcessPoolExecutor(
+        chosen.processes, get_context("spawn"), initializer=_begin, initargs=(chosen, threads)
+    ) as pool:
+        yield from pool.map(_fit_face, numbers)
+
+
+#: What a process fits with, and how.
+_given: dict[str, Any] = {}
+
+
+def _begin(chosen: argparse.Namespace, threads: int) -> None:
+    torch.set_num_threads(threads)
+    model = load_model(chosen.model, 10, 7).to(chosen.device)
+    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
+    _given.update(model=model, renderer=renderer, chosen=chosen)
+
+
+def _fit_face(number: int) -> dict[str, Any]:
+    return fit_face(number=number, **_given)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="procedural")
@@ -187,24 +223,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--intervals", action="store_true", help="calibration of the uncertainty")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=FIRST, help="index of the first random face")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=1, help="that share the faces")
     parser.add_argument("--json")
     chosen = parser.parse_args(arguments)
-    model = load_model(chosen.model, 10, 7)
-    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
     rows: list[dict[str, Any]] = []
+    device = torch.device(chosen.device)
     settings = vars(chosen) | {
         "model": Path(chosen.model).stem,
-        "threads": torch.get_num_threads(),
+        "threads": max(1, torch.get_num_threads() // chosen.processes),
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
         "load": os.getloadavg()[0],
     }
+    if device.type == "cuda":
+        settings["device"] = torch.cuda.get_device_name(device)
     settings.pop("json")
     if chosen.json and Path(chosen.json).is_file():
         rows = json.loads(Path(chosen.json).read_text())["faces"]
-    for number in range(len(rows), chosen.faces):
-        rows.append(fit_face(model, renderer, chosen, number))
-        print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    began = time.perf_counter()
+    for row in fit_faces(chosen, range(len(rows), chosen.faces), settings["threads"]):
+        if not rows:
+            began = time.perf_counter() - row["seconds"]  # without starting processes
+        rows.append(row)
+        settings["wall_seconds"] = round(time.perf_counter() - began, 1)
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if chosen.json:
             write_json(chosen.json, {"settings": settings, "faces": rows})
     column = {
@@ -215,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(
         f"median {middle['start_mm']:.2f} -> {middle['end_mm']:.3f} mm, "
         f"90 % below {float(column['end_mm'].quantile(0.9)):.3f} mm, "
-        f"{middle['seconds']:.0f} s a face"
+        f"{middle['seconds']:.1f} s a face, {settings.get('wall_seconds', 0)} s in this run"
     )
 
 

@@ -210,7 +210,9 @@ class FocusedObjective:
         signal = self.physics.signal(parameters)
 
         def row(b: int) -> Tensor:
-            return self._row(signal[b], parameters[b], b, self._aside(parameters[b], b))
+            one = slice(b, b + 1)
+            aside = self._aside(parameters[b], b)
+            return self._rows(signal[one], parameters[one], b, aside)[0]
 
         return torch.stack(each(row, len(signal), self.physics.threads))
 
@@ -223,10 +225,21 @@ class FocusedObjective:
             signal = self.physics.signal(parameters) + (change - change[:1])
         aside = self._aside(parameters, face)
 
-        def row(b: int) -> Tensor:
-            return self._row(signal[b], both[b], face, aside)
+        def rows(some: slice) -> Tensor:
+            return self._rows(signal[some], both[some], face, aside)
 
-        return torch.stack(each(row, len(signal), self.physics.threads))
+        if self.physics.together:
+            return torch.cat([rows(some) for some in self._parts(len(signal))])
+        one = [slice(b, b + 1) for b in range(len(signal))]
+        return torch.cat(each(lambda b: rows(one[b]), len(signal), self.physics.threads))
+
+    def _parts(self, count: int) -> list[slice]:
+        """So many signals at a time: what their focused pixels take stays within the renderer's
+        working memory."""
+        pixels = len(self._side) ** 2 * len(self.physics.waveform)
+        each_one = 32 * pixels * len(self.physics.array.tx)
+        size = max(1, self.physics.renderer.memory // each_one)
+        return [slice(first, first + size) for first in range(0, count, size)]
 
     def comparison(
         self, rendered: Tensor, parameters: FaceParameters
@@ -238,7 +251,7 @@ class FocusedObjective:
         def against(signal: Tensor) -> Tensor:
             kept, self._target[0] = self._target[0], self._like(signal, self._target[0])
             try:
-                return self._row(rendered, parameters, 0, aside)
+                return self._rows(rendered[None], parameters, 0, aside)[0]
             finally:
                 self._target[0] = kept
 
@@ -263,19 +276,22 @@ class FocusedObjective:
     def _data(
         self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
-        """Residuals of one face's signal (rx, tx, f) that are data."""
+        """(B, M) residuals that are data, of signals (B, rx, tx, f) against one face's target."""
         raise NotImplementedError
 
-    def _row(
+    def _rows(
         self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
-        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1)[0].double()
-        prior = coefficients * math.sqrt(self.prior / len(coefficients))
-        return torch.cat([self._data(signal, parameters, face, aside).double(), prior])
+        """(B, M) residuals, the prior's at the end, where the parameters are."""
+        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double()
+        prior = coefficients * math.sqrt(self.prior / coefficients.shape[1])
+        data = self._data(signal, parameters, face, aside)
+        return torch.cat([data.to(prior), prior], dim=1)
 
     def _focused(self, signal: Tensor, centre: Tensor) -> RangeFocus:
         """Pixels at the target's own depth, smoothed over a few centimetres."""
-        y, x = torch.meshgrid(centre[1] + self._side, centre[0] + self._side, indexing="ij")
+        centre, side = centre.to(signal.device), self._side.to(signal.device)
+        y, x = torch.meshgrid(centre[1] + side, centre[0] + side, indexing="ij")
         z = torch.full_like(x, float(centre[2]))
         for _ in range(2):  # the first look, all at one depth, is a little out of focus
             points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
@@ -347,11 +363,11 @@ class PowerObjective(FocusedObjective):
         power = profile.abs().square().sum(0)
         scale = (self._speckle * power.max() / len(profile)).sqrt()
         clean = self._features(focus.lag(profile))
-        spreads = [torch.zeros(2, *p.shape) for p, _ in clean]
+        spreads = [p.new_zeros(2, *p.shape) for p, _ in clean]
         for n in range(DRAWS):
             noise = torch.randn(
                 profile.shape, generator=torch_stream(n, "fitting/noise"), dtype=profile.dtype
-            )
+            ).to(profile.device)
             noisy = self._features(focus.lag(profile + scale * noise))
             for spread, (p, lag), (q, other) in zip(spreads, clean, noisy, strict=True):
                 floor = self._floors[0] * p.max()
@@ -369,13 +385,15 @@ class PowerObjective(FocusedObjective):
         return [(*f, *variances) for f, (_, _, *variances) in zip(features, target, strict=True)]
 
     def _features(self, planes: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """For each smoothing: power (y, x), by the mean of all, and lag (y, x)."""
+        """For each smoothing: power ([B,] y, x), by the mean of all, and lag ([B,] y, x)."""
         side = len(self._side)
         # By its own mean, so that the floor means the same whatever the gain.
-        planes = planes.reshape(3, side, side) / planes[0].mean()
+        planes = planes / planes[..., :1, :].mean(-1, keepdim=True)
+        planes = planes.unflatten(-1, (side, side))
         out = []
         for sigma, stride in zip(self._sigmas, self._strides, strict=True):
-            power, real, imaginary = smooth(planes, sigma)[:, ::stride, ::stride]
+            smoothed = smooth(planes, sigma)[..., ::stride, ::stride]
+            power, real, imaginary = smoothed.unbind(-3)
             out.append((power, torch.complex(real, imaginary)))
         return out
 
@@ -384,7 +402,7 @@ class PowerObjective(FocusedObjective):
     ) -> Tensor:
         planes = self.focus[face].power_and_lag(signal)
         if aside is not None:
-            planes = planes + aside * parameters.material.to(aside).square()
+            planes = planes + aside * parameters.material.to(aside).square()[:, None, None]
         parts = []
         for (power, lag), (wanted, reference, log, depth) in zip(
             self._features(planes), self._target[face], strict=True
@@ -398,8 +416,8 @@ class PowerObjective(FocusedObjective):
             # does not outweigh the pixels that can be told apart.
             behind = 10 * torch.tanh(behind / (10 * DEPTH))
             scale = math.sqrt(wanted.numel())
-            parts += [amplitude.flatten() / scale, behind.flatten() / scale]
-        return torch.cat(parts)
+            parts += [amplitude.flatten(1) / scale, behind.flatten(1) / scale]
+        return torch.cat(parts, dim=1)
 
 
 class PhaseObjective(FocusedObjective):
@@ -451,7 +469,7 @@ class PhaseObjective(FocusedObjective):
             weight = self._weights[b].square()
             part = (weight * diffuse).sum()
             shares.append(part / (part + (weight * coherent).sum()))
-        return torch.stack(shares)
+        return torch.stack(shares).cpu()
 
     def _like(self, signal: Tensor, target: Any) -> Any:
         return self.focus[0].profiles(signal) * self._weights[0]
@@ -461,8 +479,9 @@ class PhaseObjective(FocusedObjective):
     ) -> Tensor:
         mine = self.focus[face].profiles(signal) * self._weights[face]
         wanted = self._target[face]
-        gain = (mine.conj() * wanted).sum() / mine.abs().square().sum().clamp(min=1e-30)
-        return torch.view_as_real(wanted - gain * mine).flatten()
+        power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
+        gain = (mine.conj() * wanted).sum((1, 2)) / power
+        return torch.view_as_real(wanted - gain[:, None, None] * mine).flatten(1)
 
 
 def smooth(images: Tensor, sigma: float) -> Tensor:

@@ -111,9 +111,16 @@ class LeanPhysics:
         self.facet_size, self.tilts = facet_size, tilts
         self.decimation = decimation
         self.model = renderer.model.to(dtype=torch.float32)
+        #: Where everything is computed: the model's.
+        self.device = self.model.triangles.device
+        #: Whether faces are one batch, or each is made by itself so that it stays in a cache.
+        self.together = self.device.type != "cpu"
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
-        self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).float()
+        self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).to(self.device).float()
+        self._antennas = [
+            a.detach().to(self.device).float() for a in (self.array.tx, self.array.rx)
+        ]
         self._layer = renderer.layer
         # Gradients through a layer: by the renderer itself, on this part of its antennas and
         # frequencies. The layer's echo is added here.
@@ -128,7 +135,7 @@ class LeanPhysics:
             self._covered.layer = Layer(*values)
         k = self.waveform.wavenumbers
         # A facet's response changes slowly with frequency: three of them, and a parabola.
-        self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).float()
+        self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).to(self.device).float()
         t = ((k - k[0]) / (k[-1] - k[0])).tolist()
         parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
         self._steps = _Steps(float(k[0]), float(k[1] - k[0]), parabola)
@@ -139,9 +146,10 @@ class LeanPhysics:
         Which facets radiate and how they are divided is decided for each face, or for all as for
         the one face ``like`` (ignored where ``coarse``): small differences between faces need it
         the same on both sides, and it saves time. Without gradients faces are shared out to as many
-        threads as torch had been given when this object was made.
+        threads as torch had been given when this object was made; on a GPU, faces whose pieces are
+        the same are one batch. The signal is on the model's device, wherever the parameters are.
         """
-        p = parameters.to(dtype=torch.float32)
+        p = parameters.to(self.device, torch.float32)
         if self._layer is None:
             return self._reflected(p, like)
         if _followed(p) or _followed(self._layer):
@@ -165,12 +173,80 @@ class LeanPhysics:
         one = None
         if like is not None and not self.coarse:
             one = self._scene(self._vertices(like)[0])
+        if self.together and self._layer is None and not torch.is_grad_enabled():
+            if one is None and self._whole:
+                one = self._lit(vertices)
+            if one is None and len(p) == 1:
+                one = self._scene(vertices[0])
+            if one is not None:
+                return self._together(one, vertices, p)
 
         def make(b: int) -> Tensor:
             scene = one if one is not None else self._scene(vertices[b])
             return self._one(scene, vertices[b], p[b])
 
         return torch.stack(each(make, len(p), self.threads))
+
+    @property
+    def _whole(self) -> bool:
+        """Whether triangles radiate as they are, all of them but for their tilt."""
+        return self.coarse and math.isinf(self.facet_size)
+
+    def _together(self, scene: _Pieces, vertices: Tensor, p: FaceParameters) -> Tensor:
+        """(B, rx, tx, f) of faces of vertices (B, N, 3) and the same pieces, in large products: for
+        a device that small ones leave idle."""
+        count = len(scene.parent)
+        antennas = sum(len(a) for a in self._antennas)
+        # Waves, steps, gains, lengths and what is on the way.
+        size = max(1, self.renderer.memory // max(1, 64 * count * antennas))
+        signals = []
+        for some in torch.arange(len(p), device=self.device).split(size):
+            several = len(some)
+            f = scene.facets_of(vertices[some])
+            local = Facets(
+                f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area
+            )
+            response = facet_response(
+                local,
+                self._toward(f),
+                self._three,
+                p.material[some].repeat_interleave(count),
+                self.renderer.permittivity,
+                None,
+            ).unflatten(1, (several, count))
+            if scene.weight is not None:
+                response = response * (
+                    scene.weight if scene.weight.ndim == 1 else scene.weight[some]
+                )
+            apertures = p.antenna_size[some].repeat_interleave(count)[:, None]
+            legs: list[Tensor] = []
+            for where, seen in zip(self._antennas, scene.seen, strict=True):
+                mine = None if seen is None else seen.repeat(several, 1)
+                leg = _leg(f.centre, f.normal, where, apertures / self.waveform.wavelength, mine)
+                legs += [value.unflatten(0, (several, count)) for value in leg]
+            signals.append(self._steps.batch(legs, response))
+        return torch.cat(signals).permute(0, 2, 3, 1)
+
+    @torch.no_grad()
+    def _lit(self, vertices: Tensor) -> _Pieces:
+        """The triangles that radiate in any of the faces of vertices (B, N, 3), each face with
+        weights of its own."""
+        every = torch.arange(len(self.model.triangles), device=self.device)
+        pieces = _Pieces(self.model.triangles, every, None, None, [None, None], None)
+        if self.tilts is None:
+            return pieces
+        part = self._upright_part(pieces.facets_of(vertices)).unflatten(0, (len(vertices), -1))
+        keep = (part > 0).any(0).nonzero()[:, 0]
+        return pieces.only(keep, part[:, keep])
+
+    def _upright_part(self, f: Facets) -> Tensor:
+        """(F,) 0 to 1, how much facets of this tilt count (:attr:`tilts`)."""
+        assert self.tilts is not None
+        cosine = (self._toward(f) * f.normal).sum(1)
+        tilt = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
+        low, high = self.tilts
+        part = ((high - tilt) / (high - low)).clamp(0, 1)
+        return part * part * (3 - 2 * part)
 
     def _one(self, scene: _Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
@@ -191,7 +267,8 @@ class LeanPhysics:
 
     def _vertices(self, parameters: FaceParameters) -> Tensor:
         """(B, N, 3) metres, radar frame, float32."""
-        return to_radar(self.model, parameters.to(dtype=torch.float32), self.renderer.distance)
+        p = parameters.to(self.device, torch.float32)
+        return to_radar(self.model, p, self.renderer.distance)
 
     def _toward(self, f: Facets) -> Tensor:
         """(F, 3) unit vectors from facets to the array's middle."""
@@ -202,7 +279,7 @@ class LeanPhysics:
     ) -> Callable[[slice], list[Tensor]]:
         """What gives gains and lengths (F, T), (F, T), (F, R), (F, R) of some of the facets."""
         size = face.antenna_size / self.waveform.wavelength
-        antennas = [self.array.tx.float(), self.array.rx.float()]
+        antennas = self._antennas
         table = self._crossings(f.centre.detach())
 
         def legs(some: slice) -> list[Tensor]:
@@ -221,19 +298,20 @@ class LeanPhysics:
         """What the layer does to legs from (F, 3) to the antennas, at every frequency."""
         if self._layer is None:
             return None
-        antennas = torch.cat([self.array.tx, self.array.rx]).to(centres)
+        antennas = torch.cat(self._antennas)
         (low, high), (near, far) = ((x.amin(0), x.amax(0)) for x in (centres, antennas))
         across = torch.maximum(high - near, far - low)[:2].norm()
         deep = (low - far)[2].clamp(min=1e-3)
         steepest = float(deep / torch.hypot(deep, across))
-        return LegTable.of(self._layer, self.waveform.wavenumbers, steepest, torch.float32)
+        wavenumbers = self.waveform.wavenumbers.to(self.device)
+        layer = self._layer.to(self.device)
+        return LegTable.of(layer, wavenumbers, steepest, torch.float32)
 
     def _sum(self, legs: Callable[[slice], list[Tensor]], response: Tensor, count: int) -> Tensor:
         """(f, R, T): chunk by chunk from the geometry on, so that nothing leaves the cache."""
         shape = len(self._steps.parabola), len(self.array.rx), len(self.array.tx)
-        signal = torch.zeros(shape, dtype=torch.complex64)
-        for start in range(0, count, CHUNK):
-            some = slice(start, start + CHUNK)
+        signal = torch.zeros(shape, dtype=torch.complex64, device=self.device)
+        for some in _slices(count, self.device):
             self._steps.add(signal, legs(some), response[:, some])
         return signal
 
@@ -241,8 +319,8 @@ class LeanPhysics:
     def _scene(self, vertices: Tensor) -> _Pieces:
         """What radiates, of vertices (N, 3)."""
         triangles = self.model.triangles
-        if self.coarse and math.isinf(self.facet_size):
-            index = torch.arange(len(triangles))
+        if self._whole:
+            index = torch.arange(len(triangles), device=self.device)
             pieces = _Pieces(triangles, index, None, None, [None, None], None)
         else:
             occlusion = self.renderer.occlusion and not self.coarse
@@ -263,13 +341,9 @@ class LeanPhysics:
             )
         if self.tilts is None:
             return pieces
-        f = pieces.facets(vertices)
-        cosine = (self._toward(f) * f.normal).sum(1)
-        tilt = torch.rad2deg(torch.acos(cosine.clamp(-1, 1)))
-        low, high = self.tilts
-        part = ((high - tilt) / (high - low)).clamp(0, 1)
+        part = self._upright_part(pieces.facets(vertices))
         keep = (part > 0).nonzero()[:, 0]
-        return pieces.only(keep, (part * part * (3 - 2 * part))[keep])
+        return pieces.only(keep, part[keep])
 
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
@@ -277,7 +351,7 @@ class LeanPhysics:
 
         For material 1; they grow in proportion to it.
         """
-        p = face.to(dtype=torch.float32)
+        p = face.to(self.device, torch.float32)
         vertices = self._vertices(p)[0]
         scene = self._scene(vertices)
         f = scene.facets(vertices)
@@ -286,7 +360,7 @@ class LeanPhysics:
         legs = self._legs(scene, f, p)
         signals = []
         for n in range(count):
-            turns = torch.rand(len(f), generator=torch_stream(n, "fitting/speckle"))
+            turns = torch.rand(len(f), generator=torch_stream(n, "fitting/speckle")).to(self.device)
             response = wave(strength, 2 * math.pi * turns).expand(3, -1)
             signals.append(self._sum(legs, response, len(f)).permute(1, 2, 0))
         return signals
@@ -311,7 +385,7 @@ class LeanPhysics:
         turn : float
             Phase of the lag per metre behind a pixel's point, radians.
         """
-        p = face.to(dtype=torch.float32)
+        p, points = face.to(self.device, torch.float32), points.to(self.device)
         vertices = self._vertices(p)[0]
         triangles = self.model.triangles
         f = facets(vertices, triangles)
@@ -322,18 +396,19 @@ class LeanPhysics:
         power = gamma.abs().square() * f.area / math.pi
         size = p.antenna_size / self.waveform.wavelength
         # A few antennas' legs stand for all: gains vary slowly, as their squared sums.
-        for antennas in (self.array.tx.float(), self.array.rx.float()):
+        for antennas in self._antennas:
             few = antennas[:: max(1, len(antennas) // 8)]
             gain, length = _leg(f.centre, f.normal, few, size, None)
             if self._layer is not None:
-                middle = self.waveform.wavenumbers[len(self.waveform) // 2][None]
-                gain = (
-                    gain * self._layer.leg_factor(middle, _upright(f.centre, few, length)).abs()[0]
+                middle = self.waveform.wavenumbers[len(self.waveform) // 2][None].to(self.device)
+                crossing = self._layer.to(self.device).leg_factor(
+                    middle, _upright(f.centre, few, length)
                 )
+                gain = gain * crossing.abs()[0]
             power = power * (gain.mean(1) * len(antennas)).square()
         # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
         wavelength = self.waveform.wavelength
-        extent = (self.array.tx.amax(0) - self.array.tx.amin(0)).float()
+        extent = self._antennas[0].amax(0) - self._antennas[0].amin(0)
         far = (f.centre - self.middle).square().sum(1, keepdim=True) + (extent[:2] / 2).square()
         null = wavelength * far.sqrt() / (2 * extent[:2])  # (F, 2)
         sigma = null / math.sqrt(2 * math.pi)  # ∫ sinc²(x/δ) dx = δ = σ √(2π)
@@ -357,7 +432,8 @@ class LeanPhysics:
 class _Pieces:
     """Pieces of triangles that radiate: ``parent`` (P,) their triangle, ``corners`` (P, 3, 3) in
     terms of its corners and ``share`` (P,) of its area (None: whole triangles), ``seen`` by each
-    transmitter (P, T) and receiver (P, R) or None, ``weight`` (P,) or None."""
+    transmitter (P, T) and receiver (P, R) or None, ``weight`` (P,), or (B, P) of as many faces, or
+    None."""
 
     triangles: Tensor
     parent: Tensor
@@ -382,6 +458,25 @@ class _Pieces:
             return whole
         corners = self.corners @ whole.corners
         return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share)
+
+    def facets_of(self, vertices: Tensor) -> Facets:
+        """Of several faces' vertices (B, N, 3): (B · P), face after face."""
+        several, count = vertices.shape[:2]
+        first = torch.arange(several, device=vertices.device)[:, None, None] * count
+        triangles = (self.triangles[self.parent] + first).flatten(0, 1)
+        whole = facets(vertices.reshape(-1, 3), triangles)
+        if self.corners is None or self.share is None:
+            return whole
+        corners = self.corners.repeat(several, 1, 1) @ whole.corners
+        area = whole.area * self.share.repeat(several)
+        return Facets(corners, corners.mean(1), whole.normal, area)
+
+
+def _slices(count: int, device: torch.device) -> list[slice]:
+    """Facets at a time: what a processor's cache holds, or all of them."""
+    if device.type != "cpu":
+        return [slice(0, count)]
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
 
 
 def _leg(
@@ -464,6 +559,21 @@ class _Steps:
         phase = torch.remainder(length * -self.first, 2 * math.pi)
         return wave(gain, phase), unit(length * -self.step)
 
+    def batch(self, legs: list[Tensor], response: Tensor) -> Tensor:
+        """(B, f, R, T) of B faces: gains and lengths (B, P, A) of both legs, responses
+        (3, B, P)."""
+        near_gain, near_length, far_gain, far_length = legs
+        near, near_step = self.waves(near_gain, near_length)
+        far, far_step = self.waves(far_gain, far_length)
+        out = []
+        for i, (a, b, c) in enumerate(self.parabola):
+            if i:
+                near.mul_(near_step)
+                far.mul_(far_step)
+            weight = a * response[0] + b * response[1] + c * response[2]
+            out.append((far * weight[..., None]).transpose(1, 2) @ near)
+        return torch.stack(out, dim=1)
+
     def add(
         self,
         out: Tensor,
@@ -506,9 +616,8 @@ class _Signal(torch.autograd.Function):
         ctx.save_for_backward(near_gain, near_length, far_gain, far_length, response)
         ctx.steps = steps
         shape = len(steps.parabola), far_gain.shape[1], near_gain.shape[1]
-        out = torch.zeros(shape, dtype=torch.complex64)
-        for start in range(0, len(near_gain), CHUNK):
-            some = slice(start, start + CHUNK)
+        out = torch.zeros(shape, dtype=torch.complex64, device=near_gain.device)
+        for some in _slices(len(near_gain), near_gain.device):
             steps.add(
                 out,
                 [t[some] for t in (near_gain, near_length, far_gain, far_length)],
@@ -523,8 +632,7 @@ class _Signal(torch.autograd.Function):
         steps: _Steps = ctx.steps
         back = gradient.conj()
         grads = [torch.zeros_like(t) for t in ctx.saved_tensors]
-        for start in range(0, len(near_gain), CHUNK):
-            some = slice(start, start + CHUNK)
+        for some in _slices(len(near_gain), near_gain.device):
             near, near_step = steps.waves(near_gain[some], near_length[some])
             far, far_step = steps.waves(far_gain[some], far_length[some])
             for i, parts in enumerate(steps.parabola):
@@ -562,15 +670,16 @@ class RangeFocus:
     """
 
     def __init__(self, physics: LeanPhysics, points: Tensor) -> None:
-        self.points = points
+        self.points = points = points.to(physics.device)
         self._tables = []
+        wavenumbers = physics.waveform.wavenumbers.to(points.device)
         for antennas in (physics.array.tx, physics.array.rx):
             distance = torch.cdist(
-                points.double(), antennas, compute_mode="donot_use_mm_for_euclid_dist"
+                points.double(),
+                antennas.detach().to(points.device),
+                compute_mode="donot_use_mm_for_euclid_dist",
             )
-            phase = torch.remainder(
-                physics.waveform.wavenumbers[:, None, None] * distance, 2 * math.pi
-            )
+            phase = torch.remainder(wavenumbers[:, None, None] * distance, 2 * math.pi)
             self._tables.append(unit(phase.float()))
         #: Phase of the lag per metre behind a pixel's point, radians.
         self.turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
@@ -580,12 +689,12 @@ class RangeFocus:
         return self.points.reshape(-1, columns, 3)
 
     def profiles(self, signal: Tensor) -> Tensor:
-        """(f, V) complex64 of a signal (rx, tx, f)."""
+        """([B,] f, V) complex64 of signals ([B,] rx, tx, f)."""
         near, far = self._tables
-        return ((far @ signal.permute(2, 0, 1)) * near).sum(-1)
+        return ((far @ signal.movedim(-1, -3)) * near).sum(-1)
 
     def power_and_lag(self, signal: Tensor) -> Tensor:
-        """(3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).
+        """([B,] 3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).
 
         Quadratic, so they may be smoothed over pixels.
         """
@@ -593,9 +702,9 @@ class RangeFocus:
 
     @staticmethod
     def lag(profile: Tensor) -> Tensor:
-        """The same of range profiles (f, V)."""
-        lag = (profile[1:] * profile[:-1].conj()).sum(0)
-        return torch.stack([profile.abs().square().sum(0), lag.real, lag.imag])
+        """The same of range profiles ([B,] f, V)."""
+        lag = (profile[..., 1:, :] * profile[..., :-1, :].conj()).sum(-2)
+        return torch.stack([profile.abs().square().sum(-2), lag.real, lag.imag], dim=-2)
 
     def behind(self, lag: Tensor, reference: Tensor) -> Tensor:
         """Metres that a lag (complex) lies behind a reference: -angle / 2Δk, unambiguous within

@@ -146,7 +146,8 @@ def physical_stages(
     of the antennas; from the mean face that stops in local minima. Where clouds are drawn, a face
     whose phases do not come to agree is tried anew with other draws, ``attempts`` times in all.
     """
-    whole = (signal if signal.ndim == 4 else signal[None]).to(torch.complex64)
+    device = renderer.model.triangles.device
+    whole = (signal if signal.ndim == 4 else signal[None]).to(device, torch.complex64)
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
         centres = centroid(CoarseImager(renderer).image(whole))

@@ -65,7 +65,8 @@ class CoarseImager:
 
     def image(self, signal: Tensor) -> RadarImage:
         """Images of whole recordings (B, rx, tx, f)."""
-        return self._image(self._physics.decimation(signal).to(torch.complex64))
+        part = self._physics.decimation(signal)
+        return self._image(part.to(self._physics.device, torch.complex64))
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         return self._image(self._physics.signal(parameters))

@@ -118,6 +118,7 @@ def uncertainty(
         stream = torch_stream(seed, "fitting/uncertainty")
         # The face is rendered once: what changes is the target, about what the face itself sends.
         rendered = objective.physics.signal(p, like=p)[0]
+        signal = signal.to(rendered.device)
         gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
         own = gain * rendered
         against = objective.comparison(rendered, p)
@@ -130,6 +131,7 @@ def uncertainty(
         pushes = []
         for n in range(draws):
             white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
+            white = white.to(signal.device)
             drawn = own + material * speckle[n] + (noise or 0.0) * white
             pushes.append(jacobian.T @ (against(drawn) - clean))
         pushed = torch.stack(pushes)

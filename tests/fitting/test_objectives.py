@@ -56,6 +56,31 @@ def test_the_truth_leaves_no_residual_whatever_the_gain() -> None:
     assert plain.residuals(other).shape == (1, 2 * 9**2 + 2 * 17**2 + 3)
 
 
+@pytest.mark.parametrize("kind", [PowerObjective, PhaseObjective])
+def test_rows_of_one_batch_are_the_rows_one_by_one(
+    kind: type[PowerObjective] | type[PhaseObjective],
+) -> None:
+    """As a GPU takes them; sums of single precision in another order."""
+    truth, p = face((0.5, -0.5), 0.3), face((0.2, 0.1), 0.0, (0.001, 0.0, 0.0))
+    power = _power(truth, prior=0.01)
+    objective: PowerObjective | PhaseObjective = power
+    lean = power.physics
+    if kind is PhaseObjective:
+        signal = lean.signal(truth).detach()
+        objective = PhaseObjective(
+            signal, lean, torch.tensor([[0.0, 0.0, 0.30]]), pixel=0.005, half_width=0.04
+        )
+    moved = FaceParameters.cat(
+        [face((0.2 + n / 10, 0.1), n / 5, material=0.2 * n) for n in range(3)]
+    )
+    with torch.no_grad():
+        alone = objective.jacobian(p, moved, 0)
+        lean.together = True
+        together = objective.jacobian(p, moved, 0)
+    assert alone.shape == together.shape == (4, alone.shape[1])
+    assert (together - alone).norm() < 1e-4 * alone.norm()
+
+
 def test_gradient_and_jacobian_agree() -> None:
     objective = _power(face((0.5, -0.5), 0.3), prior=0.01)
     p = face((0.1, 0.2), -0.2, (0.001, 0.0, -0.001), material=0.0)

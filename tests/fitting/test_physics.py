@@ -67,6 +67,30 @@ def test_threads_change_nothing() -> None:
     assert torch.equal(*signals)
 
 
+@pytest.mark.parametrize("way", ["like one face", "each as it is", "coarse", "coarse and flat"])
+def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
+    """As a GPU takes them: the same sums in another order, single precision."""
+    physical = renderer()
+    decimation = decimate(physical.array, physical.waveform)
+    options = {
+        "like one face": {},
+        "each as it is": {"tilts": STEEP},
+        "coarse": {"facet_size": math.inf, "coarse": True},
+        "coarse and flat": {"facet_size": math.inf, "coarse": True, "tilts": STEEPEST},
+    }[way]
+    lean = LeanPhysics(physical, decimation, **options)
+    p = FaceParameters.cat(
+        [face((n / 4, -0.5), n / 5, (0.002 * n, 0.0, 0.0), material=0.1 * n) for n in range(4)]
+    )
+    like = p[:1] if way == "like one face" else None
+    with torch.no_grad():
+        alone = lean.signal(p, like=like)
+        # A budget for a face and a half: the batch is cut.
+        physical.memory, lean.together = 64 * 3 * len(lean.model.triangles) * 188 // 2, True
+        together = lean.signal(p, like=like)
+    assert (together - alone).norm() < 1e-5 * alone.norm()
+
+
 def test_steep_facets_hardly_show() -> None:
     """Of a dome whose rim is tilted by 34° and cut off there: its edge is what is lost."""
     physical = renderer()
