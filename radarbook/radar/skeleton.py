@@ -43,13 +43,19 @@ def antenna_groups(positions: Tensor) -> Tensor:
     Antennas closer than three times the usual neighbour distance belong together: the QAR50's
     94 transmitters are two columns, its receivers two rows.
     """
-    points = positions.detach().cpu().numpy()
+    points = positions.detach().cpu().numpy().astype(np.float64)
+    return torch.from_numpy(_groups(points.tobytes()).copy())
+
+
+@lru_cache(maxsize=64)
+def _groups(positions: bytes) -> NDArray[np.int64]:
+    points = np.frombuffer(positions).reshape(-1, 3)
     if len(points) < 3:
-        return torch.zeros(len(points), dtype=torch.int64)
+        return np.zeros(len(points), dtype=np.int64)
     links = scipy.cluster.hierarchy.linkage(points, "single")
     reach = 3 * float(np.median(links[:, 2])) + 1e-12
     labels = scipy.cluster.hierarchy.fcluster(links, reach, "distance") - 1
-    return torch.from_numpy(labels.astype(np.int64))
+    return np.asarray(labels, dtype=np.int64)
 
 
 @dataclass(frozen=True)
