@@ -13,14 +13,16 @@ from radarbook.errors import InputError
 
 #: Of a file's name: ``fitting_TARGET_MODEL.json``.
 TARGETS = ("same", "fuller")
+#: What a start is called.
+_STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, disturbed"}
 
 
 def fit_rows(folder: Path) -> list[list[str]]:
     """A row for each file ``fitting_same_*.json`` and ``fitting_fuller_*.json`` in ``folder``.
 
-    Model, target, number of faces, mean vertex distance at the start (mm), median at the end (mm),
-    distance that nine tenths of the faces stay below (mm), share of the coefficients whose 90 %
-    interval holds the truth, median seconds a face. Raises
+    Model, target, what the fits start from, number of faces, mean vertex distance at the start
+    (mm), median at the end (mm), distance that nine tenths of the faces stay below (mm), share of
+    the coefficients whose 90 % interval holds the truth, median seconds a face, and on what. Raises
     :class:`~radarbook.errors.InputError` naming a file that is not such a file.
     """
     rows = []
@@ -36,12 +38,14 @@ def fit_rows(folder: Path) -> list[list[str]]:
                 [
                     str(kept["settings"].get("model")).removesuffix("_face"),
                     target,
+                    _STARTS.get(kept["settings"].get("start", "mean"), "–"),
                     str(len(faces)),
                     f"{start.mean():.2f}",
                     f"{np.median(end):.2f}",
                     f"{np.quantile(end, 0.9):.2f}",
                     f"{np.mean(inside):.0%}" if inside else "–",
-                    f"{np.median(seconds):.0f}",
+                    f"{np.median(seconds):.{0 if np.median(seconds) >= 10 else 1}f}",
+                    kept["settings"].get("device", "one thread"),
                 ]
             )
     return rows

@@ -23,9 +23,21 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
     _write(tmp_path, "fitting_same_ict.json", [0.1])
     (tmp_path / "laptop_ict.json").write_text("{}")
     same, fuller = fit_rows(tmp_path)
-    assert same == ["ict", "same", "1", "4.00", "0.10", "0.10", "–", "50"]
+    assert same == [
+        "ict",
+        "same",
+        "mean face",
+        "1",
+        "4.00",
+        "0.10",
+        "0.10",
+        "–",
+        "50",
+        "one thread",
+    ]
     # Nine tenths: 0.8 of the way from the second of three to the third.
-    assert fuller == ["ict", "fuller", "3", "4.00", "0.30", "1.66", "70%", "51"]
+    assert fuller[:5] == ["ict", "fuller", "mean face", "3", "4.00"]
+    assert fuller[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
 
 
 def test_another_file_is_named(tmp_path: Path) -> None:
