@@ -48,6 +48,33 @@ def ball(path: Path, *, scale: float = 1.0, z: float = 0.35) -> Path:
 # -- what it makes -------------------------------------------------------------------------------
 
 
+def test_from_no_data_to_the_table(tmp_path: Path, run: Callable) -> None:
+    small = {
+        "pixels": 16,
+        "depth_planes": 4,
+        "frequencies": 2,
+        "train": 4,
+        "validation": 2,
+        "test": 2,
+        "inputs": "both",
+        "encoder_epochs": 1,
+        "renderer_epochs": 1,
+        "autoencoder_epochs": 1,
+    }
+    settings = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
+    code, out, _ = run("results", "--profile", "smoke", "--output", tmp_path, *settings)
+    assert code == 0
+    *table, path = out.strip().splitlines()
+    rows = [line.split("|")[1].strip() for line in table if line.startswith("|")]
+    assert rows[2:] == [
+        "baseline, mean face",
+        "baseline, random face",
+        "encoder",
+        "autoencoder",
+    ]
+    assert Path(path).is_file()
+
+
 def test_a_sphere_goes_through_simulate_and_image(tmp_path: Path, run: Callable) -> None:
     mesh, signal, image = ball(tmp_path / "ball.ply"), tmp_path / "s.npy", tmp_path / "i.h5"
     assert run("simulate", mesh, "-o", signal)[0] == 0
