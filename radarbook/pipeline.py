@@ -25,7 +25,7 @@ import torch
 
 from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
-from radarbook.datasets.synthetic import SHARD_SAMPLES, generate_from_settings
+from radarbook.datasets.synthetic import generate_from_settings
 from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError
 from radarbook.evaluation.drawing import evaluate_renderer
@@ -256,8 +256,7 @@ def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
     cores = os.cpu_count() or 1
     where: dict[str, Any] = {"workers": cores if count >= 40 and cores > 1 else None}
     if torch.cuda.is_available():
-        # One process keeps a GPU busy, if it is given a shard's images at once.
-        where = {"device": "cuda", "batch": SHARD_SAMPLES}
+        where = {"device": "cuda"}  # one process keeps it busy
     generate_from_settings(
         folder / "data",
         model=pipeline.model_spec,

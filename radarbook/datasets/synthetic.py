@@ -351,14 +351,16 @@ def generate_from_settings(
     device: str = "cpu",
     distribution: ParameterDistribution | None = None,
     imperfections: Imperfections | None = None,
-    batch: int = 1,
+    batch: int | None = None,
 ) -> GenerationReport | Estimate:
     """:func:`generate` with the physical renderer of a model and a profile, in one line.
 
-    ``count=None`` takes the profile's train, validation and test numbers. ``dry_run`` returns an
+    ``count=None`` takes the profile's train, validation and test numbers; ``batch=None`` one sample
+    at a time on a CPU, a shard's on a GPU, which single ones leave idle. ``dry_run`` returns an
     :class:`Estimate` and writes nothing.
     """
-    _device_type(device)
+    if batch is None:
+        batch = 1 if _device_type(device) == "cpu" else SHARD_SAMPLES
     spec = physical_spec(model, profile, device)
     settings: dict[str, Any] = {
         "n_shape": profile.n_shape,

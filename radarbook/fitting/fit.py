@@ -234,7 +234,7 @@ def fit(
     loss : str, Objective or list of Stage
         What to make small; an objective brings its own target, and stages follow one another
         (their own ``free``, ``method``, ``steps`` then count).
-    method : {"adam", "lbfgs", "lm", "ensemble"}
+    method : {"adam", "lbfgs", "lm", "ensemble", "search"}
         Of :mod:`radarbook.fitting.methods`. ``"ensemble"`` returns its last iterate, the others
         the one of lowest loss.
     steps, patience, tolerance

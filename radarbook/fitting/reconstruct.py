@@ -16,6 +16,7 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
+from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
     Anchor,
     ImageObjective,
@@ -45,8 +46,9 @@ class Level:
     :class:`~radarbook.fitting.objectives.PhaseObjective` with its ``contrast`` instead, in which
     the material is not an unknown. ``spread``: of the cloud of faces
     (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
-    Levenberg-Marquardt steps instead. ``prior`` is about the variance that noise gives one
-    residual, times the number of coefficients.
+    Levenberg-Marquardt steps instead, or with ``search`` draws of position and orientation alone
+    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the first. ``prior`` is
+    about the variance that noise gives one residual, times the number of coefficients.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Level:
     fidelity: Fidelity = "whole"
     prior: float = 5e-4
     contrast: float = 0.3
+    search: bool = False
 
 
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
@@ -75,6 +78,7 @@ ENCODED = (
 )
 #: From the mean face at the image's centroid.
 SCHEDULE = (
+    Level("pose", _WIDE, steps=3, fidelity="coarse", search=True),
     Level("1 σ", _WIDE, 1.0, fidelity="coarse"),
     Level("0.7 σ", _WIDE, 0.7, fidelity="coarse"),
     *ENCODED,
@@ -194,14 +198,18 @@ def physical_stages(
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
     for attempt in range(attempts if again is not None else 1):
-        tried = [_stage(level, ways, free, attempt) for level, ways in pairs[:count]]
+        # Most faces are found from the centroid, and need no search for their pose.
+        levels = [pair for pair in pairs[:count] if attempt > 0 or not pair[0].search]
+        tried = [_stage(level, ways, free, attempt) for level, ways in levels]
+        tried = [stage for stage in tried if stage.free]
         if attempt > 0:
             tried[0] = replace(tried[0], again=again)
         stages += tried
     last = [_stage(level, ways, free) for level, ways in pairs[count:]]
+    last = [stage for stage in last if stage.free]
     if last:
         last[0] = replace(last[0], concludes=True)
-    return [stage for stage in stages + last if stage.free]
+    return stages + last
 
 
 def _stage(
@@ -211,14 +219,17 @@ def _stage(
     attempt: int = 0,
 ) -> Stage:
     objective = ways[attempt % len(ways)]
-    known = () if level.smoothing else ("material",)
+    sought = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
+    method: MethodName = "ensemble" if level.spread else "lm"
+    if level.search:
+        sought, method = {"translation", "rotation"}, "search"
     return Stage(
         objective,
         level.steps,
-        "ensemble" if level.spread else "lm",
+        method,
         rate=level.spread or None,
         patience=level.steps,
-        free=tuple(name for name in free if name not in known),
+        free=tuple(name for name in free if name in sought),
         name=level.name if attempt == 0 else f"{level.name}, attempt {attempt + 1}",
         seed=attempt,
     )
@@ -253,9 +264,9 @@ def reconstruct_through_physics(
 ) -> FitResult:
     """Shape, expression, pose, material and antenna size of the faces in raw recordings.
 
-    No trained weights: from the mean face at the image's centroid (or ``start``), over clouds of
-    faces and by Levenberg-Marquardt on smoothed power and mean depth, coarse to fine, and in the
-    end on the phases of the recording itself.
+    No trained weights: from the mean face at the image's centroid (or ``start``), over draws of its
+    pose, over clouds of faces and by Levenberg-Marquardt on smoothed power and mean depth, coarse
+    to fine, and in the end on the phases of the recording itself.
 
     Parameters
     ----------

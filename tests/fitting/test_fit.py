@@ -80,6 +80,29 @@ def test_an_ensemble_goes_over_ripples_that_stop_gauss_newton() -> None:
     assert torch.equal(found.parameters.shape, again.parameters.shape)
 
 
+def test_a_search_moves_the_pose_alone_and_never_for_the_worse() -> None:
+    truth, start = face((0.0, 0.0), 0.0, (0.03, -0.02, 0.0)), face()
+    target = Blob().render(truth)
+    found = fit(
+        target, Blob(), start, method="search", steps=4, patience=4,
+        free=("shape", "translation", "rotation"),
+    )  # fmt: skip
+    losses = torch.stack([record.losses for record in found.history])
+    assert (losses.diff(dim=0) <= 0).all()
+    assert torch.equal(found.parameters.shape, start.shape)
+    assert torch.equal(found.parameters.rendering, start.rendering)
+    before, after = (
+        (p.translation - truth.translation)[0, :2].norm() for p in (start, found.parameters)
+    )
+    # Nearly 200 draws in two dimensions that show, the last of them 2 mm wide.
+    assert after < 0.2 * before
+    again = fit(
+        target, Blob(), start, method="search", steps=4, patience=4,
+        free=("shape", "translation", "rotation"),
+    )  # fmt: skip
+    assert torch.equal(again.parameters.translation, found.parameters.translation)
+
+
 class TwoWells(ImageObjective):
     """The first coefficient's distance from 1, and a ripple of it: only near 1 all is well."""
 
@@ -243,7 +266,7 @@ def test_bad_arguments_are_one_clear_line() -> None:
     with pytest.raises(InputError, match=r"expected some of shape, expression.* found 'nose'"):
         fit(target, Blob(), START, free=("nose",))
     with pytest.raises(
-        InputError, match="expected one of adam, lbfgs, lm, ensemble, found 'newton'"
+        InputError, match="expected one of adam, lbfgs, lm, ensemble, search, found 'newton'"
     ):
         fit(target, Blob(), START, method="newton")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected 2 faces as the target, found 1"):

@@ -46,7 +46,7 @@ def same(ours: FitResult, theirs: FitResult) -> None:
     assert torch.equal(ours.parameters.normalised(), theirs.parameters.normalised())
 
 
-@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble"])
+@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble", "search"])
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_every_method_goes_on_bit_for_bit(method: str, after: int, tmp_path: Path) -> None:
     """Also into a second stage, which starts anew."""
@@ -65,7 +65,7 @@ def test_every_method_goes_on_bit_for_bit(method: str, after: int, tmp_path: Pat
     same(rest, whole)
 
 
-@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble"])
+@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble", "search"])
 def test_ctrl_c_within_a_step_loses_that_step_alone(method: str, tmp_path: Path) -> None:
     class Interrupted(ImageObjective):
         looks = 0

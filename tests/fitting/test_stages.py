@@ -1,0 +1,39 @@
+"""What a fit through physics is made of: levels, attempts, and what each may move."""
+
+from __future__ import annotations
+
+import torch
+
+from radarbook.fitting.fit import UNKNOWN, Stage
+from radarbook.fitting.reconstruct import SCHEDULE, physical_stages
+from tests.fitting.scenes import face, renderer
+
+
+def _stages(free: tuple[str, ...] = UNKNOWN) -> list[Stage]:
+    physical = renderer()
+    with torch.no_grad():
+        signal = physical.signal(face((0.5, -0.5), 0.3).to(dtype=torch.float32))
+    return physical_stages(signal, physical, free=free, attempts=3)
+
+
+def test_attempts_after_the_first_begin_with_the_pose() -> None:
+    stages = _stages()
+    begins = [i for i, stage in enumerate(stages) if stage.again is not None]
+    assert [stages[i].name for i in begins] == ["pose, attempt 2", "pose, attempt 3"]
+    assert all(stages[i].method == "search" for i in begins)
+    assert all(set(stages[i].free or ()) == {"translation", "rotation"} for i in begins)
+    assert [stage.name for stage in stages[: begins[0]]] == [
+        level.name for level in SCHEDULE[:-1] if not level.search
+    ]
+    assert [stage.concludes for stage in stages] == [False] * (len(stages) - 1) + [True]
+    # Each attempt has draws of its own.
+    assert [stages[i].seed for i in (0, *begins)] == [0, 1, 2]
+
+
+def test_a_known_pose_is_not_searched_for() -> None:
+    stages = _stages(("shape", "expression", "material"))
+    begins = [stage for stage in stages if stage.again is not None]
+    assert [stage.name for stage in begins] == ["1 σ, attempt 2", "1 σ, attempt 3"]
+    assert all(stage.free for stage in stages)
+    # Phases say nothing of the material that power has not said.
+    assert "material" not in (stages[-1].free or ())
