@@ -47,7 +47,7 @@ class Level:
     the material is not an unknown. ``spread``: of the cloud of faces
     (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
     Levenberg-Marquardt steps instead, or with ``search`` draws of position and orientation alone
-    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the first. ``prior`` is
+    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the second. ``prior`` is
     about the variance that noise gives one residual, times the number of coefficients.
     """
 
@@ -198,8 +198,9 @@ def physical_stages(
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
     for attempt in range(attempts if again is not None else 1):
-        # Most faces are found from the centroid, and need no search for their pose.
-        levels = [pair for pair in pairs[:count] if attempt > 0 or not pair[0].search]
+        # Both ways of looking from the centroid, then both from the pose that a search finds.
+        searched = attempt >= len(WEIGHTS)
+        levels = [pair for pair in pairs[:count] if searched or not pair[0].search]
         tried = [_stage(level, ways, free, attempt) for level, ways in levels]
         tried = [stage for stage in tried if stage.free]
         if attempt > 0:

@@ -16,12 +16,12 @@ def _stages(free: tuple[str, ...] = UNKNOWN) -> list[Stage]:
     return physical_stages(signal, physical, free=free, attempts=3)
 
 
-def test_attempts_after_the_first_begin_with_the_pose() -> None:
+def test_attempts_after_the_second_begin_with_the_pose() -> None:
     stages = _stages()
     begins = [i for i, stage in enumerate(stages) if stage.again is not None]
-    assert [stages[i].name for i in begins] == ["pose, attempt 2", "pose, attempt 3"]
-    assert all(stages[i].method == "search" for i in begins)
-    assert all(set(stages[i].free or ()) == {"translation", "rotation"} for i in begins)
+    assert [stages[i].name for i in begins] == ["1 σ, attempt 2", "pose, attempt 3"]
+    assert stages[begins[1]].method == "search"
+    assert set(stages[begins[1]].free or ()) == {"translation", "rotation"}
     assert [stage.name for stage in stages[: begins[0]]] == [
         level.name for level in SCHEDULE[:-1] if not level.search
     ]
