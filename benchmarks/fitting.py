@@ -115,10 +115,9 @@ def fit_face(
     truth = random_parameters(
         [chosen.first + number], chosen.seed, model.n_shape, model.n_expression
     )
-    truth = truth.to(model.triangles.device)
     with torch.no_grad():
-        signal = target_signal(model, renderer, truth, chosen.target, number)
-    truth = truth.to("cpu")
+        there = truth.to(model.triangles.device)
+        signal = target_signal(model, renderer, there, chosen.target, number)
     schedule: Sequence[Level] = SCHEDULE
     if chosen.start == "near":
         begin = perturbed(truth, chosen.error, chosen.seed + number)

@@ -316,18 +316,20 @@ def _make_baselines(pipeline: Pipeline, _: str, folder: Path) -> None:
 
 
 def _make_errors(kind: str) -> Callable[[Pipeline, str, Path], None]:
-    """How a trained network errs on the test split."""
+    """How an encoder or autoencoder errs on the test split."""
 
     def make(pipeline: Pipeline, inputs: str, folder: Path) -> None:
         test = pipeline.get("dataset")["test"]
-        network = pipeline.get(f"{kind}/{inputs}" if inputs else kind)
-        if kind == "renderer":
-            errors: dict[str, Any] = evaluate_renderer(network, test)
-        else:
-            errors = evaluate(network, test, pipeline.model, seed=pipeline.seed)
+        network = pipeline.get(f"{kind}/{inputs}")
+        errors = evaluate(network, test, pipeline.model, seed=pipeline.seed)
         write_json(folder / ERRORS, errors)
 
     return make
+
+
+def _make_renderer_errors(pipeline: Pipeline, _: str, folder: Path) -> None:
+    test = pipeline.get("dataset")["test"]
+    write_json(folder / ERRORS, evaluate_renderer(pipeline.get("renderer"), test))
 
 
 def _make_results(pipeline: Pipeline, _: str, folder: Path) -> None:
@@ -420,7 +422,7 @@ STAGES: dict[str, Stage] = {
         ("evaluation",), (), ("encoder",), _make_errors("encoder"), _read_errors
     ),
     "renderer-errors": Stage(
-        ("evaluation",), (), ("renderer",), _make_errors("renderer"), _read_errors
+        ("evaluation",), (), ("renderer",), _make_renderer_errors, _read_errors
     ),
     "autoencoder-errors": Stage(
         ("evaluation",), (), ("autoencoder",), _make_errors("autoencoder"), _read_errors

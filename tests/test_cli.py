@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ import trimesh
 from radarbook import cli
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.model import load_model
+from radarbook.profiles import written_settings
+from tests.test_pipeline import TINY
 
 
 @pytest.fixture
@@ -49,19 +52,7 @@ def ball(path: Path, *, scale: float = 1.0, z: float = 0.35) -> Path:
 
 
 def test_from_no_data_to_the_table(tmp_path: Path, run: Callable) -> None:
-    small = {
-        "pixels": 16,
-        "depth_planes": 4,
-        "frequencies": 2,
-        "train": 4,
-        "validation": 2,
-        "test": 2,
-        "inputs": "both",
-        "encoder_epochs": 1,
-        "renderer_epochs": 1,
-        "autoencoder_epochs": 1,
-    }
-    settings = [word for name, value in small.items() for word in ("-p", f"{name}={value}")]
+    settings = shlex.split(written_settings(TINY))
     code, out, _ = run("results", "--profile", "smoke", "--output", tmp_path, *settings)
     assert code == 0
     *table, path = out.strip().splitlines()

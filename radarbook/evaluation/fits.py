@@ -31,6 +31,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
             kept = _read(path, "fitting", "faces", ("start_mm", "end_mm", "seconds"))
             faces = kept["faces"]
             start, end, seconds = (_column(faces, key) for key in ("start_mm", "end_mm", "seconds"))
+            taken = np.median(seconds)
             inside = [
                 face["inside_90"] / face["coefficients"] for face in faces if "inside_90" in face
             ]
@@ -44,7 +45,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
                     f"{np.median(end):.2f}",
                     f"{np.quantile(end, 0.9):.2f}",
                     f"{np.mean(inside):.0%}" if inside else "–",
-                    f"{np.median(seconds):.{0 if np.median(seconds) >= 10 else 1}f}",
+                    f"{taken:.{0 if taken >= 10 else 1}f}",
                     kept["settings"].get("device", "one thread"),
                 ]
             )

@@ -28,7 +28,7 @@ from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
-from radarbook.radar.simulate import FACET_SIZE, Scene
+from radarbook.radar.simulate import FACET_SIZE, Scene, all_triangles
 from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform
@@ -202,18 +202,9 @@ class LeanPhysics:
         signals = []
         for some in torch.arange(len(p), device=self.device).split(size):
             several = len(some)
-            f = scene.facets_of(vertices[some])
-            local = Facets(
-                f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area
-            )
-            response = facet_response(
-                local,
-                self._toward(f),
-                self._three,
-                p.material[some].repeat_interleave(count),
-                self.renderer.permittivity,
-                None,
-            ).unflatten(1, (several, count))
+            f = scene.facets(vertices[some])
+            response = self._response(f, p.material[some].repeat_interleave(count))
+            response = response.unflatten(1, (several, count))
             if scene.weight is not None:
                 response = response * (
                     scene.weight if scene.weight.ndim == 1 else scene.weight[some]
@@ -231,15 +222,14 @@ class LeanPhysics:
     def _lit(self, vertices: Tensor) -> _Pieces:
         """The triangles that radiate in any of the faces of vertices (B, N, 3), each face with
         weights of its own."""
-        every = torch.arange(len(self.model.triangles), device=self.device)
-        pieces = _Pieces(self.model.triangles, every, None, None, [None, None], None)
+        pieces = self._every()
         if self.tilts is None:
             return pieces
-        part = self._upright_part(pieces.facets_of(vertices)).unflatten(0, (len(vertices), -1))
+        part = self._tilt_weight(pieces.facets(vertices)).unflatten(0, (len(vertices), -1))
         keep = (part > 0).any(0).nonzero()[:, 0]
         return pieces.only(keep, part[:, keep])
 
-    def _upright_part(self, f: Facets) -> Tensor:
+    def _tilt_weight(self, f: Facets) -> Tensor:
         """(F,) 0 to 1, how much facets of this tilt count (:attr:`tilts`)."""
         assert self.tilts is not None
         cosine = (self._toward(f) * f.normal).sum(1)
@@ -251,11 +241,7 @@ class LeanPhysics:
     def _one(self, scene: _Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
         f = scene.facets(vertices)
-        local = Facets(f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area)
-        permittivity = self.renderer.permittivity
-        response = facet_response(
-            local, self._toward(f), self._three, face.material, permittivity, None
-        )
+        response = self._response(f, face.material)
         if scene.weight is not None:
             response = response * scene.weight
         legs = self._legs(scene, f, face)
@@ -264,6 +250,17 @@ class LeanPhysics:
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
+
+    def _response(self, f: Facets, material: Tensor) -> Tensor:
+        """(3, F) scattering lengths at the three wavenumbers; ``material`` (1,) or (F,)."""
+        local = Facets(f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area)
+        permittivity = self.renderer.permittivity
+        return facet_response(local, self._toward(f), self._three, material, permittivity, None)
+
+    def _every(self) -> _Pieces:
+        """All triangles as they are."""
+        index = torch.arange(len(self.model.triangles), device=self.device)
+        return _Pieces(self.model.triangles, index, None, None, [None, None], None)
 
     def _vertices(self, parameters: FaceParameters) -> Tensor:
         """(B, N, 3) metres, radar frame, float32."""
@@ -320,8 +317,7 @@ class LeanPhysics:
         """What radiates, of vertices (N, 3)."""
         triangles = self.model.triangles
         if self._whole:
-            index = torch.arange(len(triangles), device=self.device)
-            pieces = _Pieces(triangles, index, None, None, [None, None], None)
+            pieces = self._every()
         else:
             occlusion = self.renderer.occlusion and not self.coarse
             seen = visibility(vertices, triangles, self.array) if occlusion else None
@@ -341,7 +337,7 @@ class LeanPhysics:
             )
         if self.tilts is None:
             return pieces
-        part = self._upright_part(pieces.facets(vertices))
+        part = self._tilt_weight(pieces.facets(vertices))
         keep = (part > 0).nonzero()[:, 0]
         return pieces.only(keep, part[keep])
 
@@ -452,23 +448,16 @@ class _Pieces:
         )
 
     def facets(self, vertices: Tensor) -> Facets:
-        """Of vertices (N, 3); differentiable."""
-        whole = facets(vertices, self.triangles[self.parent])
+        """Of vertices (N, 3), or of several faces' (B, N, 3): (B · P), face after face.
+        Differentiable."""
+        whole = facets(
+            vertices.reshape(-1, 3), all_triangles(vertices, self.triangles[self.parent])
+        )
         if self.corners is None or self.share is None:
             return whole
-        corners = self.corners @ whole.corners
-        return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share)
-
-    def facets_of(self, vertices: Tensor) -> Facets:
-        """Of several faces' vertices (B, N, 3): (B · P), face after face."""
-        several, count = vertices.shape[:2]
-        first = torch.arange(several, device=vertices.device)[:, None, None] * count
-        triangles = (self.triangles[self.parent] + first).flatten(0, 1)
-        whole = facets(vertices.reshape(-1, 3), triangles)
-        if self.corners is None or self.share is None:
-            return whole
-        corners = self.corners.repeat(several, 1, 1) @ whole.corners
-        area = whole.area * self.share.repeat(several)
+        shape = vertices.shape[:-2].numel(), len(self.parent)
+        corners = (self.corners @ whole.corners.unflatten(0, shape)).flatten(0, 1)
+        area = (whole.area.unflatten(0, shape) * self.share).flatten()
         return Facets(corners, corners.mean(1), whole.normal, area)
 
 

@@ -196,7 +196,7 @@ class Scene:
         given, columns = array, group_columns(array)
         triangles, array = triangles.to(device), array.to(device)
         meshes = points.shape[:-2].numel()
-        every = facets(points.reshape(-1, 3), _all_triangles(points, triangles))
+        every = facets(points.reshape(-1, 3), all_triangles(points, triangles))
         antennas = torch.cat([array.tx, array.rx]).detach()
         item = torch.arange(len(every), device=device)  # triangles of all meshes in a row
         if seen is not None:
@@ -260,7 +260,7 @@ class Scene:
         return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share[index])
 
 
-def _all_triangles(vertices: Tensor, triangles: Tensor) -> Tensor:
+def all_triangles(vertices: Tensor, triangles: Tensor) -> Tensor:
     """(B · F, 3): triangles (F, 3) of each mesh of (B, N, 3) or of the one (N, 3), for its vertices
     in a row."""
     if vertices.ndim == 2:

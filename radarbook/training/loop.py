@@ -223,39 +223,8 @@ def run(
     epoch's. Raises :class:`DivergedError` naming the batch if a loss or gradient is not finite.
     """
     fabric = fabric or make_fabric()
-    stops = Stops(stop_after=stop_after, minutes=minutes, checkpoint_seconds=checkpoint_seconds)
-    with _short_products(fabric.device):
-        return _run(model, task, settings, Path(folder), identity, fabric, **stops)
-
-
-@contextmanager
-def _short_products(device: torch.device) -> Iterator[None]:
-    """On a GPU, float32 products by TF32: exact enough for networks, but not for physics, which
-    may follow in the same process."""
-    known = torch.get_float32_matmul_precision()
-    if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(known)
-
-
-def _run(
-    model: nn.Module,
-    task: Task,
-    settings: Settings,
-    folder: Path,
-    identity: Mapping[str, Any],
-    fabric: Any,
-    *,
-    stop_after: int | None,
-    minutes: float | None,
-    checkpoint_seconds: float,
-) -> History:
-    """What :func:`run` does."""
     # Under torchrun every process reads the same checkpoint; the first alone writes.
-    path = folder / CHECKPOINT
+    path = Path(folder) / CHECKPOINT
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for p in model.parameters() if p.requires_grad]
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
@@ -276,7 +245,10 @@ def _run(
     started = saved = time.monotonic()
     with _bar(task.name, settings.epochs, len(history.rows), fabric.global_rank == 0) as bar:
         for epoch in range(len(history.rows), settings.epochs):
-            row = _epoch(wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch)
+            with _short_products(fabric.device):
+                row = _epoch(
+                    wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch
+                )
             history.rows.append(row)
             if history.best is row:
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -291,7 +263,7 @@ def _run(
             stop = history.finished or paused
             if fabric.global_rank == 0 and (stop or time.monotonic() - saved >= checkpoint_seconds):
                 _save(path, described, model, optimizer, best, history)
-                history.write_csv(folder / HISTORY)
+                history.write_csv(Path(folder) / HISTORY)
                 saved = time.monotonic()
             shown = {k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")}
             bar.set_postfix(shown, refresh=False)
@@ -302,6 +274,19 @@ def _run(
         # Batch statistics are each process's own: all go on with the first one's.
         model.load_state_dict(fabric.broadcast(best))
     return history
+
+
+@contextmanager
+def _short_products(device: torch.device) -> Iterator[None]:
+    """On a GPU, float32 products by TF32: exact enough for networks, but not for physics, which
+    may follow in the same process."""
+    known = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(known)
 
 
 def _epoch(
