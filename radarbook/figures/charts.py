@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,8 +101,10 @@ def table(
         if len(row) != len(columns):
             raise InputError(f"rows[{number}]: expected {len(columns)} cells, found {len(row)}")
     cells = [[text(row[n]) for row in rows] for n in range(len(columns))]
+    # Characters, and the room of two that a cell leaves beside them.
     width = [
-        max([len(c), *(len(v) for v in column)]) for c, column in zip(columns, cells, strict=True)
+        2 + max([len(c), *(len(v) for v in column)])
+        for c, column in zip(columns, cells, strict=True)
     ]
     figure = theme.new_figure(
         go.Table(
@@ -117,8 +120,24 @@ def table(
         title={"text": title},
         margin={"l": 5, "r": 5, "t": 40 if title else 8, "b": 5},
     )
-    figure.update_layout(height=(48 if title else 18) + 28 + 27 * len(rows) + 6)
+    # A figure does not grow with cells that a page wraps: what it cuts off could not be seen.
+    wrapped = sum(_lines(row, width) - 1 for row in (columns, *zip(*cells, strict=True)))
+    figure.update_layout(height=(48 if title else 18) + 28 + 27 * len(rows) + 6 + 22 * wrapped)
     return figure
+
+
+#: Characters of a table's font that a page's column holds.
+_PAGE = 88
+
+
+def _lines(row: Sequence[str], width: Sequence[int]) -> int:
+    """Lines of a table's row on a page, where columns share its breadth as their widths do."""
+    share = min(1.0, _PAGE / sum(width))
+    lines = [
+        textwrap.wrap(text, max(1, int(share * of) - 2), break_long_words=False)
+        for text, of in zip(row, width, strict=True)
+    ]
+    return max(1, *map(len, lines))
 
 
 def similarity_matrix(

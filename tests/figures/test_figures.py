@@ -141,6 +141,15 @@ def test_histogram_counts_every_value_once():
     assert line.y[::2].sum() == 300
 
 
+def test_a_table_has_room_for_what_a_page_wraps():
+    narrow = figures.table(["a", "b"], [["one", "two"]] * 3).layout.height
+    # One word is never wrapped, however long.
+    assert figures.table(["a", "b"], [["x" * 200, "two"]] * 3).layout.height == narrow
+    once = figures.table(["a", "b"], [["x " * 60, "two"]] * 3).layout.height
+    thrice = figures.table(["a", "b"], [["x " * 150, "two"]] * 3).layout.height
+    assert narrow < once < thrice
+
+
 def test_table_writes_numbers_and_missing_values():
     cells = figures.table(["m", "v"], [["a", 0.12345], ["b", None]]).data[0].cells["values"]
     assert [list(column) for column in cells] == [["a", "b"], ["0.123", "–"]]
