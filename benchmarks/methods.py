@@ -34,7 +34,13 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import Stage, fit
 from radarbook.fitting.methods import MethodName
-from radarbook.fitting.reconstruct import ENCODED, NEAR, Level, physical_renderer, physical_stages
+from radarbook.fitting.reconstruct import (
+    DESCENT,
+    ENCODED,
+    Level,
+    physical_renderer,
+    physical_stages,
+)
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform
@@ -43,7 +49,7 @@ from radarbook.radar.waveform import qar50_waveform
 FAR, CLOSE = 0.4, 0.1
 _POWER = [level for level in ENCODED if level.name == "7 and 3 mm"]
 _FINER = [level for level in ENCODED if level.smoothing and not level.spread]
-_PHASE = [NEAR[-1]]
+_PHASE = [DESCENT[-1]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ CONTENDERS = (
     Contender("phase", _PHASE, CLOSE, "lbfgs", 25),
     Contender("phase", _PHASE, CLOSE, "lm", 12),
     Contender("power, coarse to fine", _FINER, FAR, "lm"),
-    Contender("power, coarse to fine, then phase", [*_FINER, *NEAR[1:]], FAR, "lm"),
+    Contender("power, coarse to fine, then phase", [*_FINER, *DESCENT[1:]], FAR, "lm"),
 )
 
 

@@ -35,7 +35,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import UNKNOWN, fit
 from radarbook.fitting.objectives import FocusedObjective
-from radarbook.fitting.reconstruct import NEAR, physical_renderer, physical_stages
+from radarbook.fitting.reconstruct import DESCENT, physical_renderer, physical_stages
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
@@ -92,7 +92,7 @@ def fitted(chosen: argparse.Namespace, number: int, modes: tuple[int, int]) -> d
         signal = target_signal(whole, physical, truth, "same", number)
     model, renderer = setup(chosen.model, modes)
     start = drawn(chosen.first + number, chosen.seed, modes)
-    found = fit(None, None, start, loss=physical_stages(signal, renderer, schedule=NEAR))
+    found = fit(None, None, start, loss=physical_stages(signal, renderer, schedule=DESCENT))
 
     def off(p: FaceParameters) -> float:
         mine = model.vertices(p.shape.float(), p.expression.float())
@@ -111,7 +111,7 @@ def fitted(chosen: argparse.Namespace, number: int, modes: tuple[int, int]) -> d
 
 
 def _last(signal: Tensor, renderer: PhysicalRenderer) -> tuple[FocusedObjective, Tensor]:
-    objective = physical_stages(signal, renderer, schedule=NEAR[-1:])[0].objective
+    objective = physical_stages(signal, renderer, schedule=DESCENT[-1:])[0].objective
     assert isinstance(objective, FocusedObjective)
     return objective, objective.physics.decimation(signal).to(torch.complex64)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.fit import UNKNOWN, FitResult, fit
-from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.reconstruct import DESCENT, physical_stages
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
 
@@ -92,7 +92,7 @@ def fit_thickness(
         moved = face.translation - torch.tensor([0.0, 0.0, nearer]).to(face.translation)
         face = face.replace(translation=moved).clamped()
         stages = physical_stages(
-            signal, behind_layer(renderer, here), schedule=NEAR[1:], free=UNKNOWN
+            signal, behind_layer(renderer, here), schedule=DESCENT[1:], free=UNKNOWN
         )
         result = fit(None, None, face, loss=stages)
         value = float(result.losses[0])

@@ -19,7 +19,16 @@ from tqdm.auto import tqdm
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
-from radarbook.fitting.methods import Method, MethodName, make_method
+from radarbook.fitting.ambiguity import AmbiguitySearch
+from radarbook.fitting.methods import (
+    LBFGS,
+    Adam,
+    Ensemble,
+    LevenbergMarquardt,
+    Method,
+    MethodName,
+    PoseSearch,
+)
 from radarbook.fitting.objectives import ImageObjective, Objective
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
@@ -30,8 +39,8 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
 #: Two attempts are taken for the same whose losses differ by less than this share, and whose
-#: coefficients by less than that, root mean square, in standard deviations: some 0.1 mm.
-ALIKE, CLOSE = 0.02, 0.05
+#: coefficients by less than that, root mean square, in standard deviations: some 0.2 mm.
+ALIKE, CLOSE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -234,9 +243,9 @@ def fit(
     loss : str, Objective or list of Stage
         What to make small; an objective brings its own target, and stages follow one another
         (their own ``free``, ``method``, ``steps`` then count).
-    method : {"adam", "lbfgs", "lm", "ensemble", "search"}
-        Of :mod:`radarbook.fitting.methods`. ``"ensemble"`` returns its last iterate, the others
-        the one of lowest loss.
+    method : {"adam", "lbfgs", "lm", "ensemble", "search", "ambiguity"}
+        Of :mod:`radarbook.fitting.methods`, or :mod:`radarbook.fitting.ambiguity`. ``"ensemble"``
+        returns its last iterate, the others the one of lowest loss.
     steps, patience, tolerance
         A face is finished when its loss has not fallen by a relative ``tolerance`` for
         ``patience`` steps; the fit stops when all are, or after ``steps``.
@@ -406,3 +415,30 @@ def free_columns(free: Sequence[str], n_shape: int, width: int) -> Tensor:
     if not columns:
         raise InputError("free parameters: expected at least one")
     return torch.tensor(sorted(columns))
+
+
+METHODS: dict[str, type[Method]] = {
+    "adam": Adam,
+    "lbfgs": LBFGS,
+    "lm": LevenbergMarquardt,
+    "ensemble": Ensemble,
+    "search": PoseSearch,
+    "ambiguity": AmbiguitySearch,
+}
+
+
+def make_method(
+    name: str,
+    objective: Objective,
+    vector: Tensor,
+    free: Tensor,
+    bounds: Tensor,
+    n_shape: int,
+    rate: float | None = None,
+    seed: int = 0,
+) -> Method:
+    """The method ``name`` for a problem; ``rate`` None takes the method's default, ``seed`` is of
+    its random draws, if it makes any."""
+    if name not in METHODS:
+        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
+    return METHODS[name](objective, vector, free, bounds, n_shape, rate, seed)

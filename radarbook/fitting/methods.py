@@ -19,7 +19,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.objectives import Objective
 from radarbook.seeds import torch_stream
 
-MethodName = Literal["adam", "lbfgs", "lm", "ensemble", "search"]
+MethodName = Literal["adam", "lbfgs", "lm", "ensemble", "search", "ambiguity"]
 
 
 class Method(ABC):
@@ -429,29 +429,3 @@ class PoseSearch(FaceByFace):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.vector, self.done = state["vector"].clone(), state["done"].clone()
         self.rounds = state["rounds"]
-
-
-METHODS: dict[str, type[Method]] = {
-    "adam": Adam,
-    "lbfgs": LBFGS,
-    "lm": LevenbergMarquardt,
-    "ensemble": Ensemble,
-    "search": PoseSearch,
-}
-
-
-def make_method(
-    name: str,
-    objective: Objective,
-    vector: Tensor,
-    free: Tensor,
-    bounds: Tensor,
-    n_shape: int,
-    rate: float | None = None,
-    seed: int = 0,
-) -> Method:
-    """The method ``name`` for a problem; ``rate`` None takes the method's default, ``seed`` is of
-    its random draws, if it makes any."""
-    if name not in METHODS:
-        raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
-    return METHODS[name](objective, vector, free, bounds, n_shape, rate, seed)

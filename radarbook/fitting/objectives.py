@@ -471,6 +471,11 @@ class PhaseObjective(FocusedObjective):
             shares.append(part / (part + (weight * coherent).sum()))
         return torch.stack(shares).cpu()
 
+    def target(self, face: int) -> Tensor:
+        """(M,) complex: what the face is compared with, weighted; residuals are this less the face,
+        real and imaginary parts side by side."""
+        return self._target[face].flatten().to("cpu", torch.complex128)
+
     def _like(self, signal: Tensor, target: Any) -> Any:
         return self.focus[0].profiles(signal) * self._weights[0]
 

@@ -59,15 +59,19 @@ class Level:
     prior: float = 5e-4
     contrast: float = 0.3
     search: bool = False
+    ambiguity: bool = False
 
 
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: From a start that is right within a millimetre or so.
 NEAR = (
     Level("3 and 0 mm", _NARROW, steps=8, prior=5e-5),
-    Level("phase of highlights", steps=6, contrast=3.0),
+    Level("cycles of highlights", steps=5, contrast=3.0, ambiguity=True),
+    Level("cycles of all", steps=3, ambiguity=True),
     Level("phase of all", steps=14),
 )
+#: The same downhill alone, for a start whose phases are right within a quarter of a cycle.
+DESCENT = (NEAR[0], Level("phase of highlights", steps=6, contrast=3.0), NEAR[-1])
 #: From an encoder's prediction.
 ENCODED = (
     Level("0.5 σ", _WIDE, 0.5, fidelity="coarse"),
@@ -224,6 +228,8 @@ def _stage(
     method: MethodName = "ensemble" if level.spread else "lm"
     if level.search:
         sought, method = {"translation", "rotation"}, "search"
+    if level.ambiguity:
+        method = "ambiguity"
     return Stage(
         objective,
         level.steps,

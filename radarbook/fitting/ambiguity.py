@@ -1,0 +1,209 @@
+"""Which cycle? A search among the minima of a loss on phases.
+
+A phase repeats every half wavelength, so a fit by phases has a minimum for each way to count the
+cycles of its highlights, and a face that starts half a millimetre off may end in a wrong one. Other
+minima are not found by chance, in some twenty dimensions, but they need not be: a highlight's phase
+is nearly linear in the parameters, over a cycle or two. With Φ the phases' derivatives and
+c = conj(face) target, sample by sample, a face moved by δ is as coherent with the target as
+
+    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                                                Eq. (7.2)
+
+which costs no rendering. Its maxima are climbed to from hundreds of starts at once; the few that
+are coherent enough are rendered, and the loss decides among them. It is what integer ambiguity
+resolution is to satellite navigation (Teunissen 1995): first the real-valued estimate and its
+covariance, then a search over the cycles that it allows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.fitting.methods import FaceByFace, LevenbergMarquardt
+from radarbook.fitting.objectives import PhaseObjective
+from radarbook.seeds import torch_stream
+
+
+class CoherenceModel:
+    """γ of Eq. (7.2) about one face, less a weak prior on the move.
+
+    Parameters
+    ----------
+    face, target : Tensor (M,) complex
+        Samples of the face as it is, and of the target; a common factor does not matter.
+    jacobian : Tensor (M, K) complex
+        Derivatives of ``face``.
+    width, middle : Tensor (K,)
+        Of the prior: standard deviations, and the move that is likeliest.
+    """
+
+    #: Samples whose product is below this share of the largest are left out: their phases are side
+    #: lobes'. And what half a squared standard deviation costs, in units of γ.
+    LEVEL, PRIOR = 0.05, 2e-4
+    STEPS = 40
+
+    def __init__(
+        self, face: Tensor, target: Tensor, jacobian: Tensor, width: Tensor, middle: Tensor
+    ) -> None:
+        product = face.conj() * target
+        kept = product.abs() > self.LEVEL * product.abs().max()
+        self._angle = product[kept].angle().float()
+        self._weight = (product[kept].abs() / product[kept].abs().sum()).float()
+        self._slopes = (jacobian[kept] / face[kept, None]).imag.float()
+        self._width, self._middle = width.float(), middle.float()
+
+    def climb(self, moves: Tensor) -> tuple[Tensor, Tensor]:
+        """Moves (B, K) to the maxima above them, and γ less the prior (B,) there.
+
+        Along any line a cosine curves by no more than at its top. So the curvature with all phases
+        agreed bounds that of Σ|c| cos(...) everywhere, and Newton steps with this one matrix never
+        descend (minorization and maximization, Hunter and Lange 2004).
+        """
+        strength = self.PRIOR / self._width.square()
+        curvature = self._slopes.T @ (self._slopes * self._weight[:, None])
+        factor = torch.linalg.cholesky((curvature + torch.diag(strength)).double()).float()
+        moves = moves.float()
+        for _ in range(self.STEPS):
+            cosine, sine, sums = self._sums(moves)
+            sums = sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            gradient = (sine * sums[:, :1] - cosine * sums[:, 1:]) @ self._slopes
+            gradient = gradient - strength * (moves - self._middle)
+            moves = moves + torch.cholesky_solve(gradient.T, factor).T
+        _, _, sums = self._sums(moves)
+        apart = (strength * (moves - self._middle).square()).sum(1)
+        return moves.double(), (sums.norm(dim=1) - 0.5 * apart).double()
+
+    def alike(self, moves: Tensor, others: Tensor) -> Tensor:
+        """(B, O): how coherent faces moved by (B, K) and by (O, K) are, 0 to 1."""
+        mine, theirs = (
+            torch.polar(torch.ones_like(phase), phase)
+            for phase in (m.float() @ self._slopes.T for m in (moves, others))
+        )
+        return ((mine * self._weight) @ theirs.conj().T).abs()
+
+    def _sums(self, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weighted cosines and sines (B, M) of the phases that are left, and their sums (B, 2)."""
+        phase = self._angle - moves @ self._slopes.T
+        cosine, sine = torch.cos(phase) * self._weight, torch.sin(phase) * self._weight
+        return cosine, sine, torch.stack([cosine.sum(1), sine.sum(1)], dim=1)
+
+
+class AmbiguitySearch(FaceByFace):
+    """Steps from minimum to minimum of a :class:`~radarbook.fitting.objectives.PhaseObjective`.
+
+    Each step linearises the phases of the best face so far, draws moves about where the fit began,
+    climbs to the maxima of their coherence, and takes from the most coherent of them a few
+    Levenberg-Marquardt steps on the true loss. Minima that have been seen are not tried again. A
+    face is finished when none of them is better. ``rate`` multiplies the width of the draws.
+    """
+
+    #: Moves drawn, minima tried a step, and how much less coherent than the best one may be.
+    DRAWS, TRIED, BEHIND = 512, 3, 0.04
+    #: Two moves more coherent than this are one minimum.
+    SAME = 0.985
+    #: Levenberg-Marquardt steps from each, and the share by which the loss must fall.
+    STEPS, GAIN = 3, 2e-3
+    #: A loss below this leaves no doubt.
+    CERTAIN = 0.005
+
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
+        if not isinstance(self.objective, PhaseObjective):
+            raise InputError("method 'ambiguity': expected a loss on phases (PhaseObjective)")
+        self.rounds = 0
+        self.begun = self.vector.clone()
+        #: Minima that were tried and left, face by face (S, P).
+        self.seen = dict.fromkeys(range(len(self.vector)), self.vector[:0])
+        # How far off fits on smoothed power end, normalised: a third of a standard deviation of
+        # each coefficient, half a millimetre, and half a degree.
+        k = self.vector.shape[1] - 9
+        rest = torch.tensor([0.008] * 3 + [0.08] * 3 + [0.3] * 3, dtype=torch.float64)
+        shape = torch.full((self.n_shape,), 0.25, dtype=torch.float64)
+        expression = torch.full((k - self.n_shape,), 0.4, dtype=torch.float64)
+        self.width = self.rate * torch.cat([shape, expression, rest])[self.free]
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        moved = super().step()
+        self.rounds += 1
+        return moved
+
+    def _step_face(self, b: int) -> Tensor:
+        here = self.vector[b].clone()
+        loss, model = self._linearised(b, here)
+        tried = [self._descended(b, start) for start in self._candidates(b, here, model)]
+        best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
+        found, vector = tried[best]
+        left = [v for n, (_, v) in enumerate(tried) if n != best]
+        if bool(found < loss):
+            self.vector[b] = vector
+            # Where a search begins is no minimum.
+            left += [here] if self.rounds > 0 else []
+        else:
+            left.append(vector)
+        self.seen[b] = torch.cat([self.seen[b], *(v[None] for v in left)])
+        fell = float(found) < (1 - self.GAIN) * float(loss)
+        self.done[b] = not fell or float(found) < self.CERTAIN
+        return loss
+
+    def _linearised(self, b: int, vector: Tensor) -> tuple[Tensor, CoherenceModel]:
+        """The loss there, and its coherence model."""
+        assert isinstance(self.objective, PhaseObjective)
+        residual, jacobian, loss = self._descent().normal_equations(b, vector)
+        data = len(residual) - self.objective.priors
+        target = self.objective.target(b)
+        # The residual is the target less the face, gain and all.
+        face = target - torch.view_as_complex(residual[:data].reshape(-1, 2))
+        columns = jacobian[:data].T.reshape(len(self.free), -1, 2)
+        slopes = -torch.view_as_complex(columns.contiguous()).T
+        middle = (self.begun[b] - vector)[self.free]
+        return loss, CoherenceModel(face, target, slopes, self.width, middle)
+
+    def _candidates(self, b: int, here: Tensor, model: CoherenceModel) -> list[Tensor]:
+        """Vectors (P,) near coherent minima that have not been left yet, best first."""
+        stream = torch_stream(b, f"fitting/ambiguity/{self.seed}", self.rounds)
+        draws = torch.randn(self.DRAWS, len(self.free), generator=stream, dtype=torch.float64)
+        moves = (self.begun[b] - here)[self.free] + draws * self.width
+        moves[0] = 0.0
+        moves, coherence = model.climb(moves)
+        order = coherence.argsort(descending=True)
+        order = order[coherence[order] > coherence.max() - self.BEHIND]
+        # Other minima that were seen are not tried again; the present one may be gone on from.
+        left = (self.seen[b] - here)[:, self.free]
+        left = left[model.alike(left, torch.zeros_like(moves[:1]))[:, 0] < self.SAME]
+        taken: list[Tensor] = []
+        for move in moves[order]:
+            others = torch.cat([left, *(m[None] for m in taken)])
+            if len(others) == 0 or float(model.alike(move[None], others).max()) < self.SAME:
+                taken.append(move)
+            if len(taken) == self.TRIED:
+                break
+        return [self.inside(here.index_add(0, self.free, move)) for move in taken or [moves[0]]]
+
+    def _descended(self, b: int, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and vector after a few steps of descent from ``start``."""
+        descent = self._descent()
+        descent.vector[b] = start
+        for _ in range(self.STEPS):
+            if not bool(descent.done[b]):
+                descent._step_face(b)
+        end = descent.vector[b]
+        return descent._residual(b, end).square().sum(), end.clone()
+
+    def _descent(self) -> LevenbergMarquardt:
+        return LevenbergMarquardt(self.objective, self.vector, self.free, self.bounds, self.n_shape)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "vector": self.vector.clone(),
+            "rounds": self.rounds,
+            "begun": self.begun.clone(),
+            "seen": {b: rows.clone() for b, rows in self.seen.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.vector, self.done = state["vector"].clone(), state["done"].clone()
+        self.rounds, self.begun = state["rounds"], state["begun"].clone()
+        self.seen = dict(state["seen"])

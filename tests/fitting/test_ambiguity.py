@@ -1,0 +1,104 @@
+"""The search among the minima of a loss on phases."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.fitting.ambiguity import CoherenceModel
+from radarbook.fitting.fit import Stage, fit
+from radarbook.fitting.objectives import PhaseObjective, PowerObjective
+from radarbook.fitting.physics import LeanPhysics, decimate
+from radarbook.seeds import torch_stream
+from tests.fitting.scenes import face, renderer
+
+
+def _linear(move: Tensor, count: int = 60) -> tuple[CoherenceModel, Tensor, Tensor]:
+    """Samples whose phases are linear, of a target that is the face moved by ``move`` (K,)."""
+    stream = torch_stream(0, "test/ambiguity")
+    slopes = 6.0 * torch.randn(count, len(move), generator=stream, dtype=torch.float64)
+    size = 1 + torch.rand(count, generator=stream, dtype=torch.float64)
+    start = torch.polar(size, torch.rand(count, generator=stream, dtype=torch.float64) * 6)
+    # Another gain, and phases of a tenth of a radian that no move explains.
+    noise = 0.1 * torch.randn(count, generator=stream, dtype=torch.float64)
+    target = 2j * start * torch.polar(torch.ones(count).double(), slopes @ move + noise)
+    jacobian = 1j * start[:, None] * slopes
+    width = torch.ones(len(move), dtype=torch.float64)
+    return CoherenceModel(start, target, jacobian, width, 0 * width), slopes, start.conj() * target
+
+
+def test_the_coherence_is_that_of_linear_phases() -> None:
+    """γ after a climb of no steps against the formula, summed in float64."""
+    model, slopes, product = _linear(torch.tensor([0.4, -1.1, 0.7], dtype=torch.float64))
+    model.STEPS = 0
+    moves = torch.randn(7, 3, generator=torch_stream(1, "test/ambiguity"), dtype=torch.float64)
+    _, found = model.climb(moves)
+    sums = (product * torch.exp(-1j * (moves @ slopes.T))).sum(1)
+    expected = sums.abs() / product.abs().sum() - 0.5 * model.PRIOR * moves.square().sum(1)
+    # Phases of some tens of radians in float32.
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert float(model.alike(moves[:1], moves[:1])) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_climbing_never_descends_and_the_best_maximum_is_the_grid_s() -> None:
+    """In two dimensions every maximum can be looked for by brute force."""
+    truth = torch.tensor([1.3, -0.9], dtype=torch.float64)
+    model, slopes, product = _linear(truth)
+    draws = torch.randn(256, 2, generator=torch_stream(2, "test/ambiguity"), dtype=torch.float64)
+    moves, values = draws, None
+    for _ in range(4):
+        model.STEPS = 10
+        moves, after = model.climb(moves)
+        assert values is None or bool((after >= values - 1e-5).all())
+        values = after
+    assert values is not None
+    side = torch.linspace(-3, 3, 301, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)
+    sums = (product * torch.exp(-1j * (grid @ slopes.T))).sum(1).abs() / product.abs().sum()
+    brute = grid[(sums - 0.5 * model.PRIOR * grid.square().sum(1)).argmax()]
+    # The grid's spacing is 0.02; the move is several cycles of most samples away.
+    assert torch.allclose(moves[values.argmax()], brute, atol=0.02)
+    assert torch.allclose(brute, truth, atol=0.03)
+    assert float(values.max()) > 0.98
+    # There are many others, and none is as coherent.
+    others = model.alike(moves, moves[values.argmax()][None])[:, 0] < 0.9
+    assert int(others.sum()) > 20
+    assert float(values[others].max()) < 0.8
+
+
+def _scene() -> tuple[PhaseObjective, LeanPhysics, Tensor]:
+    physical = renderer()
+    decimation = decimate(physical.array, physical.waveform)
+    lean = LeanPhysics(physical, decimation)
+    with torch.no_grad():
+        signal = lean.signal(face((0.5, -0.5), 0.3))
+    centres = torch.tensor([[0.0, 0.0, 0.31]])
+    return PhaseObjective(signal, lean, centres, contrast=3.0, prior=1e-6), lean, signal
+
+
+FREE = ("shape", "expression", "translation")
+
+
+def test_a_wrong_cycle_is_left() -> None:
+    """From where Levenberg-Marquardt steps alone end in another minimum, the truth is found."""
+    objective, _, _ = _scene()
+    truth = face((0.5, -0.5), 0.3)
+    start = face((-0.6, 0.3), -0.6)
+    stage = Stage(objective, 20, "lm", free=FREE)
+    stuck = fit(None, None, start, loss=[stage])
+    assert float(stuck.losses) > 0.05
+    search = Stage(objective, 6, "ambiguity", free=FREE)
+    found = fit(None, None, start, loss=[search, stage])
+    # Target and fit are one physics: what is left are the prior and rounding.
+    assert float(found.losses) < 1e-3
+    off = (found.parameters.normalised() - truth.normalised())[0, :6]
+    assert float(off.abs().max()) < 0.05
+
+
+def test_it_needs_phases() -> None:
+    _, lean, signal = _scene()
+    power = PowerObjective(signal, lean, torch.tensor([[0.0, 0.0, 0.31]]))
+    with pytest.raises(InputError, match="loss on phases"):
+        fit(None, None, face(), loss=[Stage(power, 1, "ambiguity")])
