@@ -6,7 +6,7 @@ minima are not found by chance, in some twenty dimensions, but they need not be:
 is nearly linear in the parameters, over a cycle or two. With Φ the phases' derivatives and
 c = conj(face) target, sample by sample, a face moved by δ is as coherent with the target as
 
-    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                                                Eq. (7.2)
+    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                       (physics page, Eq. (6.4))
 
 which costs no rendering. Its maxima are climbed to from hundreds of starts at once; the few that
 are coherent enough are rendered, and the loss decides among them. It is what integer ambiguity
@@ -28,7 +28,7 @@ from radarbook.seeds import torch_stream
 
 
 class CoherenceModel:
-    """γ of Eq. (7.2) about one face, less a weak prior on the move.
+    """γ of Eq. (6.4) about one face, less a weak prior on the move.
 
     Parameters
     ----------
