@@ -16,6 +16,7 @@ covariance, then a search over the cycles that it allows.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -106,6 +107,8 @@ class AmbiguitySearch(FaceByFace):
     SAME = 0.985
     #: Levenberg-Marquardt steps from each, and the share by which the loss must fall.
     STEPS, GAIN = 3, 2e-3
+    #: A descent is given up that is at so many times the best loss and has not halved its own.
+    HOPELESS = 1.5
     #: A loss below this leaves no doubt.
     CERTAIN = 0.005
 
@@ -133,7 +136,10 @@ class AmbiguitySearch(FaceByFace):
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()
         loss, model = self._linearised(b, here)
-        tried = [self._descended(b, start) for start in self._candidates(b, here, model)]
+        tried: list[tuple[Tensor, Tensor]] = []
+        for start in self._candidates(b, here, model):
+            least = min((float(end) for end, _ in tried), default=math.inf)
+            tried.append(self._descended(b, start, least))
         best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
         found, vector = tried[best]
         left = [v for n, (_, v) in enumerate(tried) if n != best]
@@ -182,13 +188,17 @@ class AmbiguitySearch(FaceByFace):
                 break
         return [self.inside(here.index_add(0, self.free, move)) for move in taken or [moves[0]]]
 
-    def _descended(self, b: int, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and vector after a few steps of descent from ``start``."""
+    def _descended(self, b: int, start: Tensor, least: float) -> tuple[Tensor, Tensor]:
+        """Loss and vector after a few steps of descent from ``start``; ``least`` is the best loss
+        that is to be beaten."""
         descent = self._descent()
         descent.vector[b] = start
+        before = math.inf
         for _ in range(self.STEPS):
-            if not bool(descent.done[b]):
-                descent._step_face(b)
+            loss = float(descent._step_face(b))  # before the step
+            if bool(descent.done[b]) or (loss > self.HOPELESS * least and loss > 0.5 * before):
+                break
+            before = loss
         end = descent.vector[b]
         return descent._residual(b, end).square().sum(), end.clone()
 

@@ -66,7 +66,7 @@ _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: From a start that is right within a millimetre or so.
 NEAR = (
     Level("3 and 0 mm", _NARROW, steps=8, prior=5e-5),
-    Level("cycles of highlights", steps=5, contrast=3.0, ambiguity=True),
+    Level("cycles of highlights", steps=4, contrast=3.0, ambiguity=True),
     Level("cycles of all", steps=3, ambiguity=True),
     Level("phase of all", steps=14),
 )
@@ -96,7 +96,7 @@ NOISE = 0.05
 #: come to the same.
 #: And the largest diffuse share of a recording that is believed at all: a wrong face takes what it
 #: does not explain for diffuse reflection.
-ATTEMPTS, UNEXPLAINED, DIFFUSE = 4, 0.005, 0.25
+ATTEMPTS, UNEXPLAINED, DIFFUSE = 3, 0.005, 0.25
 #: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
 #: alone, as in one where much else than the face's coherent reflection is seen. They err in
 #: different ways, and which was right is told by phase.

@@ -96,8 +96,8 @@ def test_unexplained_power_counts_as_speckle() -> None:
         physical.signal(face((0.5, -0.3), 0.2, material=m).to(dtype=torch.float32))
         for m in (0.0, 0.3)
     )
-    # Left to itself, and told that the face is smooth, it finds how rough it is; what it then states
-    # is wider by a known factor, as it cannot know that it is speckle.
+    # Left to itself, and told that the face is smooth, it finds how rough it is. What it then
+    # states is wider by a known factor, as it cannot know that it is speckle.
     ratio = (sure(rough, 0.0, None) / sure(rough, 0.3, 0.0)).sqrt() / UNMODELLED
     assert ((ratio > 0.8) & (ratio < 1.25)).all()
     # White noise is averaged over channels and frequencies, which speckle is not: taken for speckle
