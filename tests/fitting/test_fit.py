@@ -266,7 +266,8 @@ def test_bad_arguments_are_one_clear_line() -> None:
     with pytest.raises(InputError, match=r"expected some of shape, expression.* found 'nose'"):
         fit(target, Blob(), START, free=("nose",))
     with pytest.raises(
-        InputError, match="expected one of adam, lbfgs, lm, ensemble, search, found 'newton'"
+        InputError,
+        match="expected one of adam, lbfgs, lm, ensemble, search, ambiguity, found 'newton'",
     ):
         fit(target, Blob(), START, method="newton")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected 2 faces as the target, found 1"):
