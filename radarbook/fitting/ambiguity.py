@@ -10,8 +10,8 @@ c = conj(face) target, sample by sample, a face moved by δ is as coherent with 
 
 which costs no rendering. Its maxima are climbed to from hundreds of starts at once; the few that
 are coherent enough are rendered, and the loss decides among them. It is what integer ambiguity
-resolution is to satellite navigation (Teunissen 1995): first the real-valued estimate and its
-covariance, then a search over the cycles that it allows.
+resolution is to satellite navigation (Teunissen 1995): first a real-valued estimate and how far
+off it may be, then a search over the cycles that this allows.
 """
 
 from __future__ import annotations

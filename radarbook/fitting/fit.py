@@ -427,18 +427,8 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def make_method(
-    name: str,
-    objective: Objective,
-    vector: Tensor,
-    free: Tensor,
-    bounds: Tensor,
-    n_shape: int,
-    rate: float | None = None,
-    seed: int = 0,
-) -> Method:
-    """The method ``name`` for a problem; ``rate`` None takes the method's default, ``seed`` is of
-    its random draws, if it makes any."""
+def make_method(name: str, *problem: Any) -> Method:
+    """The method ``name`` for a problem: what :class:`~radarbook.fitting.methods.Method` takes."""
     if name not in METHODS:
         raise InputError(f"method: expected one of {', '.join(METHODS)}, found {name!r}")
-    return METHODS[name](objective, vector, free, bounds, n_shape, rate, seed)
+    return METHODS[name](*problem)
