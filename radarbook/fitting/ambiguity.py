@@ -116,7 +116,6 @@ class AmbiguitySearch(FaceByFace):
         super().__init__(*problem)
         if not isinstance(self.objective, PhaseObjective):
             raise InputError("method 'ambiguity': expected a loss on phases (PhaseObjective)")
-        self.rounds = 0
         self.begun = self.vector.clone()
         #: Minima that were tried and left, face by face (S, P).
         self.seen = dict.fromkeys(range(len(self.vector)), self.vector[:0])
@@ -127,11 +126,6 @@ class AmbiguitySearch(FaceByFace):
         shape = torch.full((self.n_shape,), 0.25, dtype=torch.float64)
         expression = torch.full((k - self.n_shape,), 0.4, dtype=torch.float64)
         self.width = self.rate * torch.cat([shape, expression, rest])[self.free]
-
-    def step(self) -> tuple[Tensor, Tensor]:
-        moved = super().step()
-        self.rounds += 1
-        return moved
 
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()

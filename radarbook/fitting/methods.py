@@ -156,6 +156,11 @@ class LBFGS(Method):
 class FaceByFace(Method):
     """A method that moves one face at a time and needs no gradients."""
 
+    def __init__(self, *problem: Any) -> None:
+        super().__init__(*problem)
+        #: Steps that were made: random draws differ from one to the next.
+        self.rounds = 0
+
     @torch.no_grad()
     def step(self) -> tuple[Tensor, Tensor]:
         base = self.vector.clone()
@@ -163,6 +168,7 @@ class FaceByFace(Method):
         for b in range(len(base)):
             if not bool(self.done[b]):
                 losses[b] = self._step_face(b)
+        self.rounds += 1
         return losses, base
 
     @abstractmethod
@@ -313,7 +319,6 @@ class Ensemble(FaceByFace):
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        self.rounds = 0
         k = self.vector.shape[1] - 9
         # How widely faces differ, in normalised units: the pose uniformly, and the position as
         # well as the image's centroid tells it, 9 mm.
@@ -322,11 +327,6 @@ class Ensemble(FaceByFace):
         self.width = torch.cat([torch.ones(k, dtype=torch.float64), pose])[self.free]
         # Coefficients are standard normal a priori; the pose is about where it is.
         self.anchor = torch.cat([torch.zeros_like(self.vector[:, :k]), self.vector[:, k:]], dim=1)
-
-    def step(self) -> tuple[Tensor, Tensor]:
-        moved = super().step()
-        self.rounds += 1
-        return moved
 
     def _step_face(self, b: int) -> Tensor:
         vector, spread = self.vector[b], self.rate * self.width
@@ -395,17 +395,11 @@ class PoseSearch(FaceByFace):
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        self.rounds = 0
         k = self.vector.shape[1] - 9
         # Normalised: 10, 17 and 10 mm; pitch, which goes with y, has twice the range of yaw.
         width = torch.tensor([0.2, 0.35, 0.2, 0.7, 0.7, 0.7], dtype=torch.float64)
         pose = (self.free >= k) & (self.free < k + 6)
         self.columns, self.width = self.free[pose], width[self.free[pose] - k]
-
-    def step(self) -> tuple[Tensor, Tensor]:
-        moved = super().step()
-        self.rounds += 1
-        return moved
 
     def _step_face(self, b: int) -> Tensor:
         vector, count = self.vector[b], self.DRAWS[min(self.rounds, len(self.DRAWS) - 1)]

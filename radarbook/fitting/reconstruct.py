@@ -47,8 +47,10 @@ class Level:
     the material is not an unknown. ``spread``: of the cloud of faces
     (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
     Levenberg-Marquardt steps instead, or with ``search`` draws of position and orientation alone
-    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the second. ``prior`` is
-    about the variance that noise gives one residual, times the number of coefficients.
+    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the second. ``ambiguity``,
+    of a level without smoothing, looks among the minima of its phases
+    (:class:`~radarbook.fitting.ambiguity.AmbiguitySearch`). ``prior`` is about the variance that
+    noise gives one residual, times the number of coefficients.
     """
 
     name: str
