@@ -38,10 +38,17 @@ PAGES = sorted(HTML.rglob("*.html")) if CHROMIUM and HTML.is_dir() else []
 PAGES = [p for p in PAGES if "_static" not in p.parts and "_modules" not in p.parts]
 
 
+def opened(page: Path) -> str:
+    """The page's address, at the section of its first figure: figures out of view are not drawn."""
+    before, figure, _ = page.read_text(encoding="utf-8").partition('class="radarbook-figure')
+    sections = re.findall(r'<section id="([^"]+)"', before)
+    return page.as_uri() + (f"#{sections[-1]}" if figure and sections else "")
+
+
 def console(page: Path, profile: Path) -> tuple[str, str]:
     """The page's document after its scripts ran, and what the browser logged."""
     done = subprocess.run(
-        [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
+        [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", opened(page)],
         capture_output=True,
         text=True,
         timeout=120,
