@@ -48,7 +48,7 @@ from radarbook.radar.waveform import qar50_waveform
 #: Starts, by the error of their coefficients in standard deviations.
 FAR, CLOSE = 0.4, 0.1
 _POWER = [level for level in ENCODED if level.name == "7 and 3 mm"]
-_FINER = [level for level in ENCODED if level.smoothing and not level.spread]
+_FINER = [level for level in ENCODED if level.smoothing and level.method == "lm"]
 _PHASE = [DESCENT[-1]]
 
 

@@ -54,7 +54,7 @@ class CoherenceModel:
         self._angle = product[kept].angle().float()
         self._weight = (product[kept].abs() / product[kept].abs().sum()).float()
         self._slopes = (jacobian[kept] / face[kept, None]).imag.float()
-        self._width, self._middle = width.float(), middle.float()
+        self._width, self._middle = width.to(self._slopes), middle.to(self._slopes)
 
     def climb(self, moves: Tensor) -> tuple[Tensor, Tensor]:
         """Moves (B, K) to the maxima above them, and γ less the prior (B,) there.
@@ -65,25 +65,26 @@ class CoherenceModel:
         """
         strength = self.PRIOR / self._width.square()
         curvature = self._slopes.T @ (self._slopes * self._weight[:, None])
-        factor = torch.linalg.cholesky((curvature + torch.diag(strength)).double()).float()
-        moves = moves.float()
+        factor = torch.linalg.cholesky((curvature + torch.diag(strength)).double().cpu())
+        inverse = torch.cholesky_inverse(factor).to(curvature)
+        moves = moves.to(curvature)
         for _ in range(self.STEPS):
             cosine, sine, sums = self._sums(moves)
             sums = sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-12)
             gradient = (sine * sums[:, :1] - cosine * sums[:, 1:]) @ self._slopes
             gradient = gradient - strength * (moves - self._middle)
-            moves = moves + torch.cholesky_solve(gradient.T, factor).T
+            moves = moves + gradient @ inverse
         _, _, sums = self._sums(moves)
         apart = (strength * (moves - self._middle).square()).sum(1)
-        return moves.double(), (sums.norm(dim=1) - 0.5 * apart).double()
+        return moves.double().cpu(), (sums.norm(dim=1) - 0.5 * apart).double().cpu()
 
     def alike(self, moves: Tensor, others: Tensor) -> Tensor:
         """(B, O): how coherent faces moved by (B, K) and by (O, K) are, 0 to 1."""
         mine, theirs = (
             torch.polar(torch.ones_like(phase), phase)
-            for phase in (m.float() @ self._slopes.T for m in (moves, others))
+            for phase in (m.to(self._slopes) @ self._slopes.T for m in (moves, others))
         )
-        return ((mine * self._weight) @ theirs.conj().T).abs()
+        return ((mine * self._weight) @ theirs.conj().T).abs().cpu()
 
     def _sums(self, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Weighted cosines and sines (B, M) of the phases that are left, and their sums (B, 2)."""
@@ -98,7 +99,9 @@ class AmbiguitySearch(FaceByFace):
     Each step linearises the phases of the best face so far, draws moves about where the fit began,
     climbs to the maxima of their coherence, and takes from the most coherent of them a few
     Levenberg-Marquardt steps on the true loss. Minima that have been seen are not tried again. A
-    face is finished when none of them is better. ``rate`` multiplies the width of the draws.
+    face is finished when none of them is better, or when it leaves no more unexplained than a right
+    one does (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). ``rate`` multiplies the
+    width of the draws.
     """
 
     #: Moves drawn, minima tried a step, and how much less coherent than the best one may be.
@@ -109,8 +112,6 @@ class AmbiguitySearch(FaceByFace):
     STEPS, GAIN = 3, 2e-3
     #: A descent is given up that is at so many times the best loss and has not halved its own.
     HOPELESS = 1.5
-    #: A loss below this leaves no doubt.
-    CERTAIN = 0.005
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
@@ -129,11 +130,17 @@ class AmbiguitySearch(FaceByFace):
 
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()
-        loss, model = self._linearised(b, here)
+        loss = self._descent().residual(b, here).square().sum().cpu()
+        if self._right(here, loss):
+            self.done[b] = True
+            return loss
+        model = self._linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
         for start in self._candidates(b, here, model):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(b, start, least))
+            if self._right(tried[-1][1], tried[-1][0]):
+                break
         best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
         found, vector = tried[best]
         left = [v for n, (_, v) in enumerate(tried) if n != best]
@@ -145,13 +152,18 @@ class AmbiguitySearch(FaceByFace):
             left.append(vector)
         self.seen[b] = torch.cat([self.seen[b], *(v[None] for v in left)])
         fell = float(found) < (1 - self.GAIN) * float(loss)
-        self.done[b] = not fell or float(found) < self.CERTAIN
+        self.done[b] = not fell or self._right(vector, found)
         return loss
 
-    def _linearised(self, b: int, vector: Tensor) -> tuple[Tensor, CoherenceModel]:
-        """The loss there, and its coherence model."""
+    def _right(self, vector: Tensor, loss: Tensor) -> bool:
+        """Whether a face leaves no more unexplained than a right one does."""
         assert isinstance(self.objective, PhaseObjective)
-        residual, jacobian, loss = self._descent().normal_equations(b, vector)
+        return bool(loss < self.objective.enough(self.parameters(vector[None]))[0])
+
+    def _linearised(self, b: int, vector: Tensor) -> CoherenceModel:
+        """Its coherence about a face."""
+        assert isinstance(self.objective, PhaseObjective)
+        residual, jacobian = self._descent().linearised(b, vector)
         data = len(residual) - self.objective.priors
         target = self.objective.target(b)
         # The residual is the target less the face, gain and all.
@@ -159,7 +171,7 @@ class AmbiguitySearch(FaceByFace):
         columns = jacobian[:data].T.reshape(len(self.free), -1, 2)
         slopes = -torch.view_as_complex(columns.contiguous()).T
         middle = (self.begun[b] - vector)[self.free]
-        return loss, CoherenceModel(face, target, slopes, self.width, middle)
+        return CoherenceModel(face, target, slopes, self.width, middle)
 
     def _candidates(self, b: int, here: Tensor, model: CoherenceModel) -> list[Tensor]:
         """Vectors (P,) near coherent minima that have not been left yet, best first."""
@@ -168,19 +180,18 @@ class AmbiguitySearch(FaceByFace):
         moves = (self.begun[b] - here)[self.free] + draws * self.width
         moves[0] = 0.0
         moves, coherence = model.climb(moves)
-        order = coherence.argsort(descending=True)
-        order = order[coherence[order] > coherence.max() - self.BEHIND]
         # Other minima that were seen are not tried again; the present one may be gone on from.
         left = (self.seen[b] - here)[:, self.free]
         left = left[model.alike(left, torch.zeros_like(moves[:1]))[:, 0] < self.SAME]
+        order = coherence.argsort(descending=True)
+        order = order[coherence[order] > coherence.max() - self.BEHIND]
+        best, rest = moves[:1], moves[order]
+        rest = rest[(model.alike(left, rest) < self.SAME).all(0)]
         taken: list[Tensor] = []
-        for move in moves[order]:
-            others = torch.cat([left, *(m[None] for m in taken)])
-            if len(others) == 0 or float(model.alike(move[None], others).max()) < self.SAME:
-                taken.append(move)
-            if len(taken) == self.TRIED:
-                break
-        return [self.inside(here.index_add(0, self.free, move)) for move in taken or [moves[0]]]
+        while len(rest) > 0 and len(taken) < self.TRIED:
+            taken.append(rest[0])
+            rest = rest[model.alike(rest[:1], rest)[0] < self.SAME]
+        return [self.inside(here.index_add(0, self.free, move)) for move in taken or best]
 
     def _descended(self, b: int, start: Tensor, least: float) -> tuple[Tensor, Tensor]:
         """Loss and vector after a few steps of descent from ``start``; ``least`` is the best loss
@@ -194,7 +205,7 @@ class AmbiguitySearch(FaceByFace):
                 break
             before = loss
         end = descent.vector[b]
-        return descent._residual(b, end).square().sum(), end.clone()
+        return descent.residual(b, end).square().sum().cpu(), end.clone()
 
     def _descent(self) -> LevenbergMarquardt:
         return LevenbergMarquardt(self.objective, self.vector, self.free, self.bounds, self.n_shape)

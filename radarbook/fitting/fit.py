@@ -38,8 +38,9 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 #: What is unknown in a recording; the dynamic range is a matter of display.
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
-#: Two attempts are taken for the same whose losses differ by less than this share, and whose
-#: coefficients by less than that, root mean square, in standard deviations: some 0.2 mm.
+#: Two attempts are taken for the same whose losses differ by less than this share, if they are also
+#: alike as a stage has it, or, where it has no say, by less than that in their coefficients: root
+#: mean square, in standard deviations.
 ALIKE, CLOSE = 0.02, 0.1
 
 
@@ -53,8 +54,9 @@ class Stage:
 
     ``again`` begins another attempt: it is given parameters and losses of the best attempt so far
     and says which faces (B,) are right as they are. Those are left alone, and so are faces that two
-    attempts came to alike; the others begin from the start once more. In the end each face
-    has the attempt of lowest loss, so the last stages of all attempts must have one objective.
+    attempts came to alike (``alike``, given both, says so, (B,)); the others begin from the start
+    once more. In the end each face has the attempt of lowest loss, so the last stages of all
+    attempts must have one objective.
     ``concludes`` marks the first stage after the attempts, which goes on from the best of them.
     """
 
@@ -68,6 +70,7 @@ class Stage:
     name: str = ""
     seed: int = 0
     again: Callable[[FaceParameters, Tensor], Tensor] | None = None
+    alike: Callable[[FaceParameters, FaceParameters], Tensor] | None = None
     concludes: bool = False
 
 
@@ -126,20 +129,23 @@ class FitState:
         there are any."""
         assert self.losses is not None
         assert self.start is not None
+        assert stage.again is not None
+
+        def parameters(vectors: Tensor) -> FaceParameters:
+            return FaceParameters.from_normalised(vectors, n_shape, vectors.shape[1] - n_shape - 9)
+
         # Two attempts from different draws that end with the same face have found it. Losses alone
         # do not tell: where much of a recording is speckle, they are nearly the same for all faces.
         alike = torch.zeros(len(self.vectors), dtype=torch.bool)
         if self.best is not None:
             alike = (self.losses - self.best[0]).abs() < ALIKE * self.best[0]
-            coefficients = (self.vectors - self.best[1])[:, : self.vectors.shape[1] - 9]
-            alike &= coefficients.square().mean(1).sqrt() < CLOSE
-        self.best = self._better(self.losses, self.vectors)
-        losses, vectors = self.best
-        assert stage.again is not None
-        parameters = FaceParameters.from_normalised(
-            vectors, n_shape, vectors.shape[1] - n_shape - 9
-        )
-        self.settled = stage.again(parameters, losses) | alike
+            if stage.alike is not None:
+                alike &= stage.alike(parameters(self.vectors), parameters(self.best[1]))
+            else:
+                coefficients = (self.vectors - self.best[1])[:, : self.vectors.shape[1] - 9]
+                alike &= coefficients.square().mean(1).sqrt() < CLOSE
+        losses, vectors = self.best = self._better(self.losses, self.vectors)
+        self.settled = stage.again(parameters(vectors), losses) | alike
         self.vectors = torch.where(self.settled[:, None], vectors, self.start)
         return not bool(self.settled.all())
 

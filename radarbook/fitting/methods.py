@@ -65,7 +65,8 @@ class Method(ABC):
 
     def losses(self, vector: Tensor) -> Tensor:
         """(B,) sums of squares."""
-        return self.objective.residuals(self.parameters(vector)).double().square().sum(1)
+        rows = self.objective.residuals(self.parameters(vector))
+        return rows.double().square().sum(1).to(vector.device)
 
     def inside(self, vector: Tensor) -> Tensor:
         return torch.maximum(torch.minimum(vector, self.bounds), -self.bounds)
@@ -183,7 +184,8 @@ class LevenbergMarquardt(FaceByFace):
     renderer does in one batch; ten such steps do the work of hundreds of gradient steps. The
     damping is lessened after a step that helped, raised after one that did not (which is then not
     taken). Between true Jacobians Broyden's rank-one update serves, as long as steps bring at
-    least half of what they promise.
+    least half of what they promise. ``rate`` multiplies the damping at the start and the gain that
+    is still worth a step: small ones follow a valley to its end.
     """
 
     #: Damping relative to the Hessian's diagonal at the start, and its range.
@@ -198,7 +200,8 @@ class LevenbergMarquardt(FaceByFace):
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        self.damping = torch.full((len(self.vector),), self.START, dtype=torch.float64)
+        self.start = self.rate * self.START
+        self.damping = torch.full((len(self.vector),), self.start, dtype=torch.float64)
         # Residual and Jacobian at the present vector of a face, and the updates since it was true.
         self.known: dict[int, tuple[Tensor, Tensor, int]] = {}
         # A thousandth of a standard deviation moves a face by microns: small against a wavelength,
@@ -208,33 +211,34 @@ class LevenbergMarquardt(FaceByFace):
         shift = torch.tensor([1e-3] * 3 + [2e-3] * 3 + [1e-2, 0.2, 1e-2], dtype=torch.float64)
         self.shift = torch.cat([torch.full((k,), 2e-3, dtype=torch.float64), shift])
 
-    def normal_equations(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face."""
+    def linearised(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor]:
+        """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face; where
+        the objective computes them."""
         moved = vector[None] + torch.diag(self.shift)[self.free]
         rows = self.objective.jacobian(
             self.parameters(vector[None]), self.parameters(moved), face
         ).double()
-        jacobian = ((rows[1:] - rows[0]) / self.shift[self.free, None]).T
-        return rows[0], jacobian, rows[0].square().sum()
+        jacobian = ((rows[1:] - rows[0]) / self.shift[self.free, None].to(rows.device)).T
+        return rows[0], jacobian
 
     def _step_face(self, b: int) -> Tensor:
         vector = self.vector[b]
         if b not in self.known:
-            residual, jacobian, _ = self.normal_equations(b, vector)
-            self.known[b] = residual, jacobian, 0
+            self.known[b] = *self.linearised(b, vector), 0
         residual, jacobian, age = self.known[b]
-        loss = residual.square().sum()
-        hessian, gradient = jacobian.T @ jacobian, jacobian.T @ residual
+        # Rows may be tens of thousands and lie on a GPU; what is left of them here is small.
+        loss = residual.square().sum().cpu()
+        hessian, gradient = (jacobian.T @ jacobian).cpu(), (jacobian.T @ residual).cpu()
         diagonal = hessian.diagonal() + 1e-9 * hessian.diagonal().max() + 1e-30
         for _ in range(self.TRIES):
             trial = self._trial(b, hessian, gradient, diagonal)
             move = (trial - vector)[self.free]
-            after = self._residual(b, trial)
-            gain = loss - after.square().sum()
+            after = self.residual(b, trial)
+            gain = loss - after.square().sum().cpu()
             if bool(gain > 0):
                 self.vector[b] = trial
                 self.damping[b] = (self.damping[b] / 5).clamp(min=self.LEAST)
-                if age == 0 and float(gain) < self.RELATIVE_GAIN * float(loss):
+                if age == 0 and float(gain) < self.rate * self.RELATIVE_GAIN * float(loss):
                     self.done[b] = True
                 self._learn(b, after, move, gain, diagonal)
                 return loss
@@ -244,7 +248,7 @@ class LevenbergMarquardt(FaceByFace):
         else:
             # The guessed Jacobian was at fault, perhaps: the next step takes a true one.
             del self.known[b]
-            self.damping[b] = self.START
+            self.damping[b] = self.start
         return loss
 
     def _trial(self, b: int, hessian: Tensor, gradient: Tensor, diagonal: Tensor) -> Tensor:
@@ -265,18 +269,22 @@ class LevenbergMarquardt(FaceByFace):
             )
         return self.inside(inside)
 
-    def _residual(self, b: int, vector: Tensor) -> Tensor:
+    def residual(self, face: int, vector: Tensor) -> Tensor:
+        """(M,) of one face alone."""
         one = self.parameters(vector[None])
-        return self.objective.jacobian(one, one[:0], b)[0].double()
+        return self.objective.jacobian(one, one[:0], face)[0].double()
 
     def _learn(self, b: int, after: Tensor, move: Tensor, gain: Tensor, scale: Tensor) -> None:
         """Broyden's update: the Jacobian that the step itself showed, where it went as foretold."""
-        residual, jacobian, age = self.known.pop(b)
-        foretold = residual.square().sum() - (residual + jacobian @ move).square().sum()
+        *known, age = self.known.pop(b)
+        # A state that was read from a file lies on the CPU.
+        residual, jacobian = (value.to(after.device) for value in known)
+        there = residual + jacobian @ move.to(after.device)
+        foretold = (residual.square().sum() - there.square().sum()).cpu()
         if age + 1 < self.REUSE and bool(gain > 0.5 * foretold):
             weight = scale * move
-            surprise = after - residual - jacobian @ move
-            jacobian = jacobian + torch.outer(surprise, weight / (weight @ move))
+            weight = (weight / (weight @ move)).to(after.device)
+            jacobian = jacobian + torch.outer(after - there, weight)
             self.known[b] = after, jacobian, age + 1
 
     def state_dict(self) -> dict[str, Any]:
@@ -338,9 +346,8 @@ class Ensemble(FaceByFace):
         cloud = vector.repeat(2 * half, 1)
         cloud[:, self.free] += torch.cat([draws, -draws]) * spread
         cloud = self.inside(cloud)
-        rows = self.objective.jacobian(
-            self.parameters(vector[None]), self.parameters(cloud), b
-        ).double()
+        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(cloud), b)
+        rows = rows.double().cpu()
         residuals = rows[1:, : rows.shape[1] - self.objective.priors]
         # Where everything is in units of the cloud.
         places = (cloud - vector)[:, self.free] / spread
@@ -408,9 +415,8 @@ class PoseSearch(FaceByFace):
         cloud = vector.repeat(count, 1)
         cloud[:, self.columns] += draws * (self.rate * self.NARROWER**self.rounds * self.width)
         cloud = self.inside(cloud)
-        rows = self.objective.jacobian(
-            self.parameters(vector[None]), self.parameters(cloud), b
-        ).double()
+        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(cloud), b)
+        rows = rows.double().cpu()
         losses = rows.square().sum(1)
         best = int(losses.argmin())
         if best > 0:

@@ -31,6 +31,11 @@ NEPER, DEPTH = 3.0, 2e-3
 LOG_ERROR, DEPTH_ERROR = 0.3, 1e-4
 #: Draws of noise for the weights.
 DRAWS = 8
+#: What of a recording's phases a right face may leave unexplained beside the diffuse share. Right
+#: faces of a recording whose physics is the fit's leave 0.002, wrong ones 0.01 and more. And the
+#: largest diffuse share that is believed at all: a wrong face takes what it does not explain for
+#: diffuse reflection.
+UNEXPLAINED, DIFFUSE = 0.005, 0.25
 
 
 class Objective(Protocol):
@@ -238,7 +243,7 @@ class FocusedObjective:
         working memory."""
         pixels = len(self._side) ** 2 * len(self.physics.waveform)
         each_one = 32 * pixels * len(self.physics.array.tx)
-        size = max(1, self.physics.renderer.memory // each_one)
+        size = max(1, self.physics.memory // each_one)
         return [slice(first, first + size) for first in range(0, count, size)]
 
     def comparison(
@@ -282,11 +287,11 @@ class FocusedObjective:
     def _rows(
         self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
-        """(B, M) residuals, the prior's at the end, where the parameters are."""
+        """(B, M) residuals, the prior's at the end; float64, where the physics is computed."""
         coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double()
         prior = coefficients * math.sqrt(self.prior / coefficients.shape[1])
-        data = self._data(signal, parameters, face, aside)
-        return torch.cat([data.to(prior), prior], dim=1)
+        data = self._data(signal, parameters, face, aside).double()
+        return torch.cat([data, prior.to(data.device)], dim=1)
 
     def _focused(self, signal: Tensor, centre: Tensor) -> RangeFocus:
         """Pixels at the target's own depth, smoothed over a few centimetres."""
@@ -471,10 +476,30 @@ class PhaseObjective(FocusedObjective):
             shares.append(part / (part + (weight * coherent).sum()))
         return torch.stack(shares).cpu()
 
+    @torch.no_grad()
+    def coherence(self, one: FaceParameters, other: FaceParameters) -> Tensor:
+        """(B,) 0 to 1: how coherent the weighted range profiles of two faces are. 1 where one
+        recording could be of either."""
+        found = []
+        for b in range(len(one)):
+            # One face at a time: the physics may still know its signal.
+            x, y = (
+                self.focus[b].profiles(self.physics.signal(p[b])[0]) * self._weights[b]
+                for p in (one, other)
+            )
+            found.append((x.conj() * y).sum().abs() / (x.norm() * y.norm()).clamp(min=1e-30))
+        return torch.stack(found).cpu()
+
+    def enough(self, parameters: FaceParameters) -> Tensor:
+        """(B,) the loss below which these faces are right: noise and their diffuse share leave as
+        much. 0 where the diffuse share is past belief (:data:`DIFFUSE`)."""
+        diffuse = self.diffuse_share(parameters).double()
+        return torch.where(diffuse < DIFFUSE, UNEXPLAINED + (1 - UNEXPLAINED) * diffuse, 0.0)
+
     def target(self, face: int) -> Tensor:
         """(M,) complex: what the face is compared with, weighted; residuals are this less the face,
         real and imaginary parts side by side."""
-        return self._target[face].flatten().to("cpu", torch.complex128)
+        return self._target[face].flatten().to(torch.complex128)
 
     def _like(self, signal: Tensor, target: Any) -> Any:
         return self.focus[0].profiles(signal) * self._weights[0]

@@ -24,6 +24,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
+from radarbook.fitting.fused import available, waves
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
@@ -36,6 +37,8 @@ from radarbook.seeds import torch_stream
 
 #: Facets at a time: their arrays of antennas then stay in a processor's cache.
 CHUNK = 1024
+#: Bytes of working memory on another device than a CPU, at least: there, few large operations.
+MEMORY = 2 * 2**30
 #: Tilts of a facet against the array's middle, degrees: up to the first it counts wholly, beyond
 #: the second it is left out. A smooth surface mirrors nothing into the array beyond about 20°.
 STEEP, STEEPEST = (35.0, 50.0), (25.0, 35.0)
@@ -115,6 +118,9 @@ class LeanPhysics:
         self.device = self.model.triangles.device
         #: Whether faces are one batch, or each is made by itself so that it stays in a cache.
         self.together = self.device.type != "cpu"
+        self.memory = max(renderer.memory, MEMORY) if self.together else renderer.memory
+        #: Whether waves are made by one kernel (:mod:`radarbook.fitting.fused`).
+        self.fused = available(self.device)
         self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
         self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).to(self.device).float()
@@ -139,6 +145,16 @@ class LeanPhysics:
         t = ((k - k[0]) / (k[-1] - k[0])).tolist()
         parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
         self._steps = _Steps(float(k[0]), float(k[1] - k[0]), parabola)
+        # A fit asks for the same face's signal several times in a row, and for its pieces through
+        # other tilts (:meth:`tilted`).
+        self._last_signal: tuple[Tensor, Tensor] | None = None
+        self._last_pieces: list[tuple[Tensor, _Pieces]] = []
+
+    def tilted(self, tilts: tuple[float, float]) -> LeanPhysics:
+        """The same without what is steeper; pieces of a face are looked for once for both."""
+        other = copy.copy(self)
+        other.tilts, other._last_signal = tilts, None
+        return other
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         """(B, rx, tx, f) complex64; differentiable with respect to all but the dynamic range.
@@ -149,6 +165,17 @@ class LeanPhysics:
         threads as torch had been given when this object was made; on a GPU, faces whose pieces are
         the same are one batch. The signal is on the model's device, wherever the parameters are.
         """
+        if torch.is_grad_enabled() or len(parameters) > 1:
+            return self._made(parameters, like)
+        # One face is like itself alone.
+        key = torch.cat([v.detach().flatten() for v in vars(parameters).values()]).cpu()
+        known = self._last_signal
+        if known is None or not torch.equal(known[0], key):
+            known = self._last_signal = key, self._made(parameters, None)
+        return known[1].clone()
+
+    def _made(self, parameters: FaceParameters, like: FaceParameters | None) -> Tensor:
+        """What :meth:`signal` gives."""
         p = parameters.to(self.device, torch.float32)
         if self._layer is None:
             return self._reflected(p, like)
@@ -195,10 +222,11 @@ class LeanPhysics:
     def _together(self, scene: _Pieces, vertices: Tensor, p: FaceParameters) -> Tensor:
         """(B, rx, tx, f) of faces of vertices (B, N, 3) and the same pieces, in large products: for
         a device that small ones leave idle."""
-        count = len(scene.parent)
+        count, steps = len(scene.parent), len(self.waveform)
         antennas = sum(len(a) for a in self._antennas)
-        # Waves, steps, gains, lengths and what is on the way.
-        size = max(1, self.renderer.memory // max(1, 64 * count * antennas))
+        # Waves at every frequency, or waves, steps, gains, lengths and what is on the way.
+        each_one = 8 * steps if self.fused else 64
+        size = max(1, self.memory // max(1, each_one * count * antennas))
         signals = []
         for some in torch.arange(len(p), device=self.device).split(size):
             several = len(some)
@@ -209,11 +237,20 @@ class LeanPhysics:
                 response = response * (
                     scene.weight if scene.weight.ndim == 1 else scene.weight[some]
                 )
-            apertures = p.antenna_size[some].repeat_interleave(count)[:, None]
+            apertures = p.antenna_size[some].repeat_interleave(count) / self.waveform.wavelength
+            if self.fused:
+                weights = (None, self._steps.weights(response.flatten(1)))
+                near, far = (
+                    waves(f.centre, f.normal, where, apertures, seen, weight, self._steps.places)
+                    for where, seen, weight in zip(self._antennas, scene.seen, weights, strict=True)
+                )
+                near, far = (legs.unflatten(1, (several, count)) for legs in (near, far))
+                signals.append((far.transpose(-1, -2) @ near).transpose(0, 1))
+                continue
             legs: list[Tensor] = []
             for where, seen in zip(self._antennas, scene.seen, strict=True):
                 mine = None if seen is None else seen.repeat(several, 1)
-                leg = _leg(f.centre, f.normal, where, apertures / self.waveform.wavelength, mine)
+                leg = _leg(f.centre, f.normal, where, apertures[:, None], mine)
                 legs += [value.unflatten(0, (several, count)) for value in leg]
             signals.append(self._steps.batch(legs, response))
         return torch.cat(signals).permute(0, 2, 3, 1)
@@ -315,31 +352,39 @@ class LeanPhysics:
     @torch.no_grad()
     def _scene(self, vertices: Tensor) -> _Pieces:
         """What radiates, of vertices (N, 3)."""
-        triangles = self.model.triangles
         if self._whole:
             pieces = self._every()
         else:
-            occlusion = self.renderer.occlusion and not self.coarse
-            seen = visibility(vertices, triangles, self.array) if occlusion else None
-            scene = Scene.of(
-                vertices,
-                triangles,
-                self.array,
-                self.waveform,
-                self.renderer.permittivity,
-                seen,
-                self.facet_size,
-                self.renderer.seed,
-            )
-            by = [None if scene.seen is None else scene.seen[:, c].float() for c in scene.columns]
-            pieces = _Pieces(
-                triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None
-            )
+            known = self._last_pieces[:1]  # other threads may be at it, too
+            if not known or not torch.equal(known[0][0], vertices):
+                known = [(vertices, self._divided(vertices))]
+                self._last_pieces[:] = known
+            pieces = known[0][1]
         if self.tilts is None:
             return pieces
         part = self._tilt_weight(pieces.facets(vertices))
         keep = (part > 0).nonzero()[:, 0]
         return pieces.only(keep, part[keep])
+
+    def _divided(self, vertices: Tensor) -> _Pieces:
+        """Triangles that are lit and seen, divided; of all tilts."""
+        triangles = self.model.triangles
+        occlusion = self.renderer.occlusion and not self.coarse
+        seen = visibility(vertices, triangles, self.array) if occlusion else None
+        scene = Scene.of(
+            vertices,
+            triangles,
+            self.array,
+            self.waveform,
+            self.renderer.permittivity,
+            seen,
+            self.facet_size,
+            self.renderer.seed,
+        )
+        by = [None if scene.seen is None else scene.seen[:, c].float() for c in scene.columns]
+        return _Pieces(
+            triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None
+        )
 
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
@@ -547,6 +592,16 @@ class _Steps:
         """Complex paths at the first frequency, and the factor from one to the next."""
         phase = torch.remainder(length * -self.first, 2 * math.pi)
         return wave(gain, phase), unit(length * -self.step)
+
+    @property
+    def places(self) -> tuple[float, float, int]:
+        """First wavenumber, step and number."""
+        return self.first, self.step, len(self.parabola)
+
+    def weights(self, response: Tensor) -> Tensor:
+        """(f, ...) responses at every frequency, of (3, ...)."""
+        parabola = torch.tensor(self.parabola, dtype=response.real.dtype).to(response.device)
+        return torch.tensordot(parabola.to(response.dtype), response, dims=1)
 
     def batch(self, legs: list[Tensor], response: Tensor) -> Tensor:
         """(B, f, R, T) of B faces: gains and lengths (B, P, A) of both legs, responses

@@ -15,6 +15,7 @@ from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.ambiguity import AmbiguitySearch
 from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
 from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
@@ -34,8 +35,8 @@ from radarbook.radar.waveform import Waveform
 
 #: How a level simulates faces: ``"coarse"`` leaves the mesh as it is, takes facets that face the
 #: array alone and no occlusion; ``"lean"`` divides facets and leaves out steep ones; ``"whole"``
-#: leaves nothing out, but takes changes of the signal from leaner ones.
-Fidelity = Literal["coarse", "lean", "whole"]
+#: leaves nothing out, but takes changes of the signal from leaner ones; ``"exact"`` does not.
+Fidelity = Literal["coarse", "lean", "whole", "exact"]
 
 
 @dataclass(frozen=True)
@@ -44,61 +45,60 @@ class Level:
 
     ``smoothing``: of :class:`~radarbook.fitting.objectives.PowerObjective`, m; none takes the
     :class:`~radarbook.fitting.objectives.PhaseObjective` with its ``contrast`` instead, in which
-    the material is not an unknown. ``spread``: of the cloud of faces
-    (:class:`~radarbook.fitting.methods.Ensemble`), in standard deviations; 0 takes
-    Levenberg-Marquardt steps instead, or with ``search`` draws of position and orientation alone
-    (:class:`~radarbook.fitting.methods.PoseSearch`), in attempts after the second. ``ambiguity``,
-    of a level without smoothing, looks among the minima of its phases
-    (:class:`~radarbook.fitting.ambiguity.AmbiguitySearch`). ``prior`` is about the variance that
-    noise gives one residual, times the number of coefficients.
+    the material is not an unknown. ``method`` and ``rate`` as in
+    :func:`~radarbook.fitting.fit.fit`; a level of method ``"search"``, for position and orientation
+    alone, has its turn in attempts after the second. ``prior`` is about the variance that noise
+    gives one residual, times the number of coefficients.
     """
 
     name: str
     smoothing: tuple[float, ...] = ()
-    spread: float = 0.0
+    method: MethodName = "lm"
+    rate: float | None = None
     steps: int = 1
     fidelity: Fidelity = "whole"
     prior: float = 5e-4
     contrast: float = 0.3
-    search: bool = False
-    ambiguity: bool = False
 
 
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: From a start that is right within a millimetre or so.
 NEAR = (
     Level("3 and 0 mm", _NARROW, steps=8, prior=5e-5),
-    Level("cycles of highlights", steps=4, contrast=3.0, ambiguity=True),
-    Level("cycles of all", steps=3, ambiguity=True),
-    Level("phase of all", steps=14),
+    Level("cycles of highlights", method="ambiguity", steps=4, contrast=3.0),
+    Level("cycles of all", method="ambiguity", steps=3),
+    Level("phase of all", steps=8),
+    # Leaner derivatives are wrong by a twentieth, and valleys are flat.
+    Level("valley", rate=0.1, steps=8, fidelity="exact"),
 )
 #: The same downhill alone, for a start whose phases are right within a quarter of a cycle.
-DESCENT = (NEAR[0], Level("phase of highlights", steps=6, contrast=3.0), NEAR[-1])
+DESCENT = (
+    NEAR[0],
+    Level("phase of highlights", steps=6, contrast=3.0),
+    Level("phase of all", steps=14),
+)
 #: From an encoder's prediction.
 ENCODED = (
-    Level("0.5 σ", _WIDE, 0.5, fidelity="coarse"),
-    Level("0.35 σ", _WIDE, 0.35, fidelity="coarse"),
+    Level("0.5 σ", _WIDE, "ensemble", 0.5, fidelity="coarse"),
+    Level("0.35 σ", _WIDE, "ensemble", 0.35, fidelity="coarse"),
     Level("14 and 7 mm", _WIDE, steps=6, fidelity="coarse", prior=4e-4),
     Level("7 and 3 mm", _MIDDLE, steps=8, fidelity="lean", prior=1e-4),
     *NEAR,
 )
 #: From the mean face at the image's centroid.
 SCHEDULE = (
-    Level("pose", _WIDE, steps=3, fidelity="coarse", search=True),
-    Level("1 σ", _WIDE, 1.0, fidelity="coarse"),
-    Level("0.7 σ", _WIDE, 0.7, fidelity="coarse"),
+    Level("pose", _WIDE, "search", steps=3, fidelity="coarse"),
+    Level("1 σ", _WIDE, "ensemble", 1.0, fidelity="coarse"),
+    Level("0.7 σ", _WIDE, "ensemble", 0.7, fidelity="coarse"),
     *ENCODED,
 )
 #: Root mean square of a right face's residuals that a cloud reckons with.
 NOISE = 0.05
-#: Attempts from the start, and what of the recording a right face may leave unexplained beside the
-#: diffuse share for no other to be made. Right faces of a recording whose physics is the fit's
-#: leave 0.002, wrong ones 0.01 and more. Errors of five degrees and half a decibel on every channel
-#: leave 0.05 in any case, a second reflection as much: then attempts are made until two of them
-#: come to the same.
-#: And the largest diffuse share of a recording that is believed at all: a wrong face takes what it
-#: does not explain for diffuse reflection.
-ATTEMPTS, UNEXPLAINED, DIFFUSE = 3, 0.005, 0.25
+#: Attempts from the start. None is made after one whose phases leave no more than a right face does
+#: (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). Errors of five degrees and half a
+#: decibel on every channel leave 0.05 in any case, a second reflection as much: then attempts are
+#: made until two of them come to the same minimum.
+ATTEMPTS = 3
 #: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
 #: alone, as in one where much else than the face's coherent reflection is seen. They err in
 #: different ways, and which was right is told by phase.
@@ -161,13 +161,15 @@ def physical_stages(
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
         centres = centroid(CoarseImager(renderer).image(whole))
-    lean, steep = (LeanPhysics(renderer, decimation, tilts=t) for t in (STEEP, STEEPEST))
+    everything = LeanPhysics(renderer, decimation)
+    lean, steep = (everything.tilted(t) for t in (STEEP, STEEPEST))
     physics = {
         "coarse": LeanPhysics(
             renderer, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True
         ),
         "lean": lean,
-        "whole": LeanPhysics(renderer, decimation),
+        "whole": everything,
+        "exact": everything,
     }
     part, focus = decimation(whole), None
     # Each level's objective; of power, one for each way to weigh it.
@@ -195,22 +197,22 @@ def physical_stages(
     # Where phases agree there is no doubt about a face, and where they do not the fit can tell: an
     # attempt ends with the first level of phase, and what comes after goes on from the best.
     count, again = len(schedule), None
-    drawn = any(level.spread for level in schedule)
+    drawn = any(level.method == "ensemble" for level in schedule)
     tells = [i for i, level in enumerate(schedule) if not level.smoothing]
     if drawn and tells and set(free) != {"material"}:
         judge = objectives[tells[0]][0]
         assert isinstance(judge, PhaseObjective)
-        again, count = _right(judge), tells[0] + 1
+        again, count = (_right(judge), _alike(judge)), tells[0] + 1
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
     for attempt in range(attempts if again is not None else 1):
         # Both ways of looking from the centroid, then both from the pose that a search finds.
         searched = attempt >= len(WEIGHTS)
-        levels = [pair for pair in pairs[:count] if searched or not pair[0].search]
+        levels = [pair for pair in pairs[:count] if searched or pair[0].method != "search"]
         tried = [_stage(level, ways, free, attempt) for level, ways in levels]
         tried = [stage for stage in tried if stage.free]
-        if attempt > 0:
-            tried[0] = replace(tried[0], again=again)
+        if attempt > 0 and again is not None:
+            tried[0] = replace(tried[0], again=again[0], alike=again[1])
         stages += tried
     last = [_stage(level, ways, free) for level, ways in pairs[count:]]
     last = [stage for stage in last if stage.free]
@@ -227,16 +229,13 @@ def _stage(
 ) -> Stage:
     objective = ways[attempt % len(ways)]
     sought = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
-    method: MethodName = "ensemble" if level.spread else "lm"
-    if level.search:
-        sought, method = {"translation", "rotation"}, "search"
-    if level.ambiguity:
-        method = "ambiguity"
+    if level.method == "search":
+        sought = {"translation", "rotation"}
     return Stage(
         objective,
         level.steps,
-        method,
-        rate=level.spread or None,
+        level.method,
+        rate=level.rate,
         patience=level.steps,
         free=tuple(name for name in free if name in sought),
         name=level.name if attempt == 0 else f"{level.name}, attempt {attempt + 1}",
@@ -248,10 +247,18 @@ def _right(objective: PhaseObjective) -> Callable[[FaceParameters, Tensor], Tens
     """Whether faces leave no more unexplained than noise and their diffuse share do."""
 
     def right(parameters: FaceParameters, losses: Tensor) -> Tensor:
-        diffuse = objective.diffuse_share(parameters).to(losses)
-        return (losses < UNEXPLAINED + (1 - UNEXPLAINED) * diffuse) & (diffuse < DIFFUSE)
+        return losses < objective.enough(parameters).to(losses)
 
     return right
+
+
+def _alike(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameters], Tensor]:
+    """Whether two faces are in the same minimum: no cycle of a highlight is between them."""
+
+    def alike(one: FaceParameters, other: FaceParameters) -> Tensor:
+        return objective.coherence(one, other) > AmbiguitySearch.SAME
+
+    return alike
 
 
 def reconstruct_through_physics(

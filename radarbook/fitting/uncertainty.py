@@ -32,8 +32,8 @@ from radarbook.seeds import torch_stream
 
 #: How much farther than speckle of the same power does what a fit left unexplained moves it. Second
 #: reflections, errors of channels and of the mesh are not random from pixel to pixel, and average
-#: out less. Root mean square of error over stated deviation, on six faces that are no benchmark's.
-UNMODELLED = 1.6
+#: out less. Chosen so that 90 % intervals hold 90 %, over 34 fits of faces that are no benchmark's.
+UNMODELLED = 1.8
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def uncertainty(
     unbounded = torch.full((width,), torch.inf, dtype=torch.float64)
     work = LevenbergMarquardt(objective, vector, columns, unbounded, n_shape)
     with torch.no_grad():
-        residual, jacobian, _ = work.normal_equations(0, vector[0])
+        residual, jacobian = work.linearised(0, vector[0])
         data = len(residual) - objective.priors
-        precision = jacobian[data:].T @ jacobian[data:]
-        inverse = torch.linalg.inv(jacobian.T @ jacobian)
+        precision = (jacobian[data:].T @ jacobian[data:]).cpu()
+        inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
         stream = torch_stream(seed, "fitting/uncertainty")
         # The face is rendered once: what changes is the target, about what the face itself sends.
         rendered = objective.physics.signal(p, like=p)[0]
@@ -138,7 +138,7 @@ def uncertainty(
             white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
             white = white.to(signal.device)
             drawn = own + material * speckle[n] + (noise or 0.0) * white
-            pushes.append(jacobian.T @ (against(drawn) - clean))
+            pushes.append((jacobian.T @ (against(drawn) - clean)).cpu())
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / draws
     return Uncertainty(

@@ -88,7 +88,7 @@ def test_gradient_and_jacobian_agree() -> None:
     free = torch.arange(9)
     bounds = torch.ones(12, dtype=torch.float64) * 3
     work = LevenbergMarquardt(objective, vector[None], free, bounds, 2)
-    residual, jacobian, _ = work.normal_equations(0, vector)
+    residual, jacobian = work.linearised(0, vector)
     variable = vector.clone().requires_grad_()
     loss = objective.residuals(FaceParameters.from_normalised(variable[None], 2, 1)).square().sum()
     loss.backward()

@@ -207,7 +207,7 @@ def test_a_killed_fit_through_physics_goes_on_from_its_file(
     truth = face((0.4, -0.3), 0.3, (0.002, -0.001, 0.003))
     signal = physical.signal(truth.to(dtype=torch.float32))[0]
     cycles = replace(NEAR[1], steps=2)
-    schedule = (Level("cloud", (0.0068,), 0.2, 2), replace(NEAR[0], steps=3), cycles)
+    schedule = (Level("cloud", (0.0068,), "ensemble", 0.2, 2), replace(NEAR[0], steps=3), cycles)
     options: dict[str, Any] = {
         "schedule": schedule,
         "start": face(),

@@ -1,0 +1,91 @@
+"""The kernel of :mod:`radarbook.fitting.fused`; imported where Triton is installed."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+_PI = tl.constexpr(3.141592653589793)
+_TURN = tl.constexpr(6.283185307179586)
+
+
+@triton.jit
+def _sinc(x):  # type: ignore[no-untyped-def]
+    """sin(πx) / πx, for |x| of a few."""
+    t = _PI * x
+    small = tl.abs(t) < 1e-4
+    return tl.where(small, 1.0, tl.sin(t) / tl.where(small, 1.0, t))
+
+
+@triton.jit
+def _turned(angle):  # type: ignore[no-untyped-def]
+    """Cosine and sine of an angle of up to some hundred turns, brought to half a turn first."""
+    angle = angle - _TURN * tl.floor(angle / _TURN + 0.5)
+    return tl.cos(angle), tl.sin(angle)
+
+
+@triton.jit
+def waves_kernel(  # type: ignore[no-untyped-def]
+    centre,
+    normal,
+    antennas,
+    size,
+    seen,
+    weight,
+    out,
+    count,
+    width,
+    pieces,
+    first,
+    step,
+    STEPS: tl.constexpr,
+    HAS_SEEN: tl.constexpr,
+    HAS_WEIGHT: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    """ROWS facets and all antennas; the waves of frequency after frequency are written, real and
+    imaginary parts side by side."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    there = row < count
+    column = tl.arange(0, COLUMNS)
+    inside = column < width
+    ax, ay, az = (
+        tl.load(antennas + 3 * column, mask=inside, other=0.0)[None, :],
+        tl.load(antennas + 3 * column + 1, mask=inside, other=0.0)[None, :],
+        tl.load(antennas + 3 * column + 2, mask=inside, other=0.0)[None, :],
+    )
+    dx = tl.load(centre + 3 * row, mask=there, other=1.0)[:, None] - ax
+    dy = tl.load(centre + 3 * row + 1, mask=there, other=1.0)[:, None] - ay
+    dz = tl.load(centre + 3 * row + 2, mask=there, other=1.0)[:, None] - az
+    nx = tl.load(normal + 3 * row, mask=there, other=0.0)[:, None]
+    ny = tl.load(normal + 3 * row + 1, mask=there, other=0.0)[:, None]
+    nz = tl.load(normal + 3 * row + 2, mask=there, other=0.0)[:, None]
+    wide = tl.load(size + row, mask=there, other=0.0)[:, None]
+    length = tl.sqrt(dx * dx + dy * dy + dz * dz)
+    away = 1.0 / length
+    cosine = -(nx * dx + ny * dy + nz * dz) * away
+    gain = tl.where(cosine > 1e-4, tl.sqrt(tl.maximum(cosine, 1e-4)), 0.0) * away
+    gain = gain * _sinc(dx * away * wide) * _sinc(dy * away * wide)
+    both = there[:, None] & inside[None, :]
+    if HAS_SEEN:
+        place = (row % pieces)[:, None] * width + column[None, :]
+        gain = gain * tl.load(seen + place, mask=both, other=0.0)
+    cosine, sine = _turned(first * length)
+    real, imaginary = gain * cosine, -gain * sine
+    turn, back = _turned(step * length)
+    # Addresses of a large batch do not fit 32 bits.
+    start = 2 * (row.to(tl.int64)[:, None] * width + column[None, :])
+    for f in range(STEPS):
+        if HAS_WEIGHT:
+            at = 2 * (f * count + row)
+            wr = tl.load(weight + at, mask=there, other=0.0)[:, None]
+            wi = tl.load(weight + at + 1, mask=there, other=0.0)[:, None]
+            tl.store(out + start, real * wr - imaginary * wi, mask=both)
+            tl.store(out + start + 1, real * wi + imaginary * wr, mask=both)
+        else:
+            tl.store(out + start, real, mask=both)
+            tl.store(out + start + 1, imaginary, mask=both)
+        # e^{-j step d} further.
+        real, imaginary = real * turn + imaginary * back, imaginary * turn - real * back
+        start += 2 * count * width
