@@ -12,7 +12,8 @@ imperfections named in ``NOMINAL``, none of which the fit knows of. One row a fa
 written as it is finished, so an interrupted run loses nothing and the next one goes on.
 
 With ``--device cuda`` everything but a few small matrices is computed there; ``--processes`` share
-the faces, and the card, among them.
+the faces, and the card with its memory, among them. For them to compute on it at the same time
+instead of taking turns, NVIDIA's MPS must run (``nvidia-cuda-mps-control -d``).
 """
 
 from __future__ import annotations
@@ -202,6 +203,9 @@ _given: dict[str, Any] = {}
 
 def _begin(chosen: argparse.Namespace, threads: int) -> None:
     torch.set_num_threads(threads)
+    if torch.device(chosen.device).type == "cuda" and chosen.processes > 1:
+        # What one of them keeps for later is not there for the others.
+        torch.cuda.set_per_process_memory_fraction(0.95 / chosen.processes)
     model = load_model(chosen.model, 10, 7).to(chosen.device)
     renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
     _given.update(model=model, renderer=renderer, chosen=chosen)
@@ -235,8 +239,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "processor": platform.processor() or platform.machine(),
         "load": os.getloadavg()[0],
     }
+    settings.pop("device")
+    on = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
     if device.type == "cuda":
-        settings["device"] = torch.cuda.get_device_name(device)
+        on = settings["device"] = torch.cuda.get_device_name(device)
+    if chosen.processes > 1:
+        on = f"{on}, {chosen.processes} processes"
     settings.pop("json")
     if chosen.json and Path(chosen.json).is_file():
         rows = json.loads(Path(chosen.json).read_text())["faces"]
@@ -244,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in fit_faces(chosen, range(len(rows), chosen.faces), settings["threads"]):
         if not rows:
             began = time.perf_counter() - row["seconds"]  # without starting processes
-        rows.append(row)
+        rows.append(row | {"on": on})
         settings["wall_seconds"] = round(time.perf_counter() - began, 1)
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         if chosen.json:

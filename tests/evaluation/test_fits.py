@@ -40,6 +40,16 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
     assert fuller[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
 
 
+def test_seconds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
+    _write(tmp_path, "fitting_same_ict.json", [0.1, 0.2, 0.3])
+    path = tmp_path / "fitting_same_ict.json"
+    kept = json.loads(path.read_text())
+    kept["faces"][0] |= {"on": "a card", "seconds": 1.5}
+    path.write_text(json.dumps(kept))
+    (row,) = fit_rows(tmp_path)
+    assert row[5:] == ["0.20", "0.28", "–", "1.5; 52", "a card; one thread"]
+
+
 def test_another_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "fitting_same_x.json").write_text('{"faces": []}')
     with pytest.raises(InputError, match=r"fitting_same_x.json: expected the figures of"):

@@ -1,6 +1,7 @@
 """Fitting: it finds what is there, keeps what is fixed, stops, resumes, and says when it fails."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -153,6 +154,14 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
     assert max(r.stage for r in stuck.history) == 3
     assert stuck.parameters.shape[:, 0].tolist() == pytest.approx([-0.54, 1.0], abs=0.02)
     assert stuck.losses[0] == pytest.approx(min(float(losses[0]) for losses in asked), rel=1e-3)
+    # Had the stage a say and found them unlike, there would be a third.
+    unlike = [
+        replace(stage, alike=lambda one, other: torch.zeros(len(one), dtype=torch.bool))
+        for stage in attempts(3, 0.02)
+    ]
+    assert max(r.stage for r in fit(None, None, start, loss=unlike).history) == 5
+    asked.clear()
+    stuck = fit(None, None, start, loss=attempts(3, 0.02))
     # The second face was right at once and has not been touched since.
     done = next(i for i, r in enumerate(stuck.history) if r.stage == 2)
     assert all(

@@ -11,8 +11,10 @@ from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import (
     DEPTH,
     DEPTH_ERROR,
+    DIFFUSE,
     LOG_ERROR,
     NEPER,
+    UNEXPLAINED,
     Anchor,
     ImageObjective,
     PhaseObjective,
@@ -172,6 +174,29 @@ def test_the_diffuse_share_is_what_speckle_leaves() -> None:
         stated.append(float(objective.diffuse_share(truth)))
     # Six draws of a few dozen speckles; the point-spread function as a Gaussian.
     assert sum(found) == pytest.approx(sum(stated), rel=0.35)
+
+
+def test_coherence_is_what_the_loss_leaves() -> None:
+    """Of a recording of one face, another leaves 1 - γ²: the gain is the best there is."""
+    truth = face((0.5, -0.5), 0.3)
+    objective = _phase(truth)
+    assert float(objective.coherence(truth, truth)) == pytest.approx(1.0, abs=1e-5)
+    for other in (face((0.45, -0.5), 0.3), face((0.2, -0.3), 0.1), face((-1.0, 0.5), -0.5)):
+        coherence = float(objective.coherence(truth, other))
+        left = objective.residuals(other)[:, : -objective.priors].square().sum()
+        assert float(left) == pytest.approx(1 - coherence**2, abs=1e-3)
+
+
+def test_a_face_is_right_if_its_diffuse_share_is_all_that_is_left() -> None:
+    objective = _phase(face((0.5, -0.5), 0.3))
+    smooth, skin, felt = (face((0.5, -0.5), 0.3, material=m) for m in (0.0, 0.1, 0.9))
+    assert float(objective.enough(smooth)) == pytest.approx(UNEXPLAINED)
+    share = float(objective.diffuse_share(skin))
+    assert 0 < share < DIFFUSE
+    assert float(objective.enough(skin)) == pytest.approx(UNEXPLAINED + (1 - UNEXPLAINED) * share)
+    # So rough a face explains everything, and so nothing.
+    assert float(objective.diffuse_share(felt)) > DIFFUSE
+    assert float(objective.enough(felt)) == 0
 
 
 def test_a_cheaper_physics_for_changes_changes_little() -> None:

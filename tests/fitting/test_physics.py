@@ -226,3 +226,20 @@ def test_decimation_keeps_ends_symmetry_and_range() -> None:
     assert 0.165 <= kept.unambiguous_range < 0.19
     with pytest.raises(InputError, match="equal frequency steps"):
         decimate(array, Waveform(torch.tensor([72e9, 73e9, 80e9])))
+
+
+def test_what_is_remembered_of_a_face_is_that_face_s() -> None:
+    """Signals and pieces are kept from one call to the next; another face's are not taken."""
+    physical = renderer()
+    decimation = decimate(physical.array, physical.waveform)
+    everything = LeanPhysics(physical, decimation)
+    lean = everything.tilted(STEEP)
+    faces = [face((0.5, -0.5), 0.3), face((0.5, -0.5), 0.31), face(material=0.4)]
+    with torch.no_grad():
+        for p in (*faces, *faces[::-1]):
+            for kept, tilts in ((everything, None), (lean, STEEP)):
+                fresh = LeanPhysics(physical, decimation, tilts=tilts).signal(p)
+                found = kept.signal(p, like=p)
+                assert torch.equal(found, fresh)
+                found.zero_()  # the caller's own
+                assert torch.equal(kept.signal(p), fresh)
