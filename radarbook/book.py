@@ -601,7 +601,7 @@ def library_rooms() -> dict[str, list[str]]:
     rooms["ground"] = [f"radarbook.{name}" for name in _GROUND]
     rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
     for room in ROOMS[1:-1]:
-        modules = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if p.stem != "__init__")
+        modules = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_"))
         rooms[room] = [f"radarbook.{room}.{name}" for name in modules]
     return rooms
 
