@@ -595,14 +595,17 @@ _GROUND = ("errors", "seeds", "files", "profiles", "provenance")
 
 
 def library_rooms() -> dict[str, list[str]]:
-    """The library's modules by room, as dotted names, as they stand in the source."""
-    single = sorted(p.stem for p in PACKAGE.glob("*.py") if not p.stem.startswith("_"))
+    """The library's public modules by room, as dotted names, as they stand in the source."""
+
+    def public(folder: Path) -> list[str]:
+        return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+
+    single = public(PACKAGE)
     rooms = {room: [f"radarbook.{room}"] for room in ROOMS}
     rooms["ground"] = [f"radarbook.{name}" for name in _GROUND]
     rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
     for room in ROOMS[1:-1]:
-        modules = sorted(p.stem for p in (PACKAGE / room).glob("*.py") if not p.stem.startswith("_"))
-        rooms[room] = [f"radarbook.{room}.{name}" for name in modules]
+        rooms[room] = [f"radarbook.{room}.{name}" for name in public(PACKAGE / room)]
     return rooms
 
 
