@@ -242,9 +242,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings.pop("device")
     on = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
     if device.type == "cuda":
-        on = settings["device"] = torch.cuda.get_device_name(device)
+        settings["device"] = torch.cuda.get_device_name(device)
+        on = settings["device"].removeprefix("NVIDIA ")
     if chosen.processes > 1:
-        on = f"{on}, {chosen.processes} processes"
+        on = f"{on}, {chosen.processes} at once"
     settings.pop("json")
     if chosen.json and Path(chosen.json).is_file():
         rows = json.loads(Path(chosen.json).read_text())["faces"]
