@@ -136,10 +136,12 @@ class AmbiguitySearch(FaceByFace):
             return loss
         model = self._linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
+        right = -1  # which of them, if any
         for start in self._candidates(b, here, model):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(b, start, least))
             if self._right(tried[-1][1], tried[-1][0]):
+                right = len(tried) - 1
                 break
         best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
         found, vector = tried[best]
@@ -152,7 +154,7 @@ class AmbiguitySearch(FaceByFace):
             left.append(vector)
         self.seen[b] = torch.cat([self.seen[b], *(v[None] for v in left)])
         fell = float(found) < (1 - self.GAIN) * float(loss)
-        self.done[b] = not fell or self._right(vector, found)
+        self.done[b] = not fell or best == right
         return loss
 
     def _right(self, vector: Tensor, loss: Tensor) -> bool:

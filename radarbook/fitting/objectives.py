@@ -483,10 +483,7 @@ class PhaseObjective(FocusedObjective):
         found = []
         for b in range(len(one)):
             # One face at a time: the physics may still know its signal.
-            x, y = (
-                self.focus[b].profiles(self.physics.signal(p[b])[0]) * self._weights[b]
-                for p in (one, other)
-            )
+            x, y = (self._weighted(self.physics.signal(p[b])[0], b) for p in (one, other))
             found.append((x.conj() * y).sum().abs() / (x.norm() * y.norm()).clamp(min=1e-30))
         return torch.stack(found).cpu()
 
@@ -502,12 +499,16 @@ class PhaseObjective(FocusedObjective):
         return self._target[face].flatten().to(torch.complex128)
 
     def _like(self, signal: Tensor, target: Any) -> Any:
-        return self.focus[0].profiles(signal) * self._weights[0]
+        return self._weighted(signal, 0)
+
+    def _weighted(self, signal: Tensor, face: int) -> Tensor:
+        """([B,] f, V) range profiles of signals ([B,] rx, tx, f), as they count for one face."""
+        return self.focus[face].profiles(signal) * self._weights[face]
 
     def _data(
         self, signal: Tensor, parameters: FaceParameters, face: int, aside: Tensor | None
     ) -> Tensor:
-        mine = self.focus[face].profiles(signal) * self._weights[face]
+        mine = self._weighted(signal, face)
         wanted = self._target[face]
         power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
         gain = (mine.conj() * wanted).sum((1, 2)) / power

@@ -610,11 +610,10 @@ class _Steps:
         near, near_step = self.waves(near_gain, near_length)
         far, far_step = self.waves(far_gain, far_length)
         out = []
-        for i, (a, b, c) in enumerate(self.parabola):
+        for i, weight in enumerate(self.weights(response)):
             if i:
                 near.mul_(near_step)
                 far.mul_(far_step)
-            weight = a * response[0] + b * response[1] + c * response[2]
             out.append((far * weight[..., None]).transpose(1, 2) @ near)
         return torch.stack(out, dim=1)
 
