@@ -1,23 +1,30 @@
-"""The waves between facets and antennas in one kernel, for a GPU.
+"""The waves between facets and antennas in one kernel.
 
 Tensor operations one by one write and read some thirty arrays of (facets, antennas) to get from
-positions to waves, and a GPU waits for its memory all the while. One kernel keeps what is on the
-way in registers and writes the waves alone. Triton compiles it; where that is not to be had,
-:mod:`radarbook.fitting.physics` goes step by step, to the same result.
+positions to waves, and a GPU waits for its memory all the while, a processor for its caches. One
+kernel keeps what is on the way in registers and writes the waves alone. Numba compiles it for a
+processor, Triton for a GPU; where Triton is not to be had, :mod:`radarbook.fitting.physics` goes
+step by step there, to the same result.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
 
+import numpy as np
 import torch
 from torch import Tensor
 
+#: Facets at a time on a CPU: waves of some hundred antennas at ten frequencies take two megabytes.
+BLOCK = 256
+
 
 def available(device: torch.device) -> bool:
-    """Whether there is a GPU and something to compile for it."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Whether there is something to compile for it."""
+    return device.type == "cpu" or (device.type == "cuda" and find_spec("triton") is not None)
 
 
 def waves(
@@ -47,7 +54,92 @@ def waves(
 
     Single precision, as :func:`radarbook.fitting.physics._leg`; not differentiable.
     """
-    from radarbook.fitting._kernel import waves_kernel  # compiled on a GPU's machine alone
+    if centre.device.type == "cpu":
+        leg = _LegOnCpu(centre, normal, antennas, size, seen, weight, wavenumbers, len(centre))
+        return leg.waves(0, len(centre))
+    return _on_gpu(centre, normal, antennas, size, seen, weight, wavenumbers)
+
+
+def signal_on_cpu(
+    centre: Tensor,
+    normal: Tensor,
+    antennas: Sequence[Tensor],
+    size: Tensor,
+    seen: Sequence[Tensor | None],
+    weight: Tensor,
+    wavenumbers: tuple[float, float, int],
+) -> Tensor:
+    """(f, R, T) complex64: the sum over facets of ``weight`` and the waves of both legs, Eq. (2.3).
+
+    ``antennas`` are transmitters (T, 3) and receivers (R, 3), ``seen`` what each see; otherwise as
+    :func:`waves`. So few facets at a time that their waves are still in a processor's cache when
+    they are multiplied.
+    """
+    near, far = (
+        _LegOnCpu(centre, normal, where, size, sight, factor, wavenumbers, BLOCK)
+        for where, sight, factor in zip(antennas, seen, (None, weight), strict=True)
+    )
+    there, back = (len(where) for where in antennas)
+    signal = torch.zeros(wavenumbers[2], back, there, dtype=torch.complex64)
+    for start in range(0, len(centre), BLOCK):
+        stop = min(start + BLOCK, len(centre))
+        signal.baddbmm_(far.waves(start, stop).transpose(1, 2), near.waves(start, stop))
+    return signal
+
+
+class _LegOnCpu:
+    """The waves of one leg, at most ``most`` facets at a time, always in the same memory."""
+
+    def __init__(
+        self,
+        centre: Tensor,
+        normal: Tensor,
+        antennas: Tensor,
+        size: Tensor,
+        seen: Tensor | None,
+        weight: Tensor | None,
+        wavenumbers: tuple[float, float, int],
+        most: int,
+    ) -> None:
+        first, step, self._steps = wavenumbers
+        self._width = len(antennas)
+        # Vector instructions take eight antennas at a time; what is left over would go one by one.
+        # Antennas that fill up are one that is there.
+        self._padded = -(-self._width // 8) * 8
+        filled = torch.cat([antennas, antennas[:1].expand(self._padded - self._width, 3)])
+        self._room = torch.empty(self._steps * most * self._padded, dtype=torch.complex64)
+        # Where an argument is not looked at.
+        sight = filled[:0] if seen is None else seen
+        factor = self._room[:0].view(0, 1) if weight is None else weight.resolve_conj()
+        self._given = (
+            *(v.detach().contiguous().numpy() for v in (centre, normal, filled.T, size, sight)),
+            seen is not None,
+            torch.view_as_real(factor.detach().contiguous()).numpy(),
+            weight is not None,
+            np.float32(first),
+            np.float32(step),
+        )
+
+    def waves(self, start: int, stop: int) -> Tensor:
+        """(f, stop - start, A) of some facets; until the next call."""
+        from radarbook.fitting._numba import waves_kernel  # compiles, which takes seconds at first
+
+        shape = self._steps, stop - start, self._padded
+        made = self._room[: math.prod(shape)].view(shape)
+        waves_kernel(start, stop, *self._given, made.view(torch.float32).numpy())
+        return made[..., : self._width]
+
+
+def _on_gpu(
+    centre: Tensor,
+    normal: Tensor,
+    antennas: Tensor,
+    size: Tensor,
+    seen: Tensor | None,
+    weight: Tensor | None,
+    wavenumbers: tuple[float, float, int],
+) -> Tensor:
+    from radarbook.fitting._triton import waves_kernel  # compiled on a GPU's machine alone
 
     first, step, steps = wavenumbers
     count, width = len(centre), len(antennas)

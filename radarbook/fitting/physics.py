@@ -24,7 +24,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
-from radarbook.fitting.fused import available, waves
+from radarbook.fitting.fused import available, signal_on_cpu, waves
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
@@ -284,6 +284,17 @@ class LeanPhysics:
         legs = self._legs(scene, f, face)
         if torch.is_grad_enabled() and (response.requires_grad or vertices.requires_grad):
             signal = _Signal.apply(*legs(slice(None)), response, self._steps)
+        elif self.fused and self.device.type == "cpu" and self._layer is None:
+            size = (face.antenna_size / self.waveform.wavelength).expand(len(f))
+            signal = signal_on_cpu(
+                f.centre,
+                f.normal,
+                self._antennas,
+                size,
+                scene.seen,
+                self._steps.weights(response),
+                self._steps.places,
+            )
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
