@@ -108,6 +108,9 @@ class _LegOnCpu:
         self._padded = -(-self._width // 8) * 8
         filled = torch.cat([antennas, antennas[:1].expand(self._padded - self._width, 3)])
         self._room = torch.empty(self._steps * most * self._padded, dtype=torch.complex64)
+        # The same memory, as it is returned and as it is written to; kept for calls alike.
+        self._made = self._room[:0].view(self._steps, 0, self._padded)
+        self._floats = self._made.view(torch.float32).numpy()
         # Where an argument is not looked at.
         sight = filled[:0] if seen is None else seen
         factor = self._room[:0].view(0, 1) if weight is None else weight.resolve_conj()
@@ -124,10 +127,12 @@ class _LegOnCpu:
         """(f, stop - start, A) of some facets; until the next call."""
         from radarbook.fitting._numba import waves_kernel  # compiles, which takes seconds at first
 
-        shape = self._steps, stop - start, self._padded
-        made = self._room[: math.prod(shape)].view(shape)
-        waves_kernel(start, stop, *self._given, made.view(torch.float32).numpy())
-        return made[..., : self._width]
+        if self._made.shape[1] != stop - start:
+            shape = self._steps, stop - start, self._padded
+            self._made = self._room[: math.prod(shape)].view(shape)
+            self._floats = self._made.view(torch.float32).numpy()
+        waves_kernel(start, stop, *self._given, self._floats)
+        return self._made[..., : self._width]
 
 
 def _on_gpu(

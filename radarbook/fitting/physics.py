@@ -28,7 +28,7 @@ from radarbook.fitting.fused import available, signal_on_cpu, waves
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
-from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
+from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, middles, wave
 from radarbook.radar.simulate import FACET_SIZE, Scene, all_triangles
 from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
@@ -37,6 +37,9 @@ from radarbook.seeds import torch_stream
 
 #: Facets at a time: their arrays of antennas then stay in a processor's cache.
 CHUNK = 1024
+#: Facets that one thread sums, where there is one face for all threads. The sum of sums is then the
+#: same for any number of them.
+PART = 2048
 #: Bytes of working memory on another device than a CPU, at least: there, few large operations.
 MEMORY = 2 * 2**30
 #: Tilts of a facet against the array's middle, degrees: up to the first it counts wholly, beyond
@@ -210,7 +213,7 @@ class LeanPhysics:
 
         def make(b: int) -> Tensor:
             scene = one if one is not None else self._scene(vertices[b])
-            return self._one(scene, vertices[b], p[b])
+            return self._one(scene, vertices[b], p[b], self.threads if len(p) == 1 else 1)
 
         return torch.stack(each(make, len(p), self.threads))
 
@@ -275,7 +278,9 @@ class LeanPhysics:
         part = ((high - tilt) / (high - low)).clamp(0, 1)
         return part * part * (3 - 2 * part)
 
-    def _one(self, scene: _Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
+    def _one(
+        self, scene: _Pieces, vertices: Tensor, face: FaceParameters, threads: int = 1
+    ) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
         f = scene.facets(vertices)
         response = self._response(f, face.material)
@@ -285,16 +290,7 @@ class LeanPhysics:
         if torch.is_grad_enabled() and (response.requires_grad or vertices.requires_grad):
             signal = _Signal.apply(*legs(slice(None)), response, self._steps)
         elif self.fused and self.device.type == "cpu" and self._layer is None:
-            size = (face.antenna_size / self.waveform.wavelength).expand(len(f))
-            signal = signal_on_cpu(
-                f.centre,
-                f.normal,
-                self._antennas,
-                size,
-                scene.seen,
-                self._steps.weights(response),
-                self._steps.places,
-            )
+            signal = self._fused_sum(scene, f, response, face, threads)
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
@@ -359,6 +355,28 @@ class LeanPhysics:
         for some in _slices(count, self.device):
             self._steps.add(signal, legs(some), response[:, some])
         return signal
+
+    @torch.no_grad()
+    def _fused_sum(
+        self, scene: _Pieces, f: Facets, response: Tensor, face: FaceParameters, threads: int
+    ) -> Tensor:
+        """(f, R, T), of waves that one kernel makes, on a CPU."""
+        size = (face.antenna_size / self.waveform.wavelength).expand(len(f))
+        weights = self._steps.weights(response)
+
+        def part(n: int) -> Tensor:
+            some = slice(n * PART, (n + 1) * PART)
+            return signal_on_cpu(
+                f.centre[some],
+                f.normal[some],
+                self._antennas,
+                size[some],
+                [None if seen is None else seen[some] for seen in scene.seen],
+                weights[:, some],
+                self._steps.places,
+            )
+
+        return torch.stack(each(part, max(1, -(-len(f) // PART)), threads)).sum(0)
 
     @torch.no_grad()
     def _scene(self, vertices: Tensor) -> _Pieces:
@@ -514,7 +532,7 @@ class _Pieces:
         shape = vertices.shape[:-2].numel(), len(self.parent)
         corners = (self.corners @ whole.corners.unflatten(0, shape)).flatten(0, 1)
         area = (whole.area.unflatten(0, shape) * self.share).flatten()
-        return Facets(corners, corners.mean(1), whole.normal, area)
+        return Facets(corners, middles(corners), whole.normal, area)
 
 
 def _slices(count: int, device: torch.device) -> list[slice]:

@@ -28,6 +28,7 @@ from radarbook.radar.scattering import (
     facet_response,
     facets,
     fresnel,
+    middles,
     wave,
 )
 from radarbook.radar.simulate import FACET_SIZE, Scene, group_columns
@@ -169,7 +170,7 @@ class _Tube:
             a, b, c = corners.unbind(1)
             twice = torch.linalg.cross(b - a, c - a, dim=1).square().sum(1)
             area = twice.clamp(min=1e-30).sqrt() / 2
-            foot = Facets(corners, corners.mean(1), n, area)
+            foot = Facets(corners, middles(corners), n, area)
         return cls(foot, tx, middle, turn, gain)
 
 

@@ -39,7 +39,13 @@ def facets(vertices: Tensor, triangles: Tensor) -> Facets:
     cross = torch.linalg.cross(b - a, c - a, dim=1)
     # The floor keeps a degenerate facet's normal, and its gradient, finite.
     twice = cross.square().sum(1).clamp(min=torch.finfo(cross.dtype).tiny).sqrt()
-    return Facets(corners, corners.mean(1), cross / twice[:, None], twice / 2)
+    return Facets(corners, middles(corners), cross / twice[:, None], twice / 2)
+
+
+def middles(corners: Tensor) -> Tensor:
+    """(N, 3) of triangles (N, 3, 3). ``mean`` over so few takes three times as long."""
+    a, b, c = corners.unbind(1)
+    return (a + b + c) / 3
 
 
 def facet_response(
@@ -78,7 +84,8 @@ def phase_integral(phases: Tensor) -> Tensor:
     phases differ, its Taylor series about the mean phase where they nearly agree, so value and
     gradient are exact to rounding everywhere.
     """
-    mean = phases.mean(-1, keepdim=True)
+    a, b, c = phases.unbind(-1)
+    mean = ((a + b + c) / 3)[..., None]
     low, middle, high = (phases - mean).sort(-1).values.unbind(-1)
     spread = high - low
     near = spread < 2.0

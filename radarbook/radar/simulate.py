@@ -22,6 +22,7 @@ from radarbook.radar.scattering import (
     element_pattern,
     facet_response,
     facets,
+    middles,
     wave,
 )
 from radarbook.radar.skeleton import (
@@ -257,7 +258,7 @@ class Scene:
             corners = corners + (self.face[index] * vertices.shape[1])[:, None]
         whole = facets(vertices.double().reshape(-1, 3), corners)
         corners = self.weights[index] @ whole.corners
-        return Facets(corners, corners.mean(1), whole.normal, whole.area * self.share[index])
+        return Facets(corners, middles(corners), whole.normal, whole.area * self.share[index])
 
 
 def all_triangles(vertices: Tensor, triangles: Tensor) -> Tensor:
