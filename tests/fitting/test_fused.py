@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from radarbook.fitting import fused
+from radarbook.fitting import fused, physics
 from radarbook.fitting.physics import STEEPEST, LeanPhysics, decimate
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
@@ -112,3 +112,19 @@ def test_signals_are_those_of_step_by_step(coarse: bool, device: str) -> None:
         single = lean.signal(several, like=one)
     assert float((found - expected).norm() / expected.norm()) < 2e-4
     assert float((found - single).norm() / expected.norm()) < 1e-6
+
+
+def test_one_face_is_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last bit, as a fit may be resumed on a machine with other cores."""
+    monkeypatch.setattr(physics, "PART", 200)
+    physical = renderer()
+    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    one = face((0.5, -0.5), 0.3)
+    found = []
+    with torch.no_grad():
+        assert len(lean._scene(lean._vertices(one)[0]).parent) > 3 * physics.PART
+        for lean.threads in (1, 2, 3):
+            lean._last_signal = None
+            found.append(lean.signal(one))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
