@@ -9,8 +9,8 @@ of a face. One row a fit is printed and written as it is finished, and the next 
 there; the table says median and 90 % over the faces.
 
 ``power`` is log power and mean depth of range profiles, smoothed by 7 and 3 mm; ``coarse to fine``
-takes 14 and 7, then 7 and 3, then 3 and 0 mm; ``phase`` the complex range profiles. Seconds are of
-steps alone.
+takes 14 and 7, then 7 and 3, then 3 and 0 mm; ``phase`` the complex range profiles; method
+``ambiguity`` searches among their minima first. Seconds are of steps alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -37,6 +37,7 @@ from radarbook.fitting.methods import MethodName
 from radarbook.fitting.reconstruct import (
     DESCENT,
     ENCODED,
+    NEAR,
     Level,
     physical_renderer,
     physical_stages,
@@ -54,12 +55,15 @@ _PHASE = [DESCENT[-1]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table; ``starts`` fits in one batch, of which the lowest loss counts."""
+    """One row of the table; ``starts`` fits in one batch, of which the lowest loss counts.
+
+    ``method`` and ``steps`` take the place of the levels' own; ``method`` alone is what they are.
+    """
 
     loss: str
     levels: Sequence[Level]
     error: float
-    method: MethodName
+    method: str
     steps: int | None = None
     rate: float | None = None
     starts: int = 1
@@ -76,6 +80,7 @@ CONTENDERS = (
     Contender("phase", _PHASE, CLOSE, "lm", 12),
     Contender("power, coarse to fine", _FINER, FAR, "lm"),
     Contender("power, coarse to fine, then phase", [*_FINER, *DESCENT[1:]], FAR, "lm"),
+    Contender("power, coarse to fine, then phase", [*_FINER, *NEAR[1:]], FAR, "lm, ambiguity"),
 )
 
 
@@ -100,8 +105,8 @@ def fit_face(
         Stage(
             stage.objective,
             contender.steps or stage.steps,
-            contender.method,
-            contender.rate,
+            stage.method if contender.steps is None else cast(MethodName, contender.method),
+            stage.rate if contender.steps is None else contender.rate,
             patience=contender.steps or stage.steps,
             free=stage.free,
         )

@@ -10,6 +10,8 @@ For a face model with many modes, two questions for each number of shape and exp
             the coefficients that are then known to better than half of what they spread.
 ``fit``     the face has all modes of the largest set, the fit only these: how far off it ends, from
             the face's own coefficients (nearest start), against what the modes left out amount to.
+``mean``    the same from the mean face at the image's centroid, with all attempts; only where
+            ``--questions`` names it, as the many modes take a quarter of an hour a face.
 
 One row a face and question is printed and written as it is finished.
 """
@@ -35,7 +37,12 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import UNKNOWN, fit
 from radarbook.fitting.objectives import FocusedObjective
-from radarbook.fitting.reconstruct import DESCENT, physical_renderer, physical_stages
+from radarbook.fitting.reconstruct import (
+    DESCENT,
+    mean_face_start,
+    physical_renderer,
+    physical_stages,
+)
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
@@ -44,7 +51,8 @@ from radarbook.radar.waveform import qar50_waveform
 #: Numbers of shape and expression modes.
 SETS = ((10, 7), (30, 20), (50, 20), (80, 20), (80, 40))
 #: Those whose fits are made, which takes minutes for the largest.
-FITTED = ((10, 7), (30, 20), (80, 40))
+FITTED = {"fit": ((10, 7), (30, 20), (80, 40)), "mean": ((80, 40),)}
+QUESTIONS = ("same", "fuller", "fit", "mean")
 MATERIAL = 0.1
 
 
@@ -84,15 +92,21 @@ def stated(
     }
 
 
-def fitted(chosen: argparse.Namespace, number: int, modes: tuple[int, int]) -> dict[str, Any]:
+def fitted(
+    chosen: argparse.Namespace, number: int, modes: tuple[int, int], question: str
+) -> dict[str, Any]:
     """A fit with these modes of a face that has all."""
     whole, physical = setup(chosen.model, SETS[-1])
     truth = drawn(chosen.first + number, chosen.seed, SETS[-1])
     with torch.no_grad():
         signal = target_signal(whole, physical, truth, "same", number)
     model, renderer = setup(chosen.model, modes)
-    start = drawn(chosen.first + number, chosen.seed, modes)
-    found = fit(None, None, start, loss=physical_stages(signal, renderer, schedule=DESCENT))
+    start = best = drawn(chosen.first + number, chosen.seed, modes)
+    stages = physical_stages(signal, renderer, schedule=DESCENT)
+    if question == "mean":
+        start = mean_face_start(signal, renderer).to(dtype=torch.float32)
+        stages = physical_stages(signal, renderer)
+    found = fit(None, None, start, loss=stages)
 
     def off(p: FaceParameters) -> float:
         mine = model.vertices(p.shape.float(), p.expression.float())
@@ -100,10 +114,11 @@ def fitted(chosen: argparse.Namespace, number: int, modes: tuple[int, int]) -> d
         return round(float((mine - true).norm(dim=-1).mean()), 4)
 
     return {
-        "left_out_mm": off(start),
+        "left_out_mm": off(best),
+        "start_mm": off(start),
         "end_mm": off(found.parameters),
         "own_mm": round(
-            float(vertex_distances(model, found.parameters.to(dtype=torch.float32), start).mean()),
+            float(vertex_distances(model, found.parameters.to(dtype=torch.float32), best).mean()),
             4,
         ),
         "loss": float(found.losses),
@@ -122,6 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=FIRST, help="index of the first random face")
+    parser.add_argument("--questions", nargs="+", choices=QUESTIONS, default=QUESTIONS[:3])
     parser.add_argument("--json")
     chosen = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
@@ -134,12 +150,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings.pop("json")
     for number in range(chosen.faces):
         for modes in SETS:
-            for question in ("same", "fuller", "fit"):
-                if question == "fit" and modes not in FITTED:
+            for question in chosen.questions:
+                if modes not in FITTED.get(question, SETS):
                     continue
                 began = time.perf_counter()
-                if question == "fit":
-                    answer = fitted(chosen, number, modes)
+                if question in FITTED:
+                    answer = fitted(chosen, number, modes, question)
                 else:
                     answer = stated(chosen, number, modes, question)
                 row: dict[str, Any] = {"face": number, "shape": modes[0], "expression": modes[1]}
