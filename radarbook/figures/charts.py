@@ -101,11 +101,7 @@ def table(
         if len(row) != len(columns):
             raise InputError(f"rows[{number}]: expected {len(columns)} cells, found {len(row)}")
     cells = [[text(row[n]) for row in rows] for n in range(len(columns))]
-    # Characters, and the room of two that a cell leaves beside them.
-    width = [
-        2 + max([len(c), *(len(v) for v in column)])
-        for c, column in zip(columns, cells, strict=True)
-    ]
+    width = _widths([[c, *column] for c, column in zip(columns, cells, strict=True)])
     figure = theme.new_figure(
         go.Table(
             columnwidth=width,
@@ -130,11 +126,24 @@ def table(
 _PAGE = 88
 
 
-def _lines(row: Sequence[str], width: Sequence[int]) -> int:
+def _widths(columns: Sequence[Sequence[str]]) -> list[float]:
+    """Characters that each column of texts is given: its longest text, where the page holds all,
+    else at least its longest word, and of the rest of the page as much as it lacks."""
+    # A cell leaves the room of two characters beside its text.
+    most = [2 + max(map(len, column)) for column in columns]
+    least = [
+        2 + max(len(word) for text in column for word in text.split() or [""]) for column in columns
+    ]
+    lacking = sum(most) - sum(least)
+    share = min(1.0, max(0.0, (_PAGE - sum(least)) / max(1, lacking)))
+    return [low + share * (high - low) for low, high in zip(least, most, strict=True)]
+
+
+def _lines(row: Sequence[str], width: Sequence[float]) -> int:
     """Lines of a table's row on a page, where columns share its breadth as their widths do."""
     share = min(1.0, _PAGE / sum(width))
     lines = [
-        textwrap.wrap(text, max(1, int(share * of) - 2), break_long_words=False)
+        textwrap.wrap(text, max(1, int(share * of + 1e-9) - 2), break_long_words=False)
         for text, of in zip(row, width, strict=True)
     ]
     return max(1, *map(len, lines))

@@ -117,6 +117,7 @@ class AmbiguitySearch(FaceByFace):
         super().__init__(*problem)
         if not isinstance(self.objective, PhaseObjective):
             raise InputError("method 'ambiguity': expected a loss on phases (PhaseObjective)")
+        self.phases = self.objective
         self.begun = self.vector.clone()
         #: Minima that were tried and left, face by face (S, P).
         self.seen = dict.fromkeys(range(len(self.vector)), self.vector[:0])
@@ -134,12 +135,14 @@ class AmbiguitySearch(FaceByFace):
         if self._right(here, loss):
             self.done[b] = True
             return loss
-        model = self._linearised(b, here)
+        # All that is tried lies within a millimetre of here.
+        near = self.phases.near(self.parameters(here[None]))
+        known = self._descent(near).linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
         right = -1  # which of them, if any
-        for start in self._candidates(b, here, model):
+        for start in self._candidates(b, here, self._model(b, here, *known)):
             least = min((float(end) for end, _ in tried), default=math.inf)
-            tried.append(self._descended(b, start, least))
+            tried.append(self._descended(b, start, least, near, known))
             if self._right(tried[-1][1], tried[-1][0]):
                 right = len(tried) - 1
                 break
@@ -159,21 +162,22 @@ class AmbiguitySearch(FaceByFace):
 
     def _right(self, vector: Tensor, loss: Tensor) -> bool:
         """Whether a face leaves no more unexplained than a right one does."""
-        assert isinstance(self.objective, PhaseObjective)
-        return bool(loss < self.objective.enough(self.parameters(vector[None]))[0])
+        return bool(loss < self.phases.enough(self.parameters(vector[None]))[0])
 
-    def _linearised(self, b: int, vector: Tensor) -> CoherenceModel:
-        """Its coherence about a face."""
-        assert isinstance(self.objective, PhaseObjective)
-        residual, jacobian = self._descent().linearised(b, vector)
-        data = len(residual) - self.objective.priors
-        target = self.objective.target(b)
-        # The residual is the target less the face, gain and all.
-        face = target - torch.view_as_complex(residual[:data].reshape(-1, 2))
-        columns = jacobian[:data].T.reshape(len(self.free), -1, 2)
+    def _model(self, b: int, vector: Tensor, residual: Tensor, jacobian: Tensor) -> CoherenceModel:
+        """Coherence about a face whose residual (M,) and Jacobian (M, K) are known."""
+        face, target = self._samples(b, residual)
+        columns = jacobian[: 2 * len(face)].T.reshape(len(self.free), -1, 2)
         slopes = -torch.view_as_complex(columns.contiguous()).T
         middle = (self.begun[b] - vector)[self.free]
         return CoherenceModel(face, target, slopes, self.width, middle)
+
+    def _samples(self, b: int, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Complex samples of a face of this residual, gain and all, and of its target."""
+        data = len(residual) - self.phases.priors
+        target = self.phases.target(b)
+        # The residual is the target less the face.
+        return target - torch.view_as_complex(residual[:data].reshape(-1, 2)), target
 
     def _candidates(self, b: int, here: Tensor, model: CoherenceModel) -> list[Tensor]:
         """Vectors (P,) near coherent minima that have not been left yet, best first."""
@@ -195,11 +199,20 @@ class AmbiguitySearch(FaceByFace):
             rest = rest[model.alike(rest[:1], rest)[0] < self.SAME]
         return [self.inside(here.index_add(0, self.free, move)) for move in taken or best]
 
-    def _descended(self, b: int, start: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    def _descended(
+        self,
+        b: int,
+        start: Tensor,
+        least: float,
+        near: PhaseObjective,
+        known: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """Loss and vector after a few steps of descent from ``start``; ``least`` is the best loss
-        that is to be beaten."""
-        descent = self._descent()
+        that is to be beaten, ``known`` the residual and the Jacobian of the face nearby."""
+        descent = self._descent(near)
         descent.vector[b] = start
+        residual = descent.residual(b, start)
+        descent.known[b] = residual, self._turned(b, residual, *known), 1
         before = math.inf
         for _ in range(self.STEPS):
             loss = float(descent._step_face(b))  # before the step
@@ -209,8 +222,20 @@ class AmbiguitySearch(FaceByFace):
         end = descent.vector[b]
         return descent.residual(b, end).square().sum().cpu(), end.clone()
 
-    def _descent(self) -> LevenbergMarquardt:
-        return LevenbergMarquardt(self.objective, self.vector, self.free, self.bounds, self.n_shape)
+    def _turned(self, b: int, there: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
+        """(M, K) the Jacobian of a face of residual ``there``, from that of a face nearby: samples
+        turn in phase, and what moves them turns with them (Eq. (6.4))."""
+        (now, _), (before, _) = (self._samples(b, residual) for residual in (there, here))
+        turn = torch.sgn(now * before.conj())
+        data = 2 * len(turn)
+        rows = torch.view_as_complex(jacobian[:data].T.reshape(len(self.free), -1, 2).contiguous())
+        turned = torch.view_as_real(rows * turn).flatten(1).T
+        return torch.cat([turned, jacobian[data:]])
+
+    def _descent(self, objective: PhaseObjective | None = None) -> LevenbergMarquardt:
+        return LevenbergMarquardt(
+            objective or self.phases, self.vector, self.free, self.bounds, self.n_shape
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""The waves between facets and antennas in one kernel.
+"""Facets, and the waves between them and antennas, in one kernel each.
 
 Tensor operations one by one write and read some thirty arrays of (facets, antennas) to get from
 positions to waves, and a GPU waits for its memory all the while, a processor for its caches. One
@@ -10,13 +10,15 @@ step by step there, to the same result.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from radarbook.fitting.pieces import Pieces
 
 #: Facets at a time on a CPU: waves of some hundred antennas at ten frequencies take two megabytes.
 BLOCK = 256
@@ -27,18 +29,11 @@ def available(device: torch.device) -> bool:
     return device.type == "cpu" or (device.type == "cuda" and find_spec("triton") is not None)
 
 
-def waves(
-    centre: Tensor,
-    normal: Tensor,
-    antennas: Tensor,
-    size: Tensor,
-    seen: Tensor | None,
-    weight: Tensor | None,
-    wavenumbers: tuple[float, float, int],
-) -> Tensor:
-    """(f, N, A) complex64: gain · e^{-jk d} of each leg, Eq. (2.3), at equal steps of wavenumber.
+@dataclass(frozen=True)
+class Leg:
+    """All paths between facets and the antennas of one side.
 
-    Parameters
+    Attributes
     ----------
     centre, normal : Tensor (N, 3) float32
         Of facets: m, and unit vectors.
@@ -49,106 +44,161 @@ def waves(
         What antennas see of the facets; repeated for every P of the N facets.
     weight : Tensor (f, N) complex64, optional
         Factors of the facets.
-    wavenumbers : first, step and number
-        rad/m.
+    """
+
+    centre: Tensor
+    normal: Tensor
+    antennas: Tensor
+    size: Tensor
+    seen: Tensor | None = None
+    weight: Tensor | None = None
+
+
+#: First wavenumber and step, rad/m, and number.
+Wavenumbers = tuple[float, float, int]
+
+
+def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
+    """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber.
 
     Single precision, as :func:`radarbook.fitting.physics._leg`; not differentiable.
     """
-    if centre.device.type == "cpu":
-        leg = _LegOnCpu(centre, normal, antennas, size, seen, weight, wavenumbers, len(centre))
-        return leg.waves(0, len(centre))
-    return _on_gpu(centre, normal, antennas, size, seen, weight, wavenumbers)
+    if leg.centre.device.type != "cpu":
+        return _on_gpu(leg, wavenumbers)
+    count = len(leg.centre)
+    real, imaginary, _ = _Planes(leg, wavenumbers, count).of(0, count)[..., : len(leg.antennas)]
+    return torch.complex(real, imaginary)
 
 
-def signal_on_cpu(
-    centre: Tensor,
-    normal: Tensor,
-    antennas: Sequence[Tensor],
-    size: Tensor,
-    seen: Sequence[Tensor | None],
-    weight: Tensor,
-    wavenumbers: tuple[float, float, int],
-) -> Tensor:
-    """(f, R, T) complex64: the sum over facets of ``weight`` and the waves of both legs, Eq. (2.3).
+def signal_on_cpu(near: Leg, far: Leg, wavenumbers: Wavenumbers) -> Tensor:
+    """(f, R, T) complex64: the sum over facets of both legs' waves, Eq. (2.3).
 
-    ``antennas`` are transmitters (T, 3) and receivers (R, 3), ``seen`` what each see; otherwise as
-    :func:`waves`. So few facets at a time that their waves are still in a processor's cache when
-    they are multiplied.
+    ``near`` are the legs to transmitters, ``far`` to receivers, of the same facets. So few facets
+    at a time that their waves are still in a processor's cache when they are multiplied, and three
+    real products for a complex one: of real parts, of imaginary parts, of their sums (Gauss).
     """
-    near, far = (
-        _LegOnCpu(centre, normal, where, size, sight, factor, wavenumbers, BLOCK)
-        for where, sight, factor in zip(antennas, seen, (None, weight), strict=True)
+    there, back = (_Planes(leg, wavenumbers, BLOCK) for leg in (near, far))
+    steps = wavenumbers[2]
+    products = torch.zeros(3 * steps, back.width, there.width)
+    for start in range(0, len(near.centre), BLOCK):
+        stop = min(start + BLOCK, len(near.centre))
+        products.baddbmm_(
+            back.of(start, stop).flatten(0, 1).transpose(1, 2), there.of(start, stop).flatten(0, 1)
+        )
+    real, imaginary, both = products.unflatten(0, (3, steps))
+    signal = torch.complex(real - imaginary, both - real - imaginary)
+    return signal[:, : len(far.antennas), : len(near.antennas)]
+
+
+@dataclass(frozen=True)
+class Response:
+    """How facets answer an array.
+
+    Attributes
+    ----------
+    middle : Tensor (3,) float32, metres
+        Of the array: responses are those toward it.
+    wavenumbers : Tensor (3,) float32, rad/m
+        At which responses are found.
+    parabola : Tensor (f, 3) float32
+        Their weights at each frequency.
+    permittivity : complex, optional
+        Of the half-space that facets are; None: a perfect conductor.
+    """
+
+    middle: Tensor
+    wavenumbers: Tensor
+    parabola: Tensor
+    permittivity: complex | None
+
+
+def radiators_on_cpu(
+    vertices: Tensor, pieces: Pieces, response: Response, material: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres (P, 3) m, normals (P, 3) and weighted scattering lengths (f, P) m, of pieces.
+
+    What :func:`radarbook.radar.scattering.facets` and
+    :func:`~radarbook.radar.scattering.facet_response` give, Eqs. (2.3) to (2.5), the coherent part
+    alone, in single precision, for vertices (N, 3) float32; not differentiable.
+    """
+    from radarbook.fitting._numba import radiators_kernel  # compiles, which takes seconds at first
+
+    count, steps = len(pieces.parent), len(response.parabola)
+    centre, normal = torch.empty(count, 3), torch.empty(count, 3)
+    lengths = torch.empty(steps, count, 2)
+    none = lengths[:0, 0]  # where an argument is not looked at
+    corners = none[..., None] if pieces.corners is None else pieces.corners
+    share, weight = (none[:, 0] if v is None else v for v in (pieces.share, pieces.weight))
+    given = (vertices, pieces.triangles, pieces.parent, corners, share, weight)
+    radiators_kernel(
+        *(value.detach().contiguous().numpy() for value in given),
+        pieces.corners is not None,
+        pieces.weight is not None,
+        response.middle.numpy(),
+        response.wavenumbers.numpy(),
+        response.parabola.numpy(),
+        np.complex64(1.0 if response.permittivity is None else response.permittivity),
+        response.permittivity is None,
+        # As in facet_response.
+        np.float32(math.sqrt(max(1 - material * material, 1e-12))),
+        centre.numpy(),
+        normal.numpy(),
+        lengths.numpy(),
     )
-    there, back = (len(where) for where in antennas)
-    signal = torch.zeros(wavenumbers[2], back, there, dtype=torch.complex64)
-    for start in range(0, len(centre), BLOCK):
-        stop = min(start + BLOCK, len(centre))
-        signal.baddbmm_(far.waves(start, stop).transpose(1, 2), near.waves(start, stop))
-    return signal
+    return centre, normal, torch.view_as_complex(lengths)
 
 
-class _LegOnCpu:
-    """The waves of one leg, at most ``most`` facets at a time, always in the same memory."""
+class _Planes:
+    """The waves of a leg on a CPU, at most ``most`` facets at a time, always in the same memory."""
 
-    def __init__(
-        self,
-        centre: Tensor,
-        normal: Tensor,
-        antennas: Tensor,
-        size: Tensor,
-        seen: Tensor | None,
-        weight: Tensor | None,
-        wavenumbers: tuple[float, float, int],
-        most: int,
-    ) -> None:
+    def __init__(self, leg: Leg, wavenumbers: Wavenumbers, most: int) -> None:
         first, step, self._steps = wavenumbers
-        self._width = len(antennas)
         # Vector instructions take eight antennas at a time; what is left over would go one by one.
         # Antennas that fill up are one that is there.
-        self._padded = -(-self._width // 8) * 8
-        filled = torch.cat([antennas, antennas[:1].expand(self._padded - self._width, 3)])
-        self._room = torch.empty(self._steps * most * self._padded, dtype=torch.complex64)
+        #: Antennas, with those.
+        self.width = -(-len(leg.antennas) // 8) * 8
+        filler = self.width - len(leg.antennas)
+        filled = torch.cat([leg.antennas, leg.antennas[:1].expand(filler, 3)])
+        self._room = torch.empty(3 * self._steps * most * self.width)
         # The same memory, as it is returned and as it is written to; kept for calls alike.
-        self._made = self._room[:0].view(self._steps, 0, self._padded)
-        self._floats = self._made.view(torch.float32).numpy()
+        self._made = self._room[:0].view(3, self._steps, 0, self.width)
+        self._written = self._made.numpy()
         # Where an argument is not looked at.
-        sight = filled[:0] if seen is None else seen
-        factor = self._room[:0].view(0, 1) if weight is None else weight.resolve_conj()
+        seen = filled[:0] if leg.seen is None else leg.seen
+        weight = torch.zeros(0, 1, dtype=torch.complex64)
+        if leg.weight is not None:
+            weight = leg.weight.detach().resolve_conj().contiguous()
         self._given = (
-            *(v.detach().contiguous().numpy() for v in (centre, normal, filled.T, size, sight)),
-            seen is not None,
-            torch.view_as_real(factor.detach().contiguous()).numpy(),
-            weight is not None,
+            *(
+                value.detach().contiguous().numpy()
+                for value in (leg.centre, leg.normal, filled.T, leg.size, seen)
+            ),
+            leg.seen is not None,
+            torch.view_as_real(weight).numpy(),
+            leg.weight is not None,
             np.float32(first),
             np.float32(step),
         )
 
-    def waves(self, start: int, stop: int) -> Tensor:
-        """(f, stop - start, A) of some facets; until the next call."""
+    def of(self, start: int, stop: int) -> Tensor:
+        """(3, f, stop - start, A) of some facets: real and imaginary parts and their sums, of
+        antennas and those that fill up; until the next call."""
         from radarbook.fitting._numba import waves_kernel  # compiles, which takes seconds at first
 
-        if self._made.shape[1] != stop - start:
-            shape = self._steps, stop - start, self._padded
+        if self._made.shape[2] != stop - start:
+            shape = 3, self._steps, stop - start, self.width
             self._made = self._room[: math.prod(shape)].view(shape)
-            self._floats = self._made.view(torch.float32).numpy()
-        waves_kernel(start, stop, *self._given, self._floats)
-        return self._made[..., : self._width]
+            self._written = self._made.numpy()
+        waves_kernel(start, stop, *self._given, self._written)
+        return self._made
 
 
-def _on_gpu(
-    centre: Tensor,
-    normal: Tensor,
-    antennas: Tensor,
-    size: Tensor,
-    seen: Tensor | None,
-    weight: Tensor | None,
-    wavenumbers: tuple[float, float, int],
-) -> Tensor:
+def _on_gpu(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
     from radarbook.fitting._triton import waves_kernel  # compiled on a GPU's machine alone
 
     first, step, steps = wavenumbers
-    count, width = len(centre), len(antennas)
-    out = torch.empty(steps, count, width, 2, dtype=torch.float32, device=centre.device)
+    count, width = len(leg.centre), len(leg.antennas)
+    out = torch.empty(steps, count, width, 2, dtype=torch.float32, device=leg.centre.device)
     if count == 0:
         return torch.view_as_complex(out)
     rows = 16
@@ -156,21 +206,21 @@ def _on_gpu(
     none = out.view(-1)  # where an argument is not looked at
     with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
         waves_kernel[((count + rows - 1) // rows,)](
-            centre.contiguous(),
-            normal.contiguous(),
-            antennas.contiguous(),
-            size.contiguous(),
-            none if seen is None else seen.contiguous(),
-            none if weight is None else torch.view_as_real(weight.contiguous()),
+            leg.centre.contiguous(),
+            leg.normal.contiguous(),
+            leg.antennas.contiguous(),
+            leg.size.contiguous(),
+            none if leg.seen is None else leg.seen.contiguous(),
+            none if leg.weight is None else torch.view_as_real(leg.weight.contiguous()),
             out,
             count,
             width,
-            1 if seen is None else len(seen),
+            1 if leg.seen is None else len(leg.seen),
             first,
             step,
             STEPS=steps,
-            HAS_SEEN=seen is not None,
-            HAS_WEIGHT=weight is not None,
+            HAS_SEEN=leg.seen is not None,
+            HAS_WEIGHT=leg.weight is not None,
             ROWS=rows,
             COLUMNS=columns,
         )

@@ -7,10 +7,11 @@ the result need them.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -237,6 +238,14 @@ class FocusedObjective:
             return torch.cat([rows(some) for some in self._parts(len(signal))])
         one = [slice(b, b + 1) for b in range(len(signal))]
         return torch.cat(each(lambda b: rows(one[b]), len(signal), self.physics.threads))
+
+    def near(self, parameters: FaceParameters) -> Self:
+        """The same for faces within a millimetre of one face, in less time: as
+        :meth:`~radarbook.fitting.physics.LeanPhysics.near`."""
+        other = copy.copy(self)
+        other.physics = self.physics.near(parameters)
+        other.changes = None if self.changes is None else self.changes.near(parameters)
+        return other
 
     def _parts(self, count: int) -> list[slice]:
         """So many signals at a time: what their focused pixels take stays within the renderer's

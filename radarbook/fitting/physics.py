@@ -24,12 +24,20 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
-from radarbook.fitting.fused import available, signal_on_cpu, waves
+from radarbook.fitting.fused import (
+    Leg,
+    Response,
+    available,
+    radiators_on_cpu,
+    signal_on_cpu,
+    waves,
+)
+from radarbook.fitting.pieces import Pieces
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
-from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, middles, wave
-from radarbook.radar.simulate import FACET_SIZE, Scene, all_triangles
+from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
+from radarbook.radar.simulate import FACET_SIZE, Scene
 from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform
@@ -148,15 +156,30 @@ class LeanPhysics:
         t = ((k - k[0]) / (k[-1] - k[0])).tolist()
         parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
         self._steps = _Steps(float(k[0]), float(k[1] - k[0]), parabola)
+        self._responding = Response(
+            self.middle, self._three, torch.tensor(parabola), renderer.permittivity
+        )
         # A fit asks for the same face's signal several times in a row, and for its pieces through
         # other tilts (:meth:`tilted`).
         self._last_signal: tuple[Tensor, Tensor] | None = None
-        self._last_pieces: list[tuple[Tensor, _Pieces]] = []
+        self._last_pieces: list[tuple[Tensor, Pieces]] = []
+        # What is lit, seen and how it is divided, where that is not decided anew (:meth:`near`).
+        self._frozen: Pieces | None = None
 
     def tilted(self, tilts: tuple[float, float]) -> LeanPhysics:
         """The same without what is steeper; pieces of a face are looked for once for both."""
         other = copy.copy(self)
         other.tilts, other._last_signal = tilts, None
+        return other
+
+    def near(self, face: FaceParameters) -> LeanPhysics:
+        """The same for faces that are within a millimetre of this one: which facets radiate and how
+        they are divided stays as it is for this face. To find it is half of what one signal
+        takes. Nothing changes where ``coarse``."""
+        if self._whole:
+            return self
+        other = copy.copy(self)
+        other._frozen, other._last_signal = self._pieces(self._vertices(face)[0]), None
         return other
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
@@ -222,7 +245,7 @@ class LeanPhysics:
         """Whether triangles radiate as they are, all of them but for their tilt."""
         return self.coarse and math.isinf(self.facet_size)
 
-    def _together(self, scene: _Pieces, vertices: Tensor, p: FaceParameters) -> Tensor:
+    def _together(self, scene: Pieces, vertices: Tensor, p: FaceParameters) -> Tensor:
         """(B, rx, tx, f) of faces of vertices (B, N, 3) and the same pieces, in large products: for
         a device that small ones leave idle."""
         count, steps = len(scene.parent), len(self.waveform)
@@ -244,7 +267,9 @@ class LeanPhysics:
             if self.fused:
                 weights = (None, self._steps.weights(response.flatten(1)))
                 near, far = (
-                    waves(f.centre, f.normal, where, apertures, seen, weight, self._steps.places)
+                    waves(
+                        Leg(f.centre, f.normal, where, apertures, seen, weight), self._steps.places
+                    )
                     for where, seen, weight in zip(self._antennas, scene.seen, weights, strict=True)
                 )
                 near, far = (legs.unflatten(1, (several, count)) for legs in (near, far))
@@ -259,7 +284,7 @@ class LeanPhysics:
         return torch.cat(signals).permute(0, 2, 3, 1)
 
     @torch.no_grad()
-    def _lit(self, vertices: Tensor) -> _Pieces:
+    def _lit(self, vertices: Tensor) -> Pieces:
         """The triangles that radiate in any of the faces of vertices (B, N, 3), each face with
         weights of its own."""
         pieces = self._every()
@@ -279,18 +304,19 @@ class LeanPhysics:
         return part * part * (3 - 2 * part)
 
     def _one(
-        self, scene: _Pieces, vertices: Tensor, face: FaceParameters, threads: int = 1
+        self, scene: Pieces, vertices: Tensor, face: FaceParameters, threads: int = 1
     ) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
+        followed = torch.is_grad_enabled() and (vertices.requires_grad or _followed(face))
+        if self.fused and not self.together and self._layer is None and not followed:
+            return self._fused_sum(scene, vertices, face, threads).permute(1, 2, 0)
         f = scene.facets(vertices)
         response = self._response(f, face.material)
         if scene.weight is not None:
             response = response * scene.weight
         legs = self._legs(scene, f, face)
-        if torch.is_grad_enabled() and (response.requires_grad or vertices.requires_grad):
+        if followed:
             signal = _Signal.apply(*legs(slice(None)), response, self._steps)
-        elif self.fused and self.device.type == "cpu" and self._layer is None:
-            signal = self._fused_sum(scene, f, response, face, threads)
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
@@ -301,10 +327,10 @@ class LeanPhysics:
         permittivity = self.renderer.permittivity
         return facet_response(local, self._toward(f), self._three, material, permittivity, None)
 
-    def _every(self) -> _Pieces:
+    def _every(self) -> Pieces:
         """All triangles as they are."""
         index = torch.arange(len(self.model.triangles), device=self.device)
-        return _Pieces(self.model.triangles, index, None, None, [None, None], None)
+        return Pieces(self.model.triangles, index, None, None, [None, None], None)
 
     def _vertices(self, parameters: FaceParameters) -> Tensor:
         """(B, N, 3) metres, radar frame, float32."""
@@ -316,7 +342,7 @@ class LeanPhysics:
         return torch.nn.functional.normalize(self.middle - f.centre, dim=1)
 
     def _legs(
-        self, scene: _Pieces, f: Facets, face: FaceParameters
+        self, scene: Pieces, f: Facets, face: FaceParameters
     ) -> Callable[[slice], list[Tensor]]:
         """What gives gains and lengths (F, T), (F, T), (F, R), (F, R) of some of the facets."""
         size = face.antenna_size / self.waveform.wavelength
@@ -358,44 +384,49 @@ class LeanPhysics:
 
     @torch.no_grad()
     def _fused_sum(
-        self, scene: _Pieces, f: Facets, response: Tensor, face: FaceParameters, threads: int
+        self, scene: Pieces, vertices: Tensor, face: FaceParameters, threads: int
     ) -> Tensor:
-        """(f, R, T), of waves that one kernel makes, on a CPU."""
-        size = (face.antenna_size / self.waveform.wavelength).expand(len(f))
-        weights = self._steps.weights(response)
+        """(f, R, T), of facets and waves that kernels make, on a CPU."""
+        size = face.antenna_size / self.waveform.wavelength
+        material = float(face.material)
 
         def part(n: int) -> Tensor:
             some = slice(n * PART, (n + 1) * PART)
+            pieces = scene.only(some, None if scene.weight is None else scene.weight[some])
+            centre, normal, lengths = radiators_on_cpu(vertices, pieces, self._responding, material)
+            wide = size.expand(len(centre))
             return signal_on_cpu(
-                f.centre[some],
-                f.normal[some],
-                self._antennas,
-                size[some],
-                [None if seen is None else seen[some] for seen in scene.seen],
-                weights[:, some],
+                Leg(centre, normal, self._antennas[0], wide, pieces.seen[0]),
+                Leg(centre, normal, self._antennas[1], wide, pieces.seen[1], lengths),
                 self._steps.places,
             )
 
-        return torch.stack(each(part, max(1, -(-len(f) // PART)), threads)).sum(0)
+        parts = max(1, -(-len(scene.parent) // PART))
+        return torch.stack(each(part, parts, threads)).sum(0)
 
     @torch.no_grad()
-    def _scene(self, vertices: Tensor) -> _Pieces:
+    def _scene(self, vertices: Tensor) -> Pieces:
         """What radiates, of vertices (N, 3)."""
-        if self._whole:
-            pieces = self._every()
-        else:
-            known = self._last_pieces[:1]  # other threads may be at it, too
-            if not known or not torch.equal(known[0][0], vertices):
-                known = [(vertices, self._divided(vertices))]
-                self._last_pieces[:] = known
-            pieces = known[0][1]
+        pieces = self._pieces(vertices)
         if self.tilts is None:
             return pieces
         part = self._tilt_weight(pieces.facets(vertices))
         keep = (part > 0).nonzero()[:, 0]
         return pieces.only(keep, part[keep])
 
-    def _divided(self, vertices: Tensor) -> _Pieces:
+    def _pieces(self, vertices: Tensor) -> Pieces:
+        """What radiates if it is not too steep, of vertices (N, 3)."""
+        if self._whole:
+            return self._every()
+        if self._frozen is not None:
+            return self._frozen
+        known = self._last_pieces[:1]  # other threads may be at it, too
+        if not known or not torch.equal(known[0][0], vertices):
+            known = [(vertices, self._divided(vertices))]
+            self._last_pieces[:] = known
+        return known[0][1]
+
+    def _divided(self, vertices: Tensor) -> Pieces:
         """Triangles that are lit and seen, divided; of all tilts."""
         triangles = self.model.triangles
         occlusion = self.renderer.occlusion and not self.coarse
@@ -411,9 +442,7 @@ class LeanPhysics:
             self.renderer.seed,
         )
         by = [None if scene.seen is None else scene.seen[:, c].float() for c in scene.columns]
-        return _Pieces(
-            triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None
-        )
+        return Pieces(triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None)
 
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
@@ -496,43 +525,6 @@ class LeanPhysics:
         lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(near), near)
         planes = [steps * whole, (steps - 1) * lag.real, (steps - 1) * lag.imag]
         return torch.stack(planes).flatten(1)
-
-
-@dataclass(frozen=True)
-class _Pieces:
-    """Pieces of triangles that radiate: ``parent`` (P,) their triangle, ``corners`` (P, 3, 3) in
-    terms of its corners and ``share`` (P,) of its area (None: whole triangles), ``seen`` by each
-    transmitter (P, T) and receiver (P, R) or None, ``weight`` (P,), or (B, P) of as many faces, or
-    None."""
-
-    triangles: Tensor
-    parent: Tensor
-    corners: Tensor | None
-    share: Tensor | None
-    seen: list[Tensor | None]
-    weight: Tensor | None
-
-    def only(self, keep: Tensor, weight: Tensor) -> _Pieces:
-        def part(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value[keep]
-
-        seen = [part(value) for value in self.seen]
-        return _Pieces(
-            self.triangles, self.parent[keep], part(self.corners), part(self.share), seen, weight
-        )
-
-    def facets(self, vertices: Tensor) -> Facets:
-        """Of vertices (N, 3), or of several faces' (B, N, 3): (B · P), face after face.
-        Differentiable."""
-        whole = facets(
-            vertices.reshape(-1, 3), all_triangles(vertices, self.triangles[self.parent])
-        )
-        if self.corners is None or self.share is None:
-            return whole
-        shape = vertices.shape[:-2].numel(), len(self.parent)
-        corners = (self.corners @ whole.corners.unflatten(0, shape)).flatten(0, 1)
-        area = (whole.area.unflatten(0, shape) * self.share).flatten()
-        return Facets(corners, middles(corners), whole.normal, area)
 
 
 def _slices(count: int, device: torch.device) -> list[slice]:

@@ -150,6 +150,16 @@ def test_a_table_has_room_for_what_a_page_wraps():
     assert narrow < once < thrice
 
 
+def test_a_long_column_leaves_others_their_words() -> None:
+    long = "on a processor with the kernel, " * 8
+    figure = figures.table(["target", "long"], [["same physics", long]])
+    width = figure.data[0].columnwidth
+    # A page holds 88 characters; "physics" and the two beside it must not be cut.
+    assert 88 * width[0] / sum(width) >= len("physics") + 2
+    short = figures.table(["target", "n"], [["same physics", "12"]]).data[0].columnwidth
+    assert list(short) == [len("same physics") + 2, 4]
+
+
 def test_table_writes_numbers_and_missing_values():
     cells = figures.table(["m", "v"], [["a", 0.12345], ["b", None]]).data[0].cells["values"]
     assert [list(column) for column in cells] == [["a", "b"], ["0.123", "–"]]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from radarbook.fitting import fused, physics
 from radarbook.fitting.physics import STEEPEST, LeanPhysics, decimate
+from radarbook.fitting.pieces import Pieces
+from radarbook.radar.scattering import SKIN_PERMITTIVITY, facet_response
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -59,7 +62,7 @@ def test_waves_are_the_closed_form(seen: bool, device: str) -> None:
         return None if value is None else value.to(device)
 
     on = [value.to(device) for value in (centre, normal, antennas, size)]
-    found = fused.waves(*on, there(sight), there(weight), (first, step, f))
+    found = fused.waves(fused.Leg(*on, there(sight), there(weight)), (first, step, f))
     apart = centre.double()[:, None] - antennas.double()
     length = apart.norm(dim=-1)
     cosine = -(normal.double()[:, None] * apart).sum(-1) / length
@@ -86,13 +89,55 @@ def test_sums_are_those_of_all_legs(antennas: int) -> None:
     seen = [None, (torch.rand(n, antennas + 1, generator=stream) > 0.3).float()]
     weight = torch.randn(f, n, generator=stream, dtype=torch.complex64)
     places = 1500.0, 3.1, f
-    found = fused.signal_on_cpu(centre, normal, where, size, seen, weight, places)
-    near, far = (
-        fused.waves(centre, normal, a, size, sight, None, places).to(torch.complex128)
-        for a, sight in zip(where, seen, strict=True)
-    )
+    legs = [fused.Leg(centre, normal, a, size, sight) for a, sight in zip(where, seen, strict=True)]
+    found = fused.signal_on_cpu(legs[0], replace(legs[1], weight=weight), places)
+    near, far = (fused.waves(leg, places).to(torch.complex128) for leg in legs)
     expected = torch.einsum("fn,fnr,fnt->frt", weight.to(torch.complex128), far, near)
     assert float((found - expected).norm() / expected.norm()) < 1e-6
+
+
+@pytest.mark.parametrize("permittivity", [None, SKIN_PERMITTIVITY])
+@pytest.mark.parametrize("edge", [1e-3, 8e-3])
+def test_radiators_are_the_facets_and_their_response(
+    edge: float, permittivity: complex | None
+) -> None:
+    """float64 operations: whole triangles with weights, and pieces. Large facets at all tilts take
+    the closed form of the phase integral, small ones its series."""
+    stream = torch_stream(2, "test/fused")
+    vertices = torch.randn(300, 3, generator=stream) * edge + torch.tensor([0.0, 0.0, 0.3])
+    triangles = torch.arange(300).reshape(100, 3)
+    parent = torch.randint(100, (250,), generator=stream)
+    corners = torch.rand(250, 3, 3, generator=stream)
+    corners = corners / corners.sum(2, keepdim=True)
+    share, weight = torch.rand(250, generator=stream), torch.rand(100, generator=stream)
+    three = torch.tensor([1500.0, 1600.0, 1700.0])
+    parabola = torch.randn(4, 3, generator=stream)
+    middle, material = torch.tensor([0.01, -0.02, 0.0]), 0.4
+    response = fused.Response(middle, three, parabola, permittivity)
+    every = torch.arange(100)
+    for pieces in (
+        Pieces(triangles, every, None, None, [None, None], weight),
+        Pieces(triangles, parent, corners, share, [None, None], None),
+    ):
+        centre, normal, lengths = fused.radiators_on_cpu(vertices, pieces, response, material)
+        double = replace(
+            pieces,
+            corners=None if pieces.corners is None else pieces.corners.double(),
+            share=None if pieces.share is None else pieces.share.double(),
+        )
+        f = double.facets(vertices.double())
+        toward = torch.nn.functional.normalize(middle.double() - f.centre, dim=1)
+        factor = torch.tensor(material, dtype=torch.float64)
+        found = facet_response(f, toward, three.double(), factor, permittivity, None)
+        if pieces.weight is not None:
+            found = found * pieces.weight
+        found = parabola.to(torch.complex128) @ found
+        assert torch.allclose(centre.double(), f.centre, atol=1e-7)
+        # Triangles that are nearly a line have a normal that rounding turns.
+        fat = f.area > 0.02 * f.area.mean()
+        assert torch.allclose(normal[fat].double(), f.normal[fat], atol=3e-5)
+        # Corners are known to 3e-8 m, their phases to 1e-4.
+        assert float((lengths - found).norm() / found.norm()) < 3e-4
 
 
 @devices
