@@ -196,28 +196,31 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         nx, ny, nz = nx / twice, ny / twice, nz / twice
         normal[n, 0], normal[n, 1], normal[n, 2] = nx, ny, nz
         area = _HALF * twice
+        # Corners from the triangle's first: small numbers, which round less than places do.
         if has_pieces:
             area *= share[n]
             for i in range(3):
-                for x in range(3):
-                    piece[i, x] = (
-                        corners[n, i, 0] * at[0, x]
-                        + corners[n, i, 1] * at[1, x]
-                        + corners[n, i, 2] * at[2, x]
-                    )
+                p, q = corners[n, i, 1], corners[n, i, 2]
+                piece[i, 0], piece[i, 1], piece[i, 2] = (
+                    p * ux + q * vx,
+                    p * uy + q * vy,
+                    p * uz + q * vz,
+                )
         else:
-            piece[:] = at
+            piece[0, :] = _ZERO
+            piece[1, 0], piece[1, 1], piece[1, 2] = ux, uy, uz
+            piece[2, 0], piece[2, 1], piece[2, 2] = vx, vy, vz
         far = _ZERO
         for x in range(3):
             mean = (piece[0, x] + piece[1, x] + piece[2, x]) / _THREE
-            centre[n, x] = mean
-            toward[x] = middle[x] - mean
+            centre[n, x] = at[0, x] + mean
+            toward[x] = middle[x] - centre[n, x]
             far += toward[x] * toward[x]
             for i in range(3):
                 piece[i, x] -= mean
         away = _ONE / math.sqrt(far)
         cosine = (toward[0] * nx + toward[1] * ny + toward[2] * nz) * away
-        # Two-way paths of the corners beyond the centre's, whose sum rounding leaves not quite 0.
+        # Two-way paths of two corners beyond the centre's; the third's makes their sum 0.
         slope = -_TWO * away
         a = piece[0, 0] * toward[0] + piece[0, 1] * toward[1] + piece[0, 2] * toward[2]
         b = piece[1, 0] * toward[0] + piece[1, 1] * toward[1] + piece[1, 2] * toward[2]

@@ -224,13 +224,18 @@ class AmbiguitySearch(FaceByFace):
 
     def _turned(self, b: int, there: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
         """(M, K) the Jacobian of a face of residual ``there``, from that of a face nearby: samples
-        turn in phase, and what moves them turns with them (Eq. (6.4))."""
+        turn in phase, and what moves them turns with them (Eq. (6.4)).
+
+        A residual has the gain that makes it least: what a parameter does along the face is of no
+        account, and the little that the rest does to the gain is left out (variable projection as
+        Kaufman 1975 has it).
+        """
         (now, _), (before, _) = (self._samples(b, residual) for residual in (there, here))
-        turn = torch.sgn(now * before.conj())
-        data = 2 * len(turn)
+        data = 2 * len(now)
         rows = torch.view_as_complex(jacobian[:data].T.reshape(len(self.free), -1, 2).contiguous())
-        turned = torch.view_as_real(rows * turn).flatten(1).T
-        return torch.cat([turned, jacobian[data:]])
+        turn = torch.sgn(now * before.conj()) * (now.norm() / before.norm())
+        turned = torch.view_as_real(_across(_across(rows, before) * turn, now))
+        return torch.cat([turned.flatten(1).T, jacobian[data:]])
 
     def _descent(self, objective: PhaseObjective | None = None) -> LevenbergMarquardt:
         return LevenbergMarquardt(
@@ -249,3 +254,8 @@ class AmbiguitySearch(FaceByFace):
         self.vector, self.done = state["vector"].clone(), state["done"].clone()
         self.rounds, self.begun = state["rounds"], state["begun"].clone()
         self.seen = dict(state["seen"])
+
+
+def _across(rows: Tensor, face: Tensor) -> Tensor:
+    """What is not along a face (M,) of rows (K, M), complex."""
+    return rows - (rows @ face.conj())[:, None] * (face / face.abs().square().sum())

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.fitting.ambiguity import CoherenceModel
-from radarbook.fitting.fit import Stage, fit
+from radarbook.fitting.ambiguity import AmbiguitySearch, CoherenceModel
+from radarbook.fitting.fit import Stage, fit, free_columns
 from radarbook.fitting.objectives import PhaseObjective, PowerObjective
 from radarbook.fitting.physics import LeanPhysics, decimate
 from radarbook.seeds import torch_stream
@@ -95,6 +95,26 @@ def test_a_wrong_cycle_is_left() -> None:
     assert float(found.losses) < 1e-3
     off = (found.parameters.normalised() - truth.normalised())[0, :6]
     assert float(off.abs().max()) < 0.05
+
+
+def test_what_moves_samples_turns_with_them() -> None:
+    """The Jacobian of a face half a millimetre away, against the true one there."""
+    objective, _, _ = _scene()
+    here, there = (f.normalised() for f in (face((0.2, -0.3), 0.3), face((0.5, -0.3), 0.3)))
+    free = free_columns(FREE, 2, here.shape[1])
+    bounds = torch.full((here.shape[1],), 3.0, dtype=torch.float64)
+    search = AmbiguitySearch(objective, here, free, bounds, 2)
+    near = objective.near(search.parameters(here))
+    with torch.no_grad():
+        known = search._descent(near).linearised(0, here[0])
+        residual, true = search._descent(near).linearised(0, there[0])
+        turned = search._turned(0, residual, *known)
+    assert turned.shape == true.shape
+
+    def apart(jacobian: Tensor) -> float:
+        return float((jacobian - true).norm() / true.norm())
+
+    assert (apart(turned), apart(known[1])) == 0
 
 
 def test_it_needs_phases() -> None:

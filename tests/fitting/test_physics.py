@@ -228,6 +228,26 @@ def test_decimation_keeps_ends_symmetry_and_range() -> None:
         decimate(array, Waveform(torch.tensor([72e9, 73e9, 80e9])))
 
 
+def test_near_a_face_nothing_is_decided_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The face itself to the last bit; others as if they were divided and lit like it."""
+    physical = renderer()
+    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    here, there = face(), face((0.1, -0.1), 0.1)
+    with torch.no_grad():
+        own, like = lean.signal(here), lean.signal(FaceParameters.cat([there] * 2), like=here)
+        near = lean.near(here)
+        monkeypatch.setattr(LeanPhysics, "_divided", None)
+        assert torch.equal(near.signal(here), own)
+        found, steep = near.signal(there)[0], near.tilted(STEEP).signal(there)[0]
+    # Sums in another order, as one face is shared out to threads.
+    assert float((found - like[0]).norm() / like[0].norm()) < 1e-6
+    assert not torch.equal(steep, found)
+    coarse = LeanPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=math.inf, coarse=True
+    )
+    assert coarse.near(here) is coarse
+
+
 def test_what_is_remembered_of_a_face_is_that_face_s() -> None:
     """Signals and pieces are kept from one call to the next; another face's are not taken."""
     physical = renderer()
