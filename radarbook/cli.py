@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from radarbook.fitting.fit import Record
     from radarbook.profiles import Profile
     from radarbook.radar.image import RadarImage
+    from radarbook.radar.layer import Layer
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +64,14 @@ Pixels = Annotated[int, typer.Option(min=8, max=1024, help="Image side, pixels."
 Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres.")]
 Depth = Annotated[
     tuple[float, float], typer.Option("--depth", metavar="NEAR FAR", help="Depth range, metres.")
+]
+Between = Annotated[
+    tuple[float, float, str] | None,
+    typer.Option(
+        "--layer",
+        metavar="DISTANCE THICKNESS PERMITTIVITY",
+        help="A blanket in between: its front, m from the array; m; complex, such as 1.5-0.02j.",
+    ),
 ]
 
 
@@ -232,12 +241,13 @@ def simulate(
     units: Units = "m",
     material: Material = 0.1,
     antenna_size: AntennaSize = 2e-3,
+    layer: Between = None,
     frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
 ) -> None:
     """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
     from radarbook.radar.signal import write_signal
 
-    signal = _mesh_signal(mesh, units, material, antenna_size, frequencies)
+    signal = _mesh_signal(mesh, units, material, antenna_size, frequencies, layer)
     write_signal(output, signal)
     typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
 
@@ -266,6 +276,7 @@ def render(
     units: Units = "m",
     material: Material = 0.1,
     antenna_size: AntennaSize = 2e-3,
+    layer: Between = None,
     pixels: Pixels = 128,
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
@@ -279,7 +290,7 @@ def render(
     from radarbook.radar.array import qar50
     from radarbook.radar.waveform import qar50_waveform
 
-    signal = _mesh_signal(mesh, units, material, antenna_size, 128)
+    signal = _mesh_signal(mesh, units, material, antenna_size, 128, layer)
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
@@ -550,6 +561,13 @@ def reconstruct(
             help="Keeps a fit through physics that is not finished; the same command goes on.",
         ),
     ] = None,
+    layer: Between = None,
+    thickest: Annotated[
+        float | None,
+        typer.Option(
+            help="The layer's thickness is known roughly: look for it too, up to so many metres."
+        ),
+    ] = None,
 ) -> None:
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
@@ -559,6 +577,9 @@ def reconstruct(
 
     Stopped by Ctrl-C or by --optimize's limit, a fit through physics writes the face as it is.
     With --state FILE it can be taken up again, after a crash too.
+
+    Behind a blanket (--layer) the fit takes its delay and attenuation into account. With --thickest
+    the thickness is then looked for together with the face, from the one that --layer names.
     """
     from radarbook.faces.mesh import require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
@@ -566,10 +587,19 @@ def reconstruct(
     require_mesh_name(output)
     if through == "physical":
         face_model = load_model(model, *modes)
-        found, note = _fit_physical(source, face_model, optimize, distance, state)
+        if thickest is not None and layer is None:
+            raise InputError("--thickest: expected together with --layer, found it alone")
+        between = _layer(layer)
+        found, note = _fit_physical(
+            source, face_model, optimize, distance, state, between, thickest
+        )
     else:
-        if state is not None:
-            raise InputError("--state: expected with --through physical, found --through learned")
+        alone = {"--state": state, "--layer": layer, "--thickest": thickest}
+        for name, value in alone.items():
+            if value is not None:
+                raise InputError(
+                    f"{name}: expected with --through physical, found --through learned"
+                )
         found, note = _fit_learned(source, model, encoder, renderer, optimize, extent)
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
@@ -588,9 +618,12 @@ def _fit_physical(
     steps: int | None,
     distance: float,
     state: Path | None,
+    layer: Layer | None,
+    thickest: float | None,
 ) -> tuple[FaceParameters, str]:
     from radarbook.datasets.recordings import read_recording
-    from radarbook.fitting.reconstruct import reconstruct_through_physics
+    from radarbook.fitting.covered import behind_layer, fit_thickness
+    from radarbook.fitting.reconstruct import physical_renderer, reconstruct_through_physics
 
     if _is_image(source):
         raise InputError(
@@ -598,6 +631,9 @@ def _fit_physical(
             "pass the signal, or --through learned"
         )
     recording = read_recording(source)
+    renderer = behind_layer(
+        physical_renderer(face_model, recording.array, recording.waveform, distance), layer
+    )
     if state is not None and state.exists():
         typer.echo(f"going on from {state}")
     taken = 0
@@ -616,6 +652,7 @@ def _fit_physical(
         progress=True,
         callback=count,
         state_file=state,
+        renderer=renderer,
     )
     if result.reason == "interrupted":
         limit = steps is not None and taken >= steps
@@ -629,7 +666,16 @@ def _fit_physical(
     else:
         end = result.reason
     earlier = f", {result.resumed} of them before" if result.resumed else ""
-    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s{earlier}: {end}"
+    note = f"{result.steps} steps in {result.seconds:.0f} s{earlier}: {end}"
+    if layer is None or thickest is None or result.reason == "interrupted":
+        return result.parameters, note
+    covered = fit_thickness(recording.signal, renderer, layer, result.parameters, thickest=thickest)
+    thick, delay = (
+        1e3 * float(value)
+        for value in (covered.layer.thickness, covered.layer.delay(recording.waveform))
+    )
+    note += f"\nlayer {thick:.2f} mm thick, {len(covered.losses)} thicknesses tried"
+    return covered.result.parameters, f"{note}; it delays by {delay:.2f} mm"
 
 
 def _fit_learned(
@@ -698,7 +744,12 @@ def _weights_file(path: Path) -> Path:
 
 
 def _mesh_signal(
-    path: Path, units: Literal["mm", "m"], material: float, antenna_size: float, frequencies: int
+    path: Path,
+    units: Literal["mm", "m"],
+    material: float,
+    antenna_size: float,
+    frequencies: int,
+    layer: tuple[float, float, str] | None,
 ) -> NDArray[np.complex64]:
     """Signal of a mesh file in front of the QAR50 array, complex64 (rx, tx, f)."""
     import torch
@@ -719,8 +770,24 @@ def _mesh_signal(
             qar50_waveform(frequencies),
             material=material,
             antenna_size=antenna_size,
+            layer=_layer(layer),
         )
     return signal.numpy()
+
+
+def _layer(given: tuple[float, float, str] | None) -> Layer | None:
+    from radarbook.radar.layer import Layer
+
+    if given is None:
+        return None
+    distance, thickness, text = given
+    try:
+        permittivity = complex(text.replace(" ", ""))
+    except ValueError:
+        raise InputError(
+            f"--layer: expected a permittivity such as 1.5 or 1.5-0.02j, found {text!r}"
+        ) from None
+    return Layer(distance, thickness, permittivity)
 
 
 def _write_image(

@@ -16,6 +16,7 @@ from radarbook import cli
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.model import load_model
 from radarbook.profiles import written_settings
+from radarbook.radar.waveform import qar50_waveform
 from tests.test_pipeline import TINY
 
 
@@ -93,6 +94,26 @@ def test_units_of_a_mesh(tmp_path: Path, run: Callable) -> None:
     a, b = np.load(tmp_path / "m.npy"), np.load(tmp_path / "mm.npy")
     # Only the PLY file's float32 coordinates differ: 2e-8 m, a phase of 1e-4 rad.
     assert np.abs(a - b).max() < 1e-3 * np.abs(a).max()
+
+
+def test_a_mesh_under_a_blanket(tmp_path: Path, run: Callable) -> None:
+    """A layer of no thickness is not there; one of 3 mm turns the phase by its delay both ways."""
+    mesh, few = ball(tmp_path / "m.ply"), ("--frequencies", 2)
+    signals = []
+    for name, layer in {
+        "bare": (),
+        "none": ("--layer", 0.25, 0, "2.0"),
+        "blanket": ("--layer", 0.25, 3e-3, "2.0"),
+    }.items():
+        assert run("simulate", mesh, "-o", tmp_path / f"{name}.npy", *few, *layer)[0] == 0
+        signals.append(np.load(tmp_path / f"{name}.npy"))
+    bare, none, blanket = signals
+    assert np.abs(none - bare).max() < 1e-5 * np.abs(bare).max()
+    middle = np.vdot(bare[..., 0], blanket[..., 0])
+    turn = -2 * qar50_waveform(2).wavenumbers[0].item() * (2**0.5 - 1) * 3e-3
+    # The ball is straight ahead; slanting legs and ripple between the sides leave tenths.
+    assert abs(np.angle(middle * np.exp(-1j * turn))) < 0.4
+    assert run("simulate", mesh, "-o", tmp_path / "x.npy", *few, "--layer", 0.4, 0.01, "2")[0] != 0
 
 
 def test_model_commands(tmp_path: Path, run: Callable) -> None:

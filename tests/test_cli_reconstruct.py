@@ -1,4 +1,4 @@
-"""``radarbook reconstruct --state``: a fit through physics that is taken up again."""
+"""``radarbook reconstruct`` through physics: taken up again, and behind a layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from radarbook import cli
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
 from radarbook.fitting import reconstruct
+from radarbook.fitting.covered import fit_thickness
 from radarbook.fitting.reconstruct import NEAR
+from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from tests.fitting.scenes import dome, face, renderer
 from tests.test_cli import one_line
@@ -124,3 +126,78 @@ def test_what_is_no_state_is_one_clear_line(
     assert code == 2
     assert "--state: expected with --through physical" in one_line(err)
     assert not (tmp_path / "f.ply").exists()
+
+
+BLANKET = Layer(0.25, 3e-3, 1.6 - 0.03j)
+OPTION = ("--layer", 0.25, 3e-3, "1.6-0.03j")
+
+
+@pytest.fixture(scope="module")
+def covered(recorded: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same face's recording behind a blanket."""
+    path = tmp_path_factory.mktemp("covered") / "signal.npy"
+    with torch.no_grad():
+        signal = renderer(128, BLANKET).signal(face((0.5, -0.5)).to(dtype=torch.float32))[0]
+    write_signal(path, signal.numpy())
+    return path
+
+
+def _depth(out: str) -> float:
+    """mm, of the translation that a fit prints."""
+    return float(out.split("translation")[1].split()[2])
+
+
+def test_a_fit_behind_a_blanket_knows_it(
+    recorded: tuple[Path, Path], covered: Path, tmp_path: Path, run: Run
+) -> None:
+    """Ignored, the blanket puts the face back by its delay, (sqrt(1.6) - 1) 3 mm = 0.8 mm."""
+    common = (covered, "--model", recorded[0], "--modes", 2, 1, "-o", tmp_path / "face.ply")
+    code, ignored, _ = run(*common)
+    assert code == 0
+    code, known, _ = run(*common, *OPTION)
+    assert code == 0
+    assert abs(_depth(known)) < 0.11
+    assert _depth(ignored) - _depth(known) == pytest.approx(0.8, abs=0.15)
+
+
+def test_a_thickness_is_looked_for(
+    recorded: tuple[Path, Path],
+    covered: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = partial(fit_thickness, looks=4)
+    monkeypatch.setattr("radarbook.fitting.covered.fit_thickness", few)
+    common = (covered, "--model", recorded[0], "--modes", 2, 1, "-o", tmp_path / "face.ply")
+    code, out, _ = run(*common, "--layer", 0.25, 2e-3, "1.6-0.03j", "--thickest", 5e-3)
+    assert code == 0
+    thick = float(out.split("layer")[1].split()[0])
+    assert thick == pytest.approx(3.0, abs=0.5)
+    assert "4 thicknesses tried" in out
+    assert f"it delays by {(1.6**0.5 - 1) * thick:.1f}" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--layer", 0.25, 3e-3, "cotton"), "--layer: expected a permittivity such as"),
+        (("--layer", 0.25, -1, "1.5"), "layer thickness: expected metres ≥ 0"),
+        (("--layer", 0.35, 3e-3, "1.5"), "layer: expected in front of the face"),
+        (("--thickest", 5e-3), "--thickest: expected together with --layer"),
+        ((*OPTION, "--through", "learned"), "--layer: expected with --through physical"),
+    ],
+)
+def test_a_layer_that_cannot_be_is_refused(
+    options: tuple[Any, ...],
+    expected: str,
+    recorded: tuple[Path, Path],
+    covered: Path,
+    tmp_path: Path,
+    run: Run,
+) -> None:
+    output = tmp_path / "face.ply"
+    code, _, err = run(covered, "--model", recorded[0], "--modes", 2, 1, "-o", output, *options)
+    assert code != 0
+    assert expected in one_line(err)
+    assert not output.exists()

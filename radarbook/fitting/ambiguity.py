@@ -223,19 +223,12 @@ class AmbiguitySearch(FaceByFace):
         return descent.residual(b, end).square().sum().cpu(), end.clone()
 
     def _turned(self, b: int, there: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
-        """(M, K) the Jacobian of a face of residual ``there``, from that of a face nearby: samples
-        turn in phase, and what moves them turns with them (Eq. (6.4)).
-
-        A residual has the gain that makes it least: what a parameter does along the face is of no
-        account, and the little that the rest does to the gain is left out (variable projection as
-        Kaufman 1975 has it).
-        """
+        """(M, K) the Jacobian of a face of residual ``there``, from that of a face nearby."""
         (now, _), (before, _) = (self._samples(b, residual) for residual in (there, here))
         data = 2 * len(now)
-        rows = torch.view_as_complex(jacobian[:data].T.reshape(len(self.free), -1, 2).contiguous())
-        turn = torch.sgn(now * before.conj()) * (now.norm() / before.norm())
-        turned = torch.view_as_real(_across(_across(rows, before) * turn, now))
-        return torch.cat([turned.flatten(1).T, jacobian[data:]])
+        columns = jacobian[:data].T.reshape(len(self.free), -1, 2)
+        rows = turned(torch.view_as_complex(columns.contiguous()), before, now)
+        return torch.cat([torch.view_as_real(rows).flatten(1).T, jacobian[data:]])
 
     def _descent(self, objective: PhaseObjective | None = None) -> LevenbergMarquardt:
         return LevenbergMarquardt(
@@ -254,6 +247,18 @@ class AmbiguitySearch(FaceByFace):
         self.vector, self.done = state["vector"].clone(), state["done"].clone()
         self.rounds, self.begun = state["rounds"], state["begun"].clone()
         self.seen = dict(state["seen"])
+
+
+def turned(derivatives: Tensor, before: Tensor, now: Tensor) -> Tensor:
+    """(K, M) derivatives of a face ``now`` (M,), of those of a face ``before`` nearby.
+
+    Samples turn in phase, and what moves them turns with them (Eq. (6.4)). Both faces have the
+    gain that brings them closest to a target: what a parameter does along the face is then of no
+    account, and what the rest does to the gain is left out (variable projection as Kaufman 1975 has
+    it).
+    """
+    turn = torch.sgn(now * before.conj()) * (now.norm() / before.norm())
+    return _across(_across(derivatives, before) * turn, now)
 
 
 def _across(rows: Tensor, face: Tensor) -> Tensor:

@@ -303,10 +303,10 @@ def reconstruct_through_physics(
         Where the fit's state is kept: read if the file exists, written every ten seconds or so
         and at the end, so that a fit that was stopped in whatever way goes on with the same call.
     renderer : PhysicalRenderer
-        Whose settings (permittivity, diffuse seed) the fit assumes, if not the usual ones.
+        Whose settings (permittivity, diffuse seed, layer) the fit assumes, if not the usual ones.
 
-    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, and for a
-    ``state_file`` that holds another fit.
+    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, for a layer that is
+    not in front of the face, and for a ``state_file`` that holds another fit.
     """
     wanted = (len(array.rx), len(array.tx), len(waveform))
     if signal.ndim not in (3, 4) or tuple(signal.shape[-3:]) != wanted or not signal.is_complex():
@@ -326,7 +326,15 @@ def reconstruct_through_physics(
         resume = kept.load()
     imager = CoarseImager(physical)
     image = imager.image(whole)
-    stages = physical_stages(whole, physical, schedule=schedule, free=free, centres=centroid(image))
+    centres = centroid(image)
+    if physical.layer is not None:
+        behind = float(torch.as_tensor(physical.layer.distance + physical.layer.thickness).max())
+        if behind >= float(centres[:, 2].min()):
+            raise InputError(
+                f"layer: expected in front of the face, whose image is {centres[:, 2].min():.3f} m "
+                f"from the array, found its back at {behind:.3f} m"
+            )
+    stages = physical_stages(whole, physical, schedule=schedule, free=free, centres=centres)
     if resume is not None:
         start = FaceParameters.from_normalised(resume.vectors, model.n_shape, model.n_expression)
     elif start is None:

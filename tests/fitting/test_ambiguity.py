@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.fitting.ambiguity import AmbiguitySearch, CoherenceModel
-from radarbook.fitting.fit import Stage, fit, free_columns
+from radarbook.fitting.ambiguity import CoherenceModel, turned
+from radarbook.fitting.fit import Stage, fit
 from radarbook.fitting.objectives import PhaseObjective, PowerObjective
 from radarbook.fitting.physics import LeanPhysics, decimate
 from radarbook.seeds import torch_stream
@@ -98,23 +98,31 @@ def test_a_wrong_cycle_is_left() -> None:
 
 
 def test_what_moves_samples_turns_with_them() -> None:
-    """The Jacobian of a face half a millimetre away, against the true one there."""
-    objective, _, _ = _scene()
-    here, there = (f.normalised() for f in (face((0.2, -0.3), 0.3), face((0.5, -0.3), 0.3)))
-    free = free_columns(FREE, 2, here.shape[1])
-    bounds = torch.full((here.shape[1],), 3.0, dtype=torch.float64)
-    search = AmbiguitySearch(objective, here, free, bounds, 2)
-    near = objective.near(search.parameters(here))
-    with torch.no_grad():
-        known = search._descent(near).linearised(0, here[0])
-        residual, true = search._descent(near).linearised(0, there[0])
-        turned = search._turned(0, residual, *known)
-    assert turned.shape == true.shape
+    """Exact where phases are linear: about the best gain by finite differences, in float64, of a
+    face many cycles away whose own gain is a hundred times smaller."""
+    stream = torch_stream(3, "test/ambiguity")
+    slopes = 6.0 * torch.randn(60, 4, generator=stream, dtype=torch.float64)
+    size = 1 + torch.rand(60, generator=stream, dtype=torch.float64)
+    truth = torch.tensor([0.8, -0.5, 1.2, 0.1], dtype=torch.float64)
 
-    def apart(jacobian: Tensor) -> float:
-        return float((jacobian - true).norm() / true.norm())
+    def samples(at: Tensor) -> Tensor:
+        return torch.polar(size, slopes @ at)
 
-    assert (apart(turned), apart(known[1])) == 0
+    target = (3 - 2j) * samples(truth)
+
+    def best(at: Tensor) -> Tensor:
+        face = samples(at)
+        return face * (face.conj() @ target) / face.abs().square().sum()
+
+    def derivatives(at: Tensor) -> Tensor:
+        shift = 1e-6 * torch.eye(4, dtype=torch.float64)
+        return torch.stack([(best(at + h) - best(at - h)) / 2e-6 for h in shift])
+
+    far = torch.zeros(4, dtype=torch.float64)
+    assert float(best(far).norm()) < 0.2 * float(target.norm())
+    found = turned(derivatives(far), best(far), best(truth))
+    expected = derivatives(truth)
+    assert float((found - expected).norm() / expected.norm()) < 1e-6
 
 
 def test_it_needs_phases() -> None:

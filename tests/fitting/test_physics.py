@@ -69,7 +69,10 @@ def test_threads_change_nothing() -> None:
 
 @pytest.mark.parametrize("way", ["like one face", "each as it is", "coarse", "coarse and flat"])
 def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
-    """As a GPU takes them: the same sums in another order, single precision."""
+    """As a GPU takes them: the same sums in another order, single precision.
+
+    A batch's facets are made by operations, which round their corners to 3e-8 m, 1e-4 radians.
+    """
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
     options = {
@@ -88,7 +91,7 @@ def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
         # A budget for a face and a half: the batch is cut.
         physical.memory, lean.together = 64 * 3 * len(lean.model.triangles) * 188 // 2, True
         together = lean.signal(p, like=like)
-    assert (together - alone).norm() < 1e-5 * alone.norm()
+    assert (together - alone).norm() < 1e-4 * alone.norm()
 
 
 def test_steep_facets_hardly_show() -> None:
