@@ -17,7 +17,7 @@ import numpy as np
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 _PI, _TURNS = np.float32(math.pi), np.float32(0.5 / math.pi)
 _THREE, _TINY = np.float32(3), np.finfo(np.float32).tiny
-#: Twice the coefficients of e^x, by two further on.
+#: 2 / n!, of the phase integral's series.
 _F4, _F5, _F6, _F7, _F8, _F9, _F10, _F11 = (np.float32(2 / math.factorial(n)) for n in range(4, 12))
 #: Below, a sinc is 1, and a facet is seen too flat to count.
 _SMALL = np.float32(1e-4)
@@ -142,6 +142,7 @@ def _phase_integral(a, b, c):  # type: ignore[no-untyped-def]
     """
     low, high = min(a, b, c), max(a, b, c)
     if high - low < _TWO:
+        # Complete symmetric polynomials h_n; h_2 and h_3 are these.
         e2, e3 = -(a * b + b * c + c * a), a * b * c
         h4, h5 = e2 * e2, _TWO * e2 * e3
         h6, h7 = e2 * h4 + e3 * e3, e2 * h5 + e3 * h4
@@ -225,6 +226,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         a = piece[0, 0] * toward[0] + piece[0, 1] * toward[1] + piece[0, 2] * toward[2]
         b = piece[1, 0] * toward[0] + piece[1, 1] * toward[1] + piece[1, 2] * toward[2]
         a, b = slope * a, slope * b
+        # The half-space's reflection, Eq. (2.5).
         if conducts:
             gamma = np.complex64(-1)
         else:
@@ -235,6 +237,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         strength = smooth * area * _TURNS
         if has_weight:
             strength *= weight[n]
+        # (jk / 2π) Γ A times the phase integral, Eqs. (2.3) and (2.4).
         for j in range(3):
             k = wavenumbers[j]
             real, imaginary = _phase_integral(k * a, k * b, -k * (a + b))
