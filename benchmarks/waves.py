@@ -25,7 +25,8 @@ from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics, decimate
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.radar.array import qar50
 from radarbook.radar.waveform import qar50_waveform

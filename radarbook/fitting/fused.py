@@ -3,7 +3,7 @@
 Tensor operations one by one write and read some thirty arrays of (facets, antennas) to get from
 positions to waves, and a GPU waits for its memory all the while, a processor for its caches. One
 kernel keeps what is on the way in registers and writes the waves alone. Numba compiles it for a
-processor, Triton for a GPU; where Triton is not to be had, :mod:`radarbook.fitting.physics` goes
+processor, Triton for a GPU; where Triton is not to be had, :mod:`radarbook.fitting.sums` goes
 step by step there, to the same result.
 """
 
@@ -61,7 +61,7 @@ Wavenumbers = tuple[float, float, int]
 def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
     """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber.
 
-    Single precision, as :func:`radarbook.fitting.physics._leg`; not differentiable.
+    Single precision, as :func:`radarbook.fitting.sums.gain_and_length`; not differentiable.
     """
     if leg.centre.device.type != "cpu":
         return _on_gpu(leg, wavenumbers)

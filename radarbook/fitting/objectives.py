@@ -19,7 +19,9 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.physics import LeanPhysics, RangeFocus, each
+from radarbook.fitting.focus import RangeFocus
+from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.threads import each
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer

@@ -12,11 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,6 +20,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
+from radarbook.fitting.decimation import Decimation
 from radarbook.fitting.fused import (
     Leg,
     Response,
@@ -33,18 +30,17 @@ from radarbook.fitting.fused import (
     waves,
 )
 from radarbook.fitting.pieces import Pieces
+from radarbook.fitting.sums import FacetSum, Steps, gain_and_length, slices
+from radarbook.fitting.threads import each
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
 from radarbook.radar.simulate import FACET_SIZE, Scene
-from radarbook.radar.skeleton import unit
 from radarbook.radar.visibility import visibility
-from radarbook.radar.waveform import C0, Waveform
+from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
 
-#: Facets at a time: their arrays of antennas then stay in a processor's cache.
-CHUNK = 1024
 #: Facets that one thread sums, where there is one face for all threads. The sum of sums is then the
 #: same for any number of them.
 PART = 2048
@@ -53,44 +49,6 @@ MEMORY = 2 * 2**30
 #: Tilts of a facet against the array's middle, degrees: up to the first it counts wholly, beyond
 #: the second it is left out. A smooth surface mirrors nothing into the array beyond about 20°.
 STEEP, STEEPEST = (35.0, 50.0), (25.0, 35.0)
-
-
-@dataclass(frozen=True)
-class Decimation:
-    """Indices of the antennas and frequency steps of a recording that a fit looks at."""
-
-    tx: Tensor
-    rx: Tensor
-    steps: Tensor
-
-    def __call__(self, signal: Tensor) -> Tensor:
-        """(B, rx, tx, f) or (rx, tx, f) of a whole recording -> (B, rx, tx, f) of this part."""
-        whole = signal if signal.ndim == 4 else signal[None]
-        return whole[:, self.rx][:, :, self.tx][..., self.steps]
-
-
-def decimate(
-    array: Array, waveform: Waveform, *, antennas: int = 2, depth: float = 0.12
-) -> Decimation:
-    """Every ``antennas``-th antenna, and equal frequency steps unambiguous over ``depth`` metres.
-
-    An even number of antennas is taken for two lines (the QAR50's columns and rows), each thinned
-    by itself so that ends and symmetry stay. Raises :class:`~radarbook.errors.InputError` where
-    the waveform's steps are not equal.
-    """
-    gaps = waveform.frequencies.diff()
-    if len(gaps) == 0 or float((gaps - gaps.mean()).abs().max()) > 1e-6 * float(gaps.mean()):
-        raise InputError("fit through physics: expected at least two, equal frequency steps")
-
-    def every(count: int) -> Tensor:
-        lines = [range(count // 2), range(count // 2, count)] if count % 2 == 0 else [range(count)]
-        return torch.tensor([i for line in lines for i in line[::antennas]])
-
-    stride = max(1, int(C0 / (2 * depth * float(gaps.mean()))))
-    used = torch.arange(0, len(waveform), min(stride, len(waveform) - 1))
-    # The steps left over are shared by both ends of the band.
-    used = used + (len(waveform) - 1 - int(used[-1])) // 2
-    return Decimation(every(len(array.tx)), every(len(array.rx)), used)
 
 
 class LeanPhysics:
@@ -155,7 +113,7 @@ class LeanPhysics:
         self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).to(self.device).float()
         t = ((k - k[0]) / (k[-1] - k[0])).tolist()
         parabola = [((1 - 2 * u) * (1 - u), 4 * u * (1 - u), u * (2 * u - 1)) for u in t]
-        self._steps = _Steps(float(k[0]), float(k[1] - k[0]), parabola)
+        self._steps = Steps(float(k[0]), float(k[1] - k[0]), parabola)
         self._responding = Response(
             self.middle, self._three, torch.tensor(parabola), renderer.permittivity
         )
@@ -278,7 +236,7 @@ class LeanPhysics:
             legs: list[Tensor] = []
             for where, seen in zip(self._antennas, scene.seen, strict=True):
                 mine = None if seen is None else seen.repeat(several, 1)
-                leg = _leg(f.centre, f.normal, where, apertures[:, None], mine)
+                leg = gain_and_length(f.centre, f.normal, where, apertures[:, None], mine)
                 legs += [value.unflatten(0, (several, count)) for value in leg]
             signals.append(self._steps.batch(legs, response))
         return torch.cat(signals).permute(0, 2, 3, 1)
@@ -316,7 +274,7 @@ class LeanPhysics:
             response = response * scene.weight
         legs = self._legs(scene, f, face)
         if followed:
-            signal = _Signal.apply(*legs(slice(None)), response, self._steps)
+            signal = FacetSum.apply(*legs(slice(None)), response, self._steps)
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)
@@ -353,7 +311,7 @@ class LeanPhysics:
             out: list[Tensor] = []
             for where, seen in zip(antennas, scene.seen, strict=True):
                 mine = None if seen is None else seen[some]
-                out += _leg(f.centre[some], f.normal[some], where, size, mine)
+                out += gain_and_length(f.centre[some], f.normal[some], where, size, mine)
             if table is not None:
                 for where, length in zip(antennas, out[1::2], strict=True):
                     out.append(table(_upright(f.centre[some], where, length)))
@@ -378,7 +336,7 @@ class LeanPhysics:
         """(f, R, T): chunk by chunk from the geometry on, so that nothing leaves the cache."""
         shape = len(self._steps.parabola), len(self.array.rx), len(self.array.tx)
         signal = torch.zeros(shape, dtype=torch.complex64, device=self.device)
-        for some in _slices(count, self.device):
+        for some in slices(count, self.device):
             self._steps.add(signal, legs(some), response[:, some])
         return signal
 
@@ -497,7 +455,7 @@ class LeanPhysics:
         # A few antennas' legs stand for all: gains vary slowly, as their squared sums.
         for antennas in self._antennas:
             few = antennas[:: max(1, len(antennas) // 8)]
-            gain, length = _leg(f.centre, f.normal, few, size, None)
+            gain, length = gain_and_length(f.centre, f.normal, few, size, None)
             if self._layer is not None:
                 middle = self.waveform.wavenumbers[len(self.waveform) // 2][None].to(self.device)
                 crossing = self._layer.to(self.device).leg_factor(
@@ -527,31 +485,6 @@ class LeanPhysics:
         return torch.stack(planes).flatten(1)
 
 
-def _slices(count: int, device: torch.device) -> list[slice]:
-    """Facets at a time: what a processor's cache holds, or all of them."""
-    if device.type != "cpu":
-        return [slice(0, count)]
-    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
-
-
-def _leg(
-    centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor, seen: Tensor | None
-) -> list[Tensor]:
-    """Gain and length (F, A) of the paths between facets and antennas.
-
-    Single precision: lengths of 0.3 m are right to 2e-8 m, phases to 3e-5 radians.
-    """
-    square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
-    length = torch.addmm(square, centre, antennas.T, alpha=-2).sqrt()
-    away = 1 / length
-    cosine = torch.addmm(-(normal * centre).sum(1, keepdim=True), normal, antennas.T) * away
-    lit = cosine > 1e-4
-    gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) * away
-    for axis in (0, 1):
-        gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) * (away * size))
-    return [gain if seen is None else gain * seen, length]
-
-
 def _upright(centre: Tensor, antennas: Tensor, length: Tensor) -> Tensor:
     """(F, A) cosines of legs of these lengths with the z axis."""
     return (centre[:, 2:] - antennas[:, 2]) / length
@@ -565,212 +498,3 @@ def _followed(values: FaceParameters | Layer) -> bool:
 
 def _gauss(offset: Tensor, sigma: Tensor) -> Tensor:
     return torch.exp(-0.5 * (offset / sigma).square())
-
-
-def each(make: Callable[[int], Tensor], count: int, threads: int) -> list[Tensor]:
-    """``make`` of 0 … count - 1, shared out to so many threads where no gradient is wanted.
-
-    Each thread works alone: arrays that fit a cache are too small to be shared, and threads that
-    wait for each other in every operation come to a stand where another program wants a core.
-    """
-    if threads < 2 or count < 2 or torch.is_grad_enabled():
-        with single_thread():
-            return [make(b) for b in range(count)]
-
-    def alone(b: int) -> Tensor:
-        with torch.no_grad():
-            return make(b)
-
-    with ThreadPoolExecutor(
-        min(threads, count), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        return list(pool.map(alone, range(count)))
-
-
-@contextmanager
-def single_thread() -> Iterator[None]:
-    """Torch's operations in this thread alone, for a while; with gradients as they are."""
-    known = torch.get_num_threads()
-    if torch.is_grad_enabled():
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(known)
-
-
-@dataclass(frozen=True)
-class _Steps:
-    """First wavenumber and step, rad/m; weights of the three responses at each frequency."""
-
-    first: float
-    step: float
-    parabola: list[tuple[float, float, float]]
-
-    def waves(self, gain: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Complex paths at the first frequency, and the factor from one to the next."""
-        phase = torch.remainder(length * -self.first, 2 * math.pi)
-        return wave(gain, phase), unit(length * -self.step)
-
-    @property
-    def places(self) -> tuple[float, float, int]:
-        """First wavenumber, step and number."""
-        return self.first, self.step, len(self.parabola)
-
-    def weights(self, response: Tensor) -> Tensor:
-        """(f, ...) responses at every frequency, of (3, ...)."""
-        parabola = torch.tensor(self.parabola, dtype=response.real.dtype).to(response.device)
-        return torch.tensordot(parabola.to(response.dtype), response, dims=1)
-
-    def batch(self, legs: list[Tensor], response: Tensor) -> Tensor:
-        """(B, f, R, T) of B faces: gains and lengths (B, P, A) of both legs, responses
-        (3, B, P)."""
-        near_gain, near_length, far_gain, far_length = legs
-        near, near_step = self.waves(near_gain, near_length)
-        far, far_step = self.waves(far_gain, far_length)
-        out = []
-        for i, weight in enumerate(self.weights(response)):
-            if i:
-                near.mul_(near_step)
-                far.mul_(far_step)
-            out.append((far * weight[..., None]).transpose(1, 2) @ near)
-        return torch.stack(out, dim=1)
-
-    def add(
-        self,
-        out: Tensor,
-        legs: list[Tensor],
-        response: Tensor,
-    ) -> None:
-        """Adds the signal of some facets to ``out`` (f, R, T). ``legs``: gains and lengths of both
-        legs, and what they are multiplied by at each frequency, if anything."""
-        near_gain, near_length, far_gain, far_length, *crossings = legs
-        near, near_step = self.waves(near_gain, near_length)
-        far, far_step = self.waves(far_gain, far_length)
-        for i, (a, b, c) in enumerate(self.parabola):
-            if i:
-                near.mul_(near_step)
-                far.mul_(far_step)
-            weight = a * response[0] + b * response[1] + c * response[2]
-            there, back = near, far * weight[:, None]
-            if crossings:
-                there, back = there * crossings[0][i], back * crossings[1][i]
-            out[i].addmm_(back.T, there)
-
-
-class _Signal(torch.autograd.Function):
-    """Gains and lengths (F, T), (F, R) and responses (3, F) to the signal (f, R, T).
-
-    S_f = Σ_facets w_f · far_f ⊗ near_f, the phases stepped from frequency to frequency; chunk by
-    chunk, and computed anew in the backward pass, which therefore stores nothing but its inputs.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        near_gain: Tensor,
-        near_length: Tensor,
-        far_gain: Tensor,
-        far_length: Tensor,
-        response: Tensor,
-        steps: _Steps,
-    ) -> Tensor:
-        ctx.save_for_backward(near_gain, near_length, far_gain, far_length, response)
-        ctx.steps = steps
-        shape = len(steps.parabola), far_gain.shape[1], near_gain.shape[1]
-        out = torch.zeros(shape, dtype=torch.complex64, device=near_gain.device)
-        for some in _slices(len(near_gain), near_gain.device):
-            steps.add(
-                out,
-                [t[some] for t in (near_gain, near_length, far_gain, far_length)],
-                response[:, some],
-            )
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        near_gain, near_length, far_gain, far_length, response = ctx.saved_tensors
-        steps: _Steps = ctx.steps
-        back = gradient.conj()
-        grads = [torch.zeros_like(t) for t in ctx.saved_tensors]
-        for some in _slices(len(near_gain), near_gain.device):
-            near, near_step = steps.waves(near_gain[some], near_length[some])
-            far, far_step = steps.waves(far_gain[some], far_length[some])
-            for i, parts in enumerate(steps.parabola):
-                if i:
-                    near.mul_(near_step)
-                    far.mul_(far_step)
-                k = steps.first + i * steps.step
-                weight = sum(u * response[j, some] for j, u in enumerate(parts))[:, None]
-                # dL = Re Σ conj(G) dS; a path's wave changes by d gain / gain - jk d length.
-                flow = near * (far @ back[i])
-                for j, u in enumerate(parts):
-                    grads[4][j, some] += u * flow.sum(1).conj()
-                flow *= weight
-                grads[0][some] += flow.real
-                grads[1][some].add_(flow.imag, alpha=k)
-                flow = (near @ back[i].T).mul_(far).mul_(weight)
-                grads[2][some] += flow.real
-                grads[3][some].add_(flow.imag, alpha=k)
-        for gain, total in ((near_gain, grads[0]), (far_gain, grads[2])):
-            total /= torch.where(gain == 0, 1.0, gain)
-        return *grads, None
-
-
-class RangeFocus:
-    """Range profiles of pixels: signals focused at one depth a pixel, frequency by frequency.
-
-    I_f(x, y) = Σ S[rx, tx, f] e^{+jk_f (d_tx + d_rx)} at the point (x, y, depth(x, y)). Within the
-    depth of focus, some 2 λ (R/D)² = ±18 mm for the QAR50 at 0.3 m, what lies δ behind that point
-    turns I_f by e^{-2jk_f δ}: the power over f is the power over range (Parseval), and the
-    phase from one frequency to the next tells where in range it is.
-
-    Parameters
-    ----------
-    points : Tensor (V, 3), metres
-    """
-
-    def __init__(self, physics: LeanPhysics, points: Tensor) -> None:
-        self.points = points = points.to(physics.device)
-        self._tables = []
-        wavenumbers = physics.waveform.wavenumbers.to(points.device)
-        for antennas in (physics.array.tx, physics.array.rx):
-            distance = torch.cdist(
-                points.double(),
-                antennas.detach().to(points.device),
-                compute_mode="donot_use_mm_for_euclid_dist",
-            )
-            phase = torch.remainder(wavenumbers[:, None, None] * distance, 2 * math.pi)
-            self._tables.append(unit(phase.float()))
-        #: Phase of the lag per metre behind a pixel's point, radians.
-        self.turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
-
-    def lattice(self, columns: int) -> Tensor:
-        """(H, W, 3) the points, where they were given row by row with so many columns."""
-        return self.points.reshape(-1, columns, 3)
-
-    def profiles(self, signal: Tensor) -> Tensor:
-        """([B,] f, V) complex64 of signals ([B,] rx, tx, f)."""
-        near, far = self._tables
-        return ((far @ signal.movedim(-1, -3)) * near).sum(-1)
-
-    def power_and_lag(self, signal: Tensor) -> Tensor:
-        """([B,] 3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).
-
-        Quadratic, so they may be smoothed over pixels.
-        """
-        return self.lag(self.profiles(signal))
-
-    @staticmethod
-    def lag(profile: Tensor) -> Tensor:
-        """The same of range profiles ([B,] f, V)."""
-        lag = (profile[..., 1:, :] * profile[..., :-1, :].conj()).sum(-2)
-        return torch.stack([profile.abs().square().sum(-2), lag.real, lag.imag], dim=-2)
-
-    def behind(self, lag: Tensor, reference: Tensor) -> Tensor:
-        """Metres that a lag (complex) lies behind a reference: -angle / 2Δk, unambiguous within
-        ±c/4Δf."""
-        return -torch.angle(lag * reference.conj()) / self.turn

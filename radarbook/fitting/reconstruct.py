@@ -16,6 +16,7 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.ambiguity import AmbiguitySearch
+from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
 from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
@@ -24,7 +25,7 @@ from radarbook.fitting.objectives import (
     PhaseObjective,
     PowerObjective,
 )
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics, decimate
+from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
 from radarbook.fitting.state_file import FitFile, tensor_digest
 from radarbook.radar.array import Array
@@ -151,7 +152,7 @@ def physical_stages(
     """The coarse-to-fine stages of a fit to whole recordings (B, rx, tx, f).
 
     ``centres`` (B, 3) m is about where the faces' images are; None: their centroids. ``antennas``
-    and ``depth`` as in :func:`~radarbook.fitting.physics.decimate`: with fewer samples ghosts of
+    and ``depth`` as in :func:`~radarbook.fitting.decimation.decimate`: with fewer samples ghosts of
     the face enter its image. Target and fit have them alike, so a near start can do with a third
     of the antennas; from the mean face that stops in local minima. Where clouds are drawn, a face
     whose phases do not come to agree is tried anew with other draws, ``attempts`` times in all.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from radarbook.faces.parameters import RANGES, FaceParameters
-from radarbook.fitting.physics import STEEPEST, LeanPhysics, decimate
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.physics import STEEPEST, LeanPhysics
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer

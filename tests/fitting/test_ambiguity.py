@@ -8,9 +8,10 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.fitting.ambiguity import CoherenceModel, turned
+from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import Stage, fit
 from radarbook.fitting.objectives import PhaseObjective, PowerObjective
-from radarbook.fitting.physics import LeanPhysics, decimate
+from radarbook.fitting.physics import LeanPhysics
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 

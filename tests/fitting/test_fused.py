@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from radarbook.fitting import fused, physics
-from radarbook.fitting.physics import STEEPEST, LeanPhysics, decimate
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.physics import STEEPEST, LeanPhysics
 from radarbook.fitting.pieces import Pieces
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, facet_response
 from radarbook.seeds import torch_stream

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import (
@@ -21,7 +22,7 @@ from radarbook.fitting.objectives import (
     PowerObjective,
     smooth,
 )
-from radarbook.fitting.physics import STEEP, LeanPhysics, decimate
+from radarbook.fitting.physics import STEEP, LeanPhysics
 from tests.fitting.scenes import Blob, face, renderer
 
 

@@ -8,8 +8,10 @@ import torch
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.objectives import smooth
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics, RangeFocus, decimate
+from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.layer import Layer

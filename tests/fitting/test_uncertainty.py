@@ -8,9 +8,9 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
 from radarbook.fitting.objectives import FocusedObjective, PowerObjective
-from radarbook.fitting.physics import decimate
 from radarbook.fitting.reconstruct import NEAR, physical_stages
 from radarbook.fitting.uncertainty import UNMODELLED, Uncertainty, uncertainty
 from radarbook.seeds import torch_stream
