@@ -30,7 +30,7 @@ from radarbook.fitting.fused import (
     waves,
 )
 from radarbook.fitting.pieces import Pieces
-from radarbook.fitting.sums import FacetSum, Steps, gain_and_length, slices
+from radarbook.fitting.sums import Steps, facet_sum, gain_and_length, slices
 from radarbook.fitting.threads import each
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer, LegTable
@@ -274,7 +274,7 @@ class LeanPhysics:
             response = response * scene.weight
         legs = self._legs(scene, f, face)
         if followed:
-            signal = FacetSum.apply(*legs(slice(None)), response, self._steps)
+            signal = facet_sum(legs(slice(None)), response, self._steps)
         else:
             signal = self._sum(legs, response, len(f))
         return signal.permute(1, 2, 0)

@@ -104,7 +104,7 @@ class Steps:
             out[i].addmm_(back.T, there)
 
 
-class FacetSum(torch.autograd.Function):
+class _FacetSum(torch.autograd.Function):
     """Gains and lengths (F, T), (F, R) and responses (3, F) to the signal (f, R, T).
 
     S_f = Σ_facets w_f · far_f ⊗ near_f, the phases stepped from frequency to frequency; chunk by
@@ -162,3 +162,13 @@ class FacetSum(torch.autograd.Function):
         for gain, total in ((near_gain, grads[0]), (far_gain, grads[2])):
             total /= torch.where(gain == 0, 1.0, gain)
         return *grads, None
+
+
+def facet_sum(legs: list[Tensor], response: Tensor, steps: Steps) -> Tensor:
+    """(f, R, T) complex64: the signal of facets, differentiable once.
+
+    ``legs`` are gains and lengths (F, T), (F, T), (F, R), (F, R) of paths to transmitters and to
+    receivers, ``response`` (3, F) scattering lengths at three wavenumbers.
+    """
+    signal: Tensor = _FacetSum.apply(*legs, response, steps)
+    return signal
