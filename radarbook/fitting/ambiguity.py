@@ -131,19 +131,20 @@ class AmbiguitySearch(FaceByFace):
 
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()
-        loss = self._descent().residual(b, here).square().sum().cpu()
-        if self._right(here, loss):
-            self.done[b] = True
-            return loss
         # All that is tried lies within a millimetre of here.
         near = self.phases.near(self.parameters(here[None]))
-        known = self._descent(near).linearised(b, here)
+        descent = self._descent(near)
+        loss = descent.residual(b, here).square().sum().cpu()
+        if self._right(near, here, loss):
+            self.done[b] = True
+            return loss
+        known = descent.linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
         right = -1  # which of them, if any
         for start in self._candidates(b, here, self._model(b, here, *known)):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(b, start, least, near, known))
-            if self._right(tried[-1][1], tried[-1][0]):
+            if self._right(near, tried[-1][1], tried[-1][0]):
                 right = len(tried) - 1
                 break
         best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
@@ -160,9 +161,9 @@ class AmbiguitySearch(FaceByFace):
         self.done[b] = not fell or best == right
         return loss
 
-    def _right(self, vector: Tensor, loss: Tensor) -> bool:
+    def _right(self, near: PhaseObjective, vector: Tensor, loss: Tensor) -> bool:
         """Whether a face leaves no more unexplained than a right one does."""
-        return bool(loss < self.phases.enough(self.parameters(vector[None]))[0])
+        return bool(loss < near.enough(self.parameters(vector[None]))[0])
 
     def _model(self, b: int, vector: Tensor, residual: Tensor, jacobian: Tensor) -> CoherenceModel:
         """Coherence about a face whose residual (M,) and Jacobian (M, K) are known."""
@@ -230,10 +231,8 @@ class AmbiguitySearch(FaceByFace):
         rows = turned(torch.view_as_complex(columns.contiguous()), before, now)
         return torch.cat([torch.view_as_real(rows).flatten(1).T, jacobian[data:]])
 
-    def _descent(self, objective: PhaseObjective | None = None) -> LevenbergMarquardt:
-        return LevenbergMarquardt(
-            objective or self.phases, self.vector, self.free, self.bounds, self.n_shape
-        )
+    def _descent(self, near: PhaseObjective) -> LevenbergMarquardt:
+        return LevenbergMarquardt(near, self.vector, self.free, self.bounds, self.n_shape)
 
     def state_dict(self) -> dict[str, Any]:
         return {

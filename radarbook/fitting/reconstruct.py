@@ -70,7 +70,7 @@ NEAR = (
     Level("cycles of all", method="ambiguity", steps=3),
     Level("phase of all", steps=8),
     # Leaner derivatives are wrong by a twentieth, and valleys are flat.
-    Level("valley", rate=0.1, steps=8, fidelity="exact"),
+    Level("valley", rate=0.01, steps=8, fidelity="exact"),
 )
 #: The same downhill alone, for a start whose phases are right within a quarter of a cycle.
 DESCENT = (
