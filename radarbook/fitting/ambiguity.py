@@ -132,7 +132,7 @@ class AmbiguitySearch(FaceByFace):
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()
         # All that is tried lies within a millimetre of here.
-        near = self.phases.near(self.parameters(here[None]))
+        near = self.phases.near(self.parameters(here[None]), b)
         descent = self._descent(near)
         loss = descent.residual(b, here).square().sum().cpu()
         if self._right(near, here, loss):

@@ -184,8 +184,10 @@ class LevenbergMarquardt(FaceByFace):
     renderer does in one batch; ten such steps do the work of hundreds of gradient steps. The
     damping is lessened after a step that helped, raised after one that did not (which is then not
     taken). Between true Jacobians Broyden's rank-one update serves, as long as steps bring at
-    least half of what they promise. ``rate`` multiplies the damping at the start and the gain that
-    is still worth a step: small ones follow a valley to its end.
+    least half of what they promise. What steps from one Jacobian come to is looked at as near the
+    face that it is of (:meth:`~radarbook.fitting.objectives.Objective.near`): no jump of the loss is
+    then taken for a gain. ``rate`` multiplies the damping at the start and the gain that is still
+    worth a step: small ones follow a valley to its end.
     """
 
     #: Damping relative to the Hessian's diagonal at the start, and its range.
@@ -204,6 +206,9 @@ class LevenbergMarquardt(FaceByFace):
         self.damping = torch.full((len(self.vector),), self.start, dtype=torch.float64)
         # Residual and Jacobian at the present vector of a face, and the updates since it was true.
         self.known: dict[int, tuple[Tensor, Tensor, int]] = {}
+        # Where it was true, and the objective as near there.
+        self.origin: dict[int, Tensor] = {}
+        self.nearby: dict[int, Objective] = {}
         # A thousandth of a standard deviation moves a face by microns: small against a wavelength,
         # large against the rounding of complex64. Poses move whole faces by centimetres. The
         # material enters by its square, whose slope at 0 says nothing of what lies ahead.
@@ -215,7 +220,7 @@ class LevenbergMarquardt(FaceByFace):
         """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face; where
         the objective computes them."""
         moved = vector[None] + torch.diag(self.shift)[self.free]
-        rows = self.objective.jacobian(
+        rows = self._near(face).jacobian(
             self.parameters(vector[None]), self.parameters(moved), face
         ).double()
         jacobian = ((rows[1:] - rows[0]) / self.shift[self.free, None].to(rows.device)).T
@@ -224,6 +229,8 @@ class LevenbergMarquardt(FaceByFace):
     def _step_face(self, b: int) -> Tensor:
         vector = self.vector[b]
         if b not in self.known:
+            self.origin[b] = vector.clone()
+            self.nearby.pop(b, None)
             self.known[b] = *self.linearised(b, vector), 0
         residual, jacobian, age = self.known[b]
         # Rows may be tens of thousands and lie on a GPU; what is left of them here is small.
@@ -272,7 +279,14 @@ class LevenbergMarquardt(FaceByFace):
     def residual(self, face: int, vector: Tensor) -> Tensor:
         """(M,) of one face alone."""
         one = self.parameters(vector[None])
-        return self.objective.jacobian(one, one[:0], face)[0].double()
+        return self._near(face).jacobian(one, one[:0], face)[0].double()
+
+    def _near(self, face: int) -> Objective:
+        """The objective, as near the place where a face's Jacobian was true, if there is one."""
+        if face in self.origin and face not in self.nearby:
+            place = self.parameters(self.origin[face][None])
+            self.nearby[face] = self.objective.near(place, face)
+        return self.nearby.get(face, self.objective)
 
     def _learn(self, b: int, after: Tensor, move: Tensor, gain: Tensor, scale: Tensor) -> None:
         """Broyden's update: the Jacobian that the step itself showed, where it went as foretold."""
@@ -292,12 +306,13 @@ class LevenbergMarquardt(FaceByFace):
             "vector": self.vector.clone(),
             "damping": self.damping.clone(),
             "known": dict(self.known),
+            "origin": dict(self.origin),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.vector = state["vector"].clone()
         self.damping, self.done = state["damping"].clone(), state["done"].clone()
-        self.known = dict(state["known"])
+        self.known, self.origin = dict(state["known"]), dict(state["origin"])
 
 
 class Ensemble(FaceByFace):

@@ -59,6 +59,11 @@ class Objective(Protocol):
         """(1 + P, M): residuals of one face and of P versions of it, moved a little."""
         ...
 
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """The same for versions of one face, within a millimetre or so of ``parameters`` (1), and
+        in less time; itself where that makes no difference."""
+        ...
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -122,6 +127,9 @@ class ImageObjective:
         both = FaceParameters.cat([parameters, moved])
         index = torch.full((len(both),), face, dtype=torch.long)
         return self._with_prior(self._residuals(both, self.target[index]), both, face)
+
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        return self
 
     @torch.no_grad()
     def image_losses(self, parameters: FaceParameters) -> Tensor:
@@ -241,9 +249,9 @@ class FocusedObjective:
         one = [slice(b, b + 1) for b in range(len(signal))]
         return torch.cat(each(lambda b: rows(one[b]), len(signal), self.physics.threads))
 
-    def near(self, parameters: FaceParameters) -> Self:
-        """The same for faces within a millimetre of one face, in less time: as
-        :meth:`~radarbook.fitting.physics.LeanPhysics.near`."""
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
+        :meth:`~radarbook.fitting.physics.LeanPhysics.near`: smooth, and in less time."""
         other = copy.copy(self)
         other.physics = self.physics.near(parameters)
         other.changes = None if self.changes is None else self.changes.near(parameters)
@@ -363,11 +371,19 @@ class PowerObjective(FocusedObjective):
         self._strides = [max(1, int(0.8 * sigma)) for sigma in self._sigmas]
         self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
         self._speckle = 10 ** (speckle_db / 10)
+        # Mean diffuse power and lag of all faces (:meth:`near`).
+        self._spread: Tensor | None = None
         with torch.no_grad():
             self._target = [self._wanted(s, b) for b, s in enumerate(signal)]
 
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """As :meth:`FocusedObjective.near`; the diffuse power stays, too."""
+        other = super().near(parameters, face)
+        other._spread = self._diffuse(parameters, face)
+        return other
+
     def _aside(self, parameters: FaceParameters, face: int) -> Tensor | None:
-        return self._diffuse(parameters, face)
+        return self._diffuse(parameters, face) if self._spread is None else self._spread
 
     def _wanted(self, signal: Tensor, face: int) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
         """The target's features, and the variances of its logarithms and depths (m²).

@@ -65,7 +65,7 @@ class Level:
 _WIDE, _MIDDLE, _NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: From a start that is right within a millimetre or so.
 NEAR = (
-    Level("3 and 0 mm", _NARROW, steps=8, prior=5e-5),
+    Level("3 and 0 mm", _NARROW, steps=6, prior=5e-5),
     Level("cycles of highlights", method="ambiguity", steps=4, contrast=3.0),
     Level("cycles of all", method="ambiguity", steps=3),
     Level("phase of all", steps=8),
@@ -83,7 +83,7 @@ ENCODED = (
     Level("0.5 σ", _WIDE, "ensemble", 0.5, fidelity="coarse"),
     Level("0.35 σ", _WIDE, "ensemble", 0.35, fidelity="coarse"),
     Level("14 and 7 mm", _WIDE, steps=6, fidelity="coarse", prior=4e-4),
-    Level("7 and 3 mm", _MIDDLE, steps=8, fidelity="lean", prior=1e-4),
+    Level("7 and 3 mm", _MIDDLE, steps=6, fidelity="lean", prior=1e-4),
     *NEAR,
 )
 #: From the mean face at the image's centroid.
