@@ -211,6 +211,8 @@ class AmbiguitySearch(FaceByFace):
         """Loss and vector after a few steps of descent from ``start``; ``least`` is the best loss
         that is to be beaten, ``known`` the residual and the Jacobian of the face nearby."""
         descent = self._descent(near)
+        # With updates the Jacobian does for all steps, as long as they go as foretold.
+        descent.reuse = self.STEPS + 1
         descent.vector[b] = start
         residual = descent.residual(b, start)
         descent.known[b] = residual, self._turned(b, residual, *known), 1

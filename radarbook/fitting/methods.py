@@ -195,14 +195,14 @@ class LevenbergMarquardt(FaceByFace):
     #: A face is finished when the damping is at its most or a step helps less than this.
     RELATIVE_GAIN = 2e-3
     TRIES = 5
-    #: Steps that one Jacobian serves, with Broyden's updates between.
+    #: Steps that one Jacobian serves, with Broyden's updates between; ``reuse`` of one object.
     REUSE = 3
     #: Longest step of one parameter, normalised.
     REACH = 1.0
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        self.start = self.rate * self.START
+        self.start, self.reuse = self.rate * self.START, self.REUSE
         self.damping = torch.full((len(self.vector),), self.start, dtype=torch.float64)
         # Residual and Jacobian at the present vector of a face, and the updates since it was true.
         self.known: dict[int, tuple[Tensor, Tensor, int]] = {}
@@ -295,7 +295,7 @@ class LevenbergMarquardt(FaceByFace):
         residual, jacobian = (value.to(after.device) for value in known)
         there = residual + jacobian @ move.to(after.device)
         foretold = (residual.square().sum() - there.square().sum()).cpu()
-        if age + 1 < self.REUSE and bool(gain > 0.5 * foretold):
+        if age + 1 < self.reuse and bool(gain > 0.5 * foretold):
             weight = scale * move
             weight = (weight / (weight @ move)).to(after.device)
             jacobian = jacobian + torch.outer(after - there, weight)
