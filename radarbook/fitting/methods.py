@@ -185,9 +185,9 @@ class LevenbergMarquardt(FaceByFace):
     damping is lessened after a step that helped, raised after one that did not (which is then not
     taken). Between true Jacobians Broyden's rank-one update serves, as long as steps bring at
     least half of what they promise. What steps from one Jacobian come to is looked at as near the
-    face that it is of (:meth:`~radarbook.fitting.objectives.Objective.near`): no jump of the loss is
-    then taken for a gain. ``rate`` multiplies the damping at the start and the gain that is still
-    worth a step: small ones follow a valley to its end.
+    face that it is of (:meth:`~radarbook.fitting.objectives.Objective.near`): no jump of the loss
+    is then taken for a gain. ``rate`` multiplies the damping at the start and the gain that is
+    still worth a step: small ones follow a valley to its end.
     """
 
     #: Damping relative to the Hessian's diagonal at the start, and its range.
@@ -219,10 +219,9 @@ class LevenbergMarquardt(FaceByFace):
     def linearised(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face; where
         the objective computes them."""
-        moved = vector[None] + torch.diag(self.shift)[self.free]
-        rows = self._near(face).jacobian(
-            self.parameters(vector[None]), self.parameters(moved), face
-        ).double()
+        here, moved = vector[None], vector[None] + torch.diag(self.shift)[self.free]
+        both = self.parameters(here), self.parameters(moved)
+        rows = self._near(face).jacobian(*both, face).double()
         jacobian = ((rows[1:] - rows[0]) / self.shift[self.free, None].to(rows.device)).T
         return rows[0], jacobian
 

@@ -34,8 +34,8 @@ from radarbook.seeds import torch_stream
 #: smooth. For the share that the fitted material's diffuse reflection accounts for: facets are lit
 #: and divided anew from face to face, and minima move with that. And for the rest: second
 #: reflections, errors of channels and of the mesh are not random from pixel to pixel, and average
-#: out less. Chosen over 19 fits of ten recordings that are no benchmark's, so that 90 % intervals hold
-#: 90 %.
+#: out less. Chosen over 19 fits of ten recordings that are no benchmark's, so that 90 % intervals
+#: hold 90 %.
 KNOWN, UNMODELLED = 1.5, 2.0
 
 

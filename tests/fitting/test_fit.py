@@ -81,6 +81,50 @@ def test_an_ensemble_goes_over_ripples_that_stop_gauss_newton() -> None:
     assert torch.equal(found.parameters.shape, again.parameters.shape)
 
 
+class Terraces(ImageObjective):
+    """A residual linear in the first coefficient, and terraces whose heights differ by chance."""
+
+    def __init__(self, pitch: float, terrace: torch.Tensor | None = None) -> None:
+        self.faces, self.priors, self.noise = 1, 0, 0.02
+        self.pitch, self.terrace = pitch, terrace
+
+    def _on(self, parameters: FaceParameters) -> torch.Tensor:
+        own = torch.floor(40 * parameters.shape[:, :1].double())
+        return own if self.terrace is None else self.terrace
+
+    def residuals(self, parameters: FaceParameters) -> torch.Tensor:
+        off = parameters.shape[:, :1].double() - 1.3
+        height = 0.3 * torch.sin(self.pitch * self._on(parameters) ** 2)
+        return torch.cat([off, height.expand_as(off)], dim=1)
+
+    def jacobian(
+        self, parameters: FaceParameters, moved: FaceParameters, face: int
+    ) -> torch.Tensor:
+        # As through physics: versions of a face are on its terrace.
+        near = Terraces(self.pitch, self._on(parameters))
+        return near.residuals(FaceParameters.cat([parameters, moved]))
+
+    def near(self, parameters: FaceParameters, face: int) -> "Terraces":
+        return Terraces(self.pitch, self._on(parameters))
+
+
+class Jumping(Terraces):
+    def near(self, parameters: FaceParameters, face: int) -> "Jumping":
+        return self
+
+
+def test_levenberg_marquardt_is_not_stopped_by_jumps_of_the_loss() -> None:
+    def off(objective: Terraces) -> float:
+        stage = Stage(objective, 8, "lm", free=("shape",), patience=8)
+        found = fit(None, None, face((1.02, 0.0)), loss=[stage])
+        return float((found.history[-1].vectors[0, 0] - 1.3).abs())
+
+    pitches = (2.2, 2.8, 4.0, 4.9, 7.0, 7.9)
+    assert max(off(Terraces(pitch)) for pitch in pitches) < 1e-3
+    # Looked at with all its jumps, each of these has a terrace that nothing seems better than.
+    assert min(off(Jumping(pitch)) for pitch in pitches) > 0.02
+
+
 def test_a_search_moves_the_pose_alone_and_never_for_the_worse() -> None:
     truth, start = face((0.0, 0.0), 0.0, (0.03, -0.02, 0.0)), face()
     target = Blob().render(truth)

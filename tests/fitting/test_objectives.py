@@ -84,6 +84,22 @@ def test_rows_of_one_batch_are_the_rows_one_by_one(
     assert (together - alone).norm() < 1e-4 * alone.norm()
 
 
+def test_near_a_face_its_residual_is_the_same_and_the_diffuse_power_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    objective = _power(face((0.5, -0.5), 0.3))
+    here, there = face((0.1, 0.2), -0.2), face((0.12, 0.2), -0.2)
+    with torch.no_grad():
+        own = objective.jacobian(here, there, 0)
+        near = objective.near(here, 0)
+        monkeypatch.setattr(LeanPhysics, "diffuse_power", None)
+        assert torch.equal(near.jacobian(here, there, 0), own)
+        # A try of its own is what a version of the face was.
+        alone = near.jacobian(there, there[:0], 0)
+    assert (alone[0] - own[1]).norm() < 1e-5 * own[1].norm()
+    assert (own[1] - own[0]).norm() > 1e-3 * own[1].norm()
+
+
 def test_gradient_and_jacobian_agree() -> None:
     objective = _power(face((0.5, -0.5), 0.3), prior=0.01)
     p = face((0.1, 0.2), -0.2, (0.001, 0.0, -0.001), material=0.0)

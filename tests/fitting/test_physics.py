@@ -11,7 +11,7 @@ from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.objectives import smooth
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
+from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics, _gauss
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.layer import Layer
@@ -125,6 +125,15 @@ def test_diffuse_power_is_the_mean_of_many_draws(layer: Layer | None) -> None:
     assert ((expected / power)[bright] - 1).abs().mean() < 0.15
     behind = [torch.complex(*smooth(v.reshape(3, 17, 17), 1.2)[1:]) for v in (stated, draws)]
     assert focus.behind(*behind)[bright].abs().mean() < 1.5e-3
+
+
+def test_gaussians_through_windows_are_those_everywhere() -> None:
+    places = torch.arange(-8, 9) * 4.5e-3
+    centre = torch.linspace(-0.06, 0.06, 241)  # beside the places, too
+    sigma = torch.linspace(1e-3, 6e-3, 241)
+    whole = torch.exp(-0.5 * ((places - centre[:, None]) / sigma[:, None]).square())
+    # What is left out lies four σ off.
+    assert (_gauss(places, centre, sigma) - whole).abs().max() < math.exp(-8)
 
 
 def test_decimated_recording_is_the_signal_there() -> None:
