@@ -37,8 +37,8 @@ DRAWS = 8
 #: What of a recording's phases a right face may leave unexplained beside the diffuse share. Right
 #: faces of a recording whose physics is the fit's leave 0.002, wrong ones 0.01 and more. And the
 #: largest diffuse share that is believed at all: a wrong face takes what it does not explain for
-#: diffuse reflection.
-UNEXPLAINED, DIFFUSE = 0.005, 0.25
+#: diffuse reflection, and from one speckle to another the share varies by a thirtieth of itself.
+UNEXPLAINED, DIFFUSE = 0.005, 0.15
 
 
 class Objective(Protocol):
