@@ -9,7 +9,8 @@ degrees; ``encoder`` is the prediction of the autoencoder that ships for the pro
 target is the raw signal of a random face by the physical renderer: ``same`` as the fit's, with 128
 frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
 imperfections named in ``NOMINAL``, none of which the fit knows of. One row a face is printed and
-written as it is finished, so an interrupted run loses nothing and the next one goes on.
+written as it is finished, with the normalised parameters that were found, so an interrupted run
+loses nothing and the next one goes on.
 
 With ``--device cuda`` everything but a few small matrices is computed there; ``--processes`` share
 the faces, and the card with its memory, among them. For them to compute on it at the same time
@@ -151,6 +152,7 @@ def fit_face(
         "steps": found.steps,
         "attempts": 1 + max(stages[record.stage].seed for record in found.history),
         "seconds": round(seconds, 1),
+        "found": " ".join(f"{float(v):.6f}" for v in found.parameters.normalised()[0]),
         **_intervals(model, renderer, stages, signal, found, truth, chosen),
     }
 
@@ -255,7 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             began = time.perf_counter() - row["seconds"]  # without starting processes
         rows.append(row | {"on": on})
         settings["wall_seconds"] = round(time.perf_counter() - began, 1)
-        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        print("  ".join(f"{k} {v}" for k, v in row.items() if k != "found"), flush=True)
         if chosen.json:
             write_json(chosen.json, {"settings": settings, "faces": rows})
     column = {
