@@ -20,6 +20,7 @@ instead of taking turns, NVIDIA's MPS must run (``nvidia-cuda-mps-control -d``).
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -82,10 +83,14 @@ def perturbed(truth: FaceParameters, error: float, seed: int) -> FaceParameters:
 def target_signal(
     model: MorphableModel, fitted: PhysicalRenderer, truth: FaceParameters, kind: str, face: int
 ) -> Tensor:
-    """(1, rx, tx, 128) of one face."""
+    """(1, rx, tx, 128) of one face, rough in its own way: with the same phases on every face, all
+    fits would err alike."""
     if kind == "same":
-        return fitted.signal(truth)
+        own = copy.copy(fitted)
+        own.seed = face
+        return own.signal(truth)
     settings: dict[str, Any] = {
+        "seed": face,
         "array": NOMINAL.array(fitted.array, 0, face),
         "waveform": fitted.waveform,
         "grid": Grid.regular(0.3, 16, 0.23, 0.47, 4),

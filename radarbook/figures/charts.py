@@ -101,7 +101,9 @@ def table(
         if len(row) != len(columns):
             raise InputError(f"rows[{number}]: expected {len(columns)} cells, found {len(row)}")
     cells = [[text(row[n]) for row in rows] for n in range(len(columns))]
-    width = _widths([[c, *column] for c, column in zip(columns, cells, strict=True)])
+    # Bold letters are broader: a header counts as one character more than it has.
+    bold = [f"{c}_" for c in columns]
+    width = _widths([[c, *column] for c, column in zip(bold, cells, strict=True)])
     figure = theme.new_figure(
         go.Table(
             columnwidth=width,
@@ -117,7 +119,7 @@ def table(
         margin={"l": 5, "r": 5, "t": 40 if title else 8, "b": 5},
     )
     # A figure does not grow with cells that a page wraps: what it cuts off could not be seen.
-    wrapped = sum(_lines(row, width) - 1 for row in (columns, *zip(*cells, strict=True)))
+    wrapped = sum(_lines(row, width) - 1 for row in (bold, *zip(*cells, strict=True)))
     figure.update_layout(height=(48 if title else 18) + 28 + 27 * len(rows) + 6 + 22 * wrapped)
     return figure
 

@@ -97,17 +97,19 @@ class AmbiguitySearch(FaceByFace):
     """Steps from minimum to minimum of a :class:`~radarbook.fitting.objectives.PhaseObjective`.
 
     Each step linearises the phases of the best face so far, draws moves about where the fit began,
-    climbs to the maxima of their coherence, and takes from the most coherent of them a few
-    Levenberg-Marquardt steps on the true loss. Minima that have been seen are not tried again. A
+    climbs to the maxima of their coherence, renders the most coherent of them, and takes from the
+    few of least loss some Levenberg-Marquardt steps. Minima that have been seen are not tried
+    again. A
     face is finished when none of them is better, or when it leaves no more unexplained than a right
     one does (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). ``rate`` multiplies the
     width of the draws.
     """
 
-    #: Moves drawn, minima tried a step, and how much less coherent than the best one may be.
-    DRAWS, TRIED, BEHIND = 512, 3, 0.04
+    #: Moves drawn, minima rendered and tried a step, and how much less coherent than the best one
+    #: may be.
+    DRAWS, RENDERED, TRIED, BEHIND = 512, 12, 2, 0.04
     #: Two moves more coherent than this are one minimum.
-    SAME = 0.985
+    SAME = 0.995
     #: Levenberg-Marquardt steps from each, and the share by which the loss must fall.
     STEPS, GAIN = 3, 2e-3
     #: A descent is given up that is at so many times the best loss and has not halved its own.
@@ -141,7 +143,8 @@ class AmbiguitySearch(FaceByFace):
         known = descent.linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
         right = -1  # which of them, if any
-        for start in self._candidates(b, here, self._model(b, here, *known)):
+        candidates = self._candidates(b, here, self._model(b, here, *known))
+        for start in self._least(b, here, candidates, near):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(b, start, least, near, known))
             if self._right(near, tried[-1][1], tried[-1][0]):
@@ -195,10 +198,22 @@ class AmbiguitySearch(FaceByFace):
         best, rest = moves[:1], moves[order]
         rest = rest[(model.alike(left, rest) < self.SAME).all(0)]
         taken: list[Tensor] = []
-        while len(rest) > 0 and len(taken) < self.TRIED:
+        while len(rest) > 0 and len(taken) < self.RENDERED:
             taken.append(rest[0])
             rest = rest[model.alike(rest[:1], rest)[0] < self.SAME]
         return [self.inside(here.index_add(0, self.free, move)) for move in taken or best]
+
+    def _least(
+        self, b: int, here: Tensor, vectors: list[Tensor], near: PhaseObjective
+    ) -> list[Tensor]:
+        """The few (P,) of least loss: phases that are foretold wrongly, and amplitudes, of which
+        coherence knows nothing, tell before a descent does."""
+        if len(vectors) <= self.TRIED:
+            return vectors
+        moved = self.parameters(torch.stack(vectors))
+        rows = near.jacobian(self.parameters(here[None]), moved, b)[1:]
+        order = rows.double().square().sum(1).argsort().tolist()
+        return [vectors[n] for n in order[: self.TRIED]]
 
     def _descended(
         self,

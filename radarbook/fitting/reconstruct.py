@@ -196,14 +196,16 @@ def physical_stages(
             focus = ways[-1].focus
         objectives.append(ways)
     # Where phases agree there is no doubt about a face, and where they do not the fit can tell: an
-    # attempt ends with the first level of phase, and what comes after goes on from the best.
+    # attempt ends with the last search among minima, and what comes after goes on from the best.
+    # With highlights alone a wrong face at times explains more than a right one.
     count, again = len(schedule), None
     drawn = any(level.method == "ensemble" for level in schedule)
     tells = [i for i, level in enumerate(schedule) if not level.smoothing]
+    tells = [i for i in tells if schedule[i].method == "ambiguity"] or tells[:1]
     if drawn and tells and set(free) != {"material"}:
-        judge = objectives[tells[0]][0]
+        judge = objectives[tells[-1]][0]
         assert isinstance(judge, PhaseObjective)
-        again, count = (_right(judge), _alike(judge)), tells[0] + 1
+        again, count = (_right(judge), _alike(judge)), tells[-1] + 1
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
     for attempt in range(attempts if again is not None else 1):

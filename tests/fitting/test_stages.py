@@ -23,16 +23,12 @@ def test_attempts_after_the_second_begin_with_the_pose() -> None:
     assert stages[begins[1]].method == "search"
     assert set(stages[begins[1]].free or ()) == {"translation", "rotation"}
     assert [stage.name for stage in stages[: begins[0]]] == [
-        level.name for level in SCHEDULE[:-3] if level.method != "search"
+        level.name for level in SCHEDULE[:-2] if level.method != "search"
     ]
-    # An attempt ends with the cycles of its highlights; what comes after is done once.
+    # An attempt ends with the cycles of all its phases; what comes after is done once.
     assert stages[begins[0] - 1].method == "ambiguity"
-    assert [stage.concludes for stage in stages] == [False] * (len(stages) - 3) + [
-        True,
-        False,
-        False,
-    ]
-    assert [stage.method for stage in stages[-3:]] == ["ambiguity", "lm", "lm"]
+    assert [stage.concludes for stage in stages] == [False] * (len(stages) - 2) + [True, False]
+    assert [stage.method for stage in stages[-2:]] == ["lm", "lm"]
     # Each attempt has draws of its own.
     assert [stages[i].seed for i in (0, *begins)] == [0, 1, 2]
 
