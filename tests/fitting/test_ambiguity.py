@@ -108,9 +108,7 @@ def test_candidates_of_least_loss_are_gone_on_from() -> None:
     shares = torch.tensor([-0.4, 1.0, 0.3, 0.85, -0.8, 0.93], dtype=torch.float64)
     truth = face((0.5, -0.5), 0.3).normalised()
     vectors = [(here + share * (truth - here))[0] for share in shares]
-    losses = torch.tensor(
-        [float(search.losses(v[None])) for v in vectors], dtype=torch.float64
-    )
+    losses = torch.tensor([float(search.losses(v[None])) for v in vectors], dtype=torch.float64)
     assert losses.argsort()[:2].tolist() == [1, 5]
     near = objective.near(search.parameters(here), 0)
     taken = search._least(0, here[0], vectors, near)
