@@ -99,10 +99,9 @@ class AmbiguitySearch(FaceByFace):
     Each step linearises the phases of the best face so far, draws moves about where the fit began,
     climbs to the maxima of their coherence, renders the most coherent of them, and takes from the
     few of least loss some Levenberg-Marquardt steps. Minima that have been seen are not tried
-    again. A
-    face is finished when none of them is better, or when it leaves no more unexplained than a right
-    one does (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). ``rate`` multiplies the
-    width of the draws.
+    again. A face is finished when none of them is better, or when it leaves no more unexplained
+    than a right one does (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). ``rate``
+    multiplies the width of the draws.
     """
 
     #: Moves drawn, minima rendered and tried a step, and how much less coherent than the best one

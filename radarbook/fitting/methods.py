@@ -209,10 +209,9 @@ class LevenbergMarquardt(FaceByFace):
         # Where it was true, and the objective as near there.
         self.origin: dict[int, Tensor] = {}
         self.nearby: dict[int, Objective] = {}
-        # Microns: large against the rounding of complex64, of which a derivative over one micron is
-        # a tenth, and small against a wavelength, of which ten microns turn a phase by two
-        # degrees. Poses move whole faces by centimetres. The material enters by its square, whose
-        # slope at 0 says nothing of what lies ahead.
+        # Some microns: over one of them rounding to complex64 is a tenth of the change, and over
+        # ten a phase turns by two degrees, which is small. Poses move whole faces by centimetres.
+        # The material enters by its square, whose slope at 0 says nothing of what lies ahead.
         k = self.vector.shape[1] - 9
         shift = torch.tensor([2e-4] * 3 + [5e-4] * 3 + [1e-2, 0.2, 1e-2], dtype=torch.float64)
         self.shift = torch.cat([torch.full((k,), 5e-3, dtype=torch.float64), shift])

@@ -100,7 +100,7 @@ def test_a_wrong_cycle_is_left() -> None:
 
 def test_candidates_of_least_loss_are_gone_on_from() -> None:
     """Against losses of whole renderings; those foretold from leaner physics may be wrong by some
-    hundredths, and the three best of these six are farther apart than that."""
+    hundredths, and the second of these six is farther from the third than that."""
     objective, _, _ = _scene()
     here = face((-0.6, 0.3), -0.6).normalised()
     free = free_columns(FREE, 2, here.shape[1])
