@@ -8,9 +8,9 @@ are wrong by ``--error`` standard deviations in every coefficient and by some mi
 degrees; ``encoder`` is the prediction of the autoencoder that ships for the procedural face. The
 target is the raw signal of a random face by the physical renderer: ``same`` as the fit's, with 128
 frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
-imperfections named in ``NOMINAL``, none of which the fit knows of. One row a face is printed and
-written as it is finished, with the normalised parameters that were found, so an interrupted run
-loses nothing and the next one goes on.
+imperfections named in ``NOMINAL``, none of which the fit knows of; with ``--bounces 2`` it reckons
+with second reflections. One row a face is printed and written as it is finished, with the
+normalised parameters that were found, so an interrupted run loses nothing and the next one goes on.
 
 With ``--device cuda`` everything but a few small matrices is computed there; ``--processes`` share
 the faces, and the card with its memory, among them. For them to compute on it at the same time
@@ -214,7 +214,7 @@ def _begin(chosen: argparse.Namespace, threads: int) -> None:
         # What one of them keeps for later is not there for the others.
         torch.cuda.set_per_process_memory_fraction(0.95 / chosen.processes)
     model = load_model(chosen.model, 10, 7).to(chosen.device)
-    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
+    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30, bounces=chosen.bounces)
     _given.update(model=model, renderer=renderer, chosen=chosen)
 
 
@@ -228,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=4)
     parser.add_argument("--start", choices=("near", "mean", "encoder"), default="mean")
     parser.add_argument("--target", choices=("same", "fuller"), default="same")
+    parser.add_argument("--bounces", type=int, default=1, help="that the fit reckons with")
     parser.add_argument("--error", type=float, default=0.4, help="of a near start, σ")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS)
     parser.add_argument("--intervals", action="store_true", help="calibration of the uncertainty")

@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json")
     chosen = parser.parse_args(arguments)
     model = load_model(chosen.model, 10, 7)
-    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
+    renderer = physical_renderer(model, qar50(), qar50_waveform(128), 0.30, bounces=1)
     settings = vars(chosen) | {"model": Path(chosen.model).stem, "hardware": hardware()}
     settings |= {"threads": torch.get_num_threads(), "load": os.getloadavg()[0]}
     settings.pop("json")

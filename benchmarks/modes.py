@@ -64,7 +64,7 @@ def drawn(index: int, seed: int, modes: tuple[int, int]) -> FaceParameters:
 
 def setup(name: str, modes: tuple[int, int]) -> tuple[MorphableModel, PhysicalRenderer]:
     model = load_model(name, *modes)
-    return model, physical_renderer(model, qar50(), qar50_waveform(128), 0.30)
+    return model, physical_renderer(model, qar50(), qar50_waveform(128), 0.30, bounces=1)
 
 
 def stated(

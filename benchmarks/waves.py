@@ -82,7 +82,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     model = load_model(chosen.model).to(chosen.device)
-    physical = physical_renderer(model, qar50(), qar50_waveform(128), 0.3)
+    physical = physical_renderer(model, qar50(), qar50_waveform(128), 0.3, bounces=1)
     decimation = decimate(physical.array, physical.waveform)
     whole = LeanPhysics(physical, decimation)
     if not whole.fused:

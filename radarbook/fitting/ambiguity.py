@@ -142,7 +142,7 @@ class AmbiguitySearch(FaceByFace):
         known = descent.linearised(b, here)
         tried: list[tuple[Tensor, Tensor]] = []
         right = -1  # which of them, if any
-        candidates = self._candidates(b, here, self._model(b, here, *known))
+        candidates = self._candidates(b, here, self._model(b, here, near, *known))
         for start in self._least(b, here, candidates, near):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(b, start, least, near, known))
@@ -167,18 +167,20 @@ class AmbiguitySearch(FaceByFace):
         """Whether a face leaves no more unexplained than a right one does."""
         return bool(loss < near.enough(self.parameters(vector[None]))[0])
 
-    def _model(self, b: int, vector: Tensor, residual: Tensor, jacobian: Tensor) -> CoherenceModel:
+    def _model(
+        self, b: int, vector: Tensor, near: PhaseObjective, residual: Tensor, jacobian: Tensor
+    ) -> CoherenceModel:
         """Coherence about a face whose residual (M,) and Jacobian (M, K) are known."""
-        face, target = self._samples(b, residual)
+        face, target = self._samples(b, near, residual)
         columns = jacobian[: 2 * len(face)].T.reshape(len(self.free), -1, 2)
         slopes = -torch.view_as_complex(columns.contiguous()).T
         middle = (self.begun[b] - vector)[self.free]
         return CoherenceModel(face, target, slopes, self.width, middle)
 
-    def _samples(self, b: int, residual: Tensor) -> tuple[Tensor, Tensor]:
+    def _samples(self, b: int, near: PhaseObjective, residual: Tensor) -> tuple[Tensor, Tensor]:
         """Complex samples of a face of this residual, gain and all, and of its target."""
-        data = len(residual) - self.phases.priors
-        target = self.phases.target(b)
+        data = len(residual) - near.priors
+        target = near.target(b)
         # The residual is the target less the face.
         return target - torch.view_as_complex(residual[:data].reshape(-1, 2)), target
 
@@ -229,7 +231,7 @@ class AmbiguitySearch(FaceByFace):
         descent.reuse = self.STEPS + 1
         descent.vector[b] = start
         residual = descent.residual(b, start)
-        descent.known[b] = residual, self._turned(b, residual, *known), 1
+        descent.known[b] = residual, self._turned(b, near, residual, *known), 1
         before = math.inf
         for _ in range(self.STEPS):
             loss = float(descent._step_face(b))  # before the step
@@ -237,11 +239,16 @@ class AmbiguitySearch(FaceByFace):
                 break
             before = loss
         end = descent.vector[b]
+        if self.phases.several:
+            # What is reflected twice on the way from one minimum to another changes its phase.
+            descent = self._descent(self.phases.near(self.parameters(end[None]), b))
         return descent.residual(b, end).square().sum().cpu(), end.clone()
 
-    def _turned(self, b: int, there: Tensor, here: Tensor, jacobian: Tensor) -> Tensor:
+    def _turned(
+        self, b: int, near: PhaseObjective, there: Tensor, here: Tensor, jacobian: Tensor
+    ) -> Tensor:
         """(M, K) the Jacobian of a face of residual ``there``, from that of a face nearby."""
-        (now, _), (before, _) = (self._samples(b, residual) for residual in (there, here))
+        (now, _), (before, _) = (self._samples(b, near, residual) for residual in (there, here))
         data = 2 * len(now)
         columns = jacobian[:data].T.reshape(len(self.free), -1, 2)
         rows = turned(torch.view_as_complex(columns.contiguous()), before, now)

@@ -464,6 +464,10 @@ class PhaseObjective(FocusedObjective):
     A pixel counts by one over the root of its power, smoothed, plus ``contrast`` times the largest.
     Large, the brightest highlights decide, which are few and can be brought into phase one by one;
     small, everything that is above the noise has its say.
+
+    Where the renderer follows paths of several reflections, what they add to a face is taken off
+    the target first. It is weak, and stays as it is while derivatives are taken: they know of one
+    reflection alone.
     """
 
     def __init__(
@@ -487,6 +491,49 @@ class PhaseObjective(FocusedObjective):
                 weight = (power + contrast * power.max()).rsqrt()
                 self._weights.append(weight / (profiles * weight).norm())
                 self._target.append(profiles * self._weights[-1])
+        #: Whether several reflections are still to be taken off the targets.
+        self.several = physics.renderer.bounces > 1
+
+    def residuals(self, parameters: FaceParameters) -> Tensor:
+        return FocusedObjective.residuals(self._once(parameters), parameters)
+
+    def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
+        return FocusedObjective.jacobian(self._once(parameters, face), parameters, moved, face)
+
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """As :meth:`FocusedObjective.near`; what is reflected several times stays, too."""
+        return FocusedObjective.near(self._once(parameters, face), parameters, face)
+
+    @torch.no_grad()
+    def _once(self, parameters: FaceParameters, face: int | None = None) -> Self:
+        """With the targets of these faces (B), or of one ``face`` (1), less what their paths of
+        several reflections add to them."""
+        if not self.several:
+            return self
+        other = copy.copy(self)
+        other._target, other.several = list(self._target), False
+        for n, b in enumerate(range(self.faces) if face is None else [face]):
+            other._target[b] = self._less_reflections(parameters[n], b)
+        return other
+
+    def _less_reflections(self, parameters: FaceParameters, face: int) -> Tensor:
+        """The target of one face (1), as these parameters have its reflections.
+
+        A face that is not right has them with wrong phases, so they are taken off by the part,
+        between none and all, that leaves least unexplained.
+        """
+        extra, target = self.physics.reflections(parameters), self._target[face]
+        if extra is None:
+            return target
+        mine = self._weighted(self.physics.signal(parameters)[0], face)
+        power = mine.abs().square().sum().clamp(min=1e-30)
+        gain = (mine.conj() * target).sum() / power
+        more = gain * self._weighted(extra, face)
+        # What of them looks like the face itself is in the gain already.
+        across = more - mine * ((mine.conj() * more).sum() / power)
+        alike = (across.conj() * (target - gain * mine)).sum().real
+        part = (alike / across.abs().square().sum().clamp(min=1e-30)).clamp(0, 1)
+        return target - part * more
 
     @torch.no_grad()
     def diffuse_share(self, parameters: FaceParameters) -> Tensor:

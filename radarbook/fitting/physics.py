@@ -33,6 +33,7 @@ from radarbook.fitting.pieces import Pieces
 from radarbook.fitting.sums import Steps, facet_sum, gain_and_length, slices
 from radarbook.fitting.threads import each
 from radarbook.radar.array import Array
+from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
@@ -57,7 +58,8 @@ class LeanPhysics:
     The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
     of one skin at one moment, no model knows them, and to draw some would be to fit noise. What the
     diffuse part adds to an image on average is :meth:`diffuse_power`. Physics and settings (model,
-    permittivity, occlusion, layer, distance) are ``renderer``'s; several bounces are left out.
+    permittivity, occlusion, layer, distance) are ``renderer``'s. Paths of several reflections are
+    not in the signal: :meth:`reflections` has them, for a fit to take them off its target.
 
     ``facet_size`` (m) is how finely facets are divided, see
     :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is. ``tilts``, a pair
@@ -401,6 +403,28 @@ class LeanPhysics:
         )
         by = [None if scene.seen is None else scene.seen[:, c].float() for c in scene.columns]
         return Pieces(triangles, scene.parent, scene.weights.float(), scene.share.float(), by, None)
+
+    @torch.no_grad()
+    def reflections(self, face: FaceParameters) -> Tensor | None:
+        """(rx, tx, f): what paths of 2 … ``renderer.bounces`` reflections add to one face's signal;
+        None where the renderer knows of one reflection alone."""
+        if self.renderer.bounces < 2:
+            return None
+        p = face.to(self.device, torch.float32)
+        vertices, triangles = self._vertices(p)[0], self.model.triangles
+        seen = visibility(vertices, triangles, self.array) if self.renderer.occlusion else None
+        return multiple_bounces(
+            vertices,
+            triangles,
+            self.array,
+            self.waveform,
+            bounces=self.renderer.bounces,
+            material=p.material[0],
+            antenna_size=p.antenna_size[0],
+            permittivity=self.renderer.permittivity,
+            visibility=seen,
+            layer=None if self._layer is None else self._layer.to(self.device),
+        )
 
     @torch.no_grad()
     def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:

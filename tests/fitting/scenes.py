@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -38,10 +40,26 @@ def dome(count: int = 22) -> MorphableModel:
     )
 
 
-def renderer(steps: int = 24, layer: Layer | None = None) -> PhysicalRenderer:
+def trough(count: int = 22) -> MorphableModel:
+    """The dome's plan and modes on two walls at a right angle, open towards the array: what one
+    wall mirrors to the other goes back where it came from."""
+    model = dome(count)
+    mean = model.shape_mean.clone()
+    # A little blunt, so that no facet stands on its edge.
+    mean[:, 2] = (mean[:, 0].square() + 4).sqrt() - 30
+    return replace(model, name="trough", shape_mean=mean)
+
+
+def renderer(
+    steps: int = 24,
+    layer: Layer | None = None,
+    model: MorphableModel | None = None,
+    bounces: int = 1,
+) -> PhysicalRenderer:
     return PhysicalRenderer(
-        dome(),
+        model or dome(),
         layer=layer,
+        bounces=bounces,
         array=qar50(),
         waveform=qar50_waveform(steps),
         grid=Grid.regular(0.1, 16, 0.27, 0.35, 9),

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
@@ -23,7 +24,7 @@ from radarbook.fitting.objectives import (
     smooth,
 )
 from radarbook.fitting.physics import STEEP, LeanPhysics
-from tests.fitting.scenes import Blob, face, renderer
+from tests.fitting.scenes import Blob, face, renderer, trough
 
 
 def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> PowerObjective:
@@ -202,6 +203,49 @@ def test_coherence_is_what_the_loss_leaves() -> None:
         coherence = float(objective.coherence(truth, other))
         left = objective.residuals(other)[:, : -objective.priors].square().sum()
         assert float(left) == pytest.approx(1 - coherence**2, abs=1e-3)
+
+
+def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> None:
+    """Recordings of two walls at a right angle, made with the second reflection and without."""
+    once, twice = (renderer(model=trough(), bounces=n) for n in (1, 2))
+    decimation = decimate(once.array, once.waveform)
+    truth = face((0.5, -0.5), 0.3, material=0.0)
+    lean = LeanPhysics(twice, decimation)
+    clean = lean.signal(truth)
+    extra = lean.reflections(truth)
+    assert extra is not None
+
+    def objective(signal: Tensor, physics: LeanPhysics = lean) -> PhaseObjective:
+        centres = torch.tensor([[0.0, 0.0, 0.33]])
+        return PhaseObjective(signal, physics, centres, half_width=0.04, prior=0.0)
+
+    def losses(of: PhaseObjective, p: FaceParameters) -> list[float]:
+        """As itself, of a Jacobian's base, and near the face: the same."""
+        rows = [
+            of.residuals(p)[0],
+            of.jacobian(p, p[:0], 0)[0],
+            of.near(p, 0).jacobian(p, p[:0], 0)[0],
+        ]
+        return [float(row.square().sum()) for row in rows]
+
+    plain = LeanPhysics(once, decimation)
+    for gain in (1.0, -3.0 + 4.0j):
+        full, bare = gain * (clean + extra), gain * clean
+        # A part of them looks like one reflection, and goes into the gain: what is left is that.
+        left = losses(objective(full, plain), truth)
+        assert min(left) > 0.1
+        assert losses(objective(full), truth) == pytest.approx([0.0] * 3, abs=0.05 * left[0])
+        # Where there are none, none are found.
+        assert losses(objective(bare), truth) == pytest.approx([0.0] * 3, abs=1e-6)
+    # A face that is not right does not lose by them.
+    for other in (face((0.2, -0.3), 0.1), face((-1.0, 0.5), -0.5), face(translation=(0, 0, 1e-3))):
+        without = losses(objective(full, plain), other)[0]
+        assert max(losses(objective(full), other)) <= without * (1 + 1e-4)
+    # Near a face they stay, while others' are their own.
+    moved, whole = face((0.45, -0.5), 0.3, material=0.0), objective(full)
+    rows = [of.jacobian(truth, moved, 0) for of in (whole.near(truth, 0), whole)]
+    assert (rows[0] - rows[1]).norm() < 1e-5 * rows[1].norm()
+    assert (rows[0][1] - whole.residuals(moved)[0]).norm() > 1e-3
 
 
 def test_a_face_is_right_if_its_diffuse_share_is_all_that_is_left() -> None:

@@ -18,7 +18,7 @@ from radarbook.radar.layer import Layer
 from radarbook.radar.simulate import simulate, simulate_points
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform, qar50_waveform
-from tests.fitting.scenes import face, renderer
+from tests.fitting.scenes import face, renderer, trough
 
 
 def _simulated(lean: LeanPhysics, p: FaceParameters, facet_size: float) -> torch.Tensor:
@@ -144,6 +144,24 @@ def test_decimated_recording_is_the_signal_there() -> None:
     whole = physical.signal(p.to(dtype=torch.float32))
     # The renderer's fast simulation is within 1e-3 of the direct one.
     assert (lean.signal(p) - decimation(whole)).norm() < 2e-3 * lean.signal(p).norm()
+
+
+@pytest.mark.parametrize("layer", [None, Layer(0.2, 3e-3, 1.6 - 0.05j)])
+def test_reflections_are_what_the_renderer_adds_for_them(layer: Layer | None) -> None:
+    """In double precision, at all antennas and frequencies, as the difference of two signals."""
+    once, twice = (
+        renderer(24, layer=layer, model=trough().to(dtype=torch.float64), bounces=n) for n in (1, 2)
+    )
+    decimation = decimate(once.array, once.waveform)
+    p = face((0.5, -0.3), material=0.3)
+    wanted = decimation(twice.signal(p) - once.signal(p))[0]
+    assert LeanPhysics(once, decimation).reflections(p) is None
+    found = LeanPhysics(twice, decimation).reflections(p)
+    assert found is not None
+    # Between walls at a right angle they are as strong as single ones.
+    assert wanted.norm() > 0.3 * decimation(once.signal(p)).norm()
+    # Vertices in single precision, whose rounding moves phases by some 1e-4.
+    assert (found - wanted).norm() < 1e-3 * wanted.norm()
 
 
 def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
