@@ -568,6 +568,13 @@ def reconstruct(
             help="The layer's thickness is known roughly: look for it too, up to so many metres."
         ),
     ] = None,
+    bounces: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Reflections of a path that a fit through physics reckons with; 2 if not given.",
+        ),
+    ] = None,
 ) -> None:
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
@@ -591,10 +598,15 @@ def reconstruct(
             raise InputError("--thickest: expected together with --layer, found it alone")
         between = _layer(layer)
         found, note = _fit_physical(
-            source, face_model, optimize, distance, state, between, thickest
+            source, face_model, optimize, distance, state, between, thickest, bounces
         )
     else:
-        alone = {"--state": state, "--layer": layer, "--thickest": thickest}
+        alone = {
+            "--state": state,
+            "--layer": layer,
+            "--thickest": thickest,
+            "--bounces": bounces,
+        }
         for name, value in alone.items():
             if value is not None:
                 raise InputError(
@@ -620,10 +632,15 @@ def _fit_physical(
     state: Path | None,
     layer: Layer | None,
     thickest: float | None,
+    bounces: int | None,
 ) -> tuple[FaceParameters, str]:
     from radarbook.datasets.recordings import read_recording
     from radarbook.fitting.covered import behind_layer, fit_thickness
-    from radarbook.fitting.reconstruct import physical_renderer, reconstruct_through_physics
+    from radarbook.fitting.reconstruct import (
+        BOUNCES,
+        physical_renderer,
+        reconstruct_through_physics,
+    )
 
     if _is_image(source):
         raise InputError(
@@ -631,9 +648,10 @@ def _fit_physical(
             "pass the signal, or --through learned"
         )
     recording = read_recording(source)
-    renderer = behind_layer(
-        physical_renderer(face_model, recording.array, recording.waveform, distance), layer
+    physical = physical_renderer(
+        face_model, recording.array, recording.waveform, distance, bounces=bounces or BOUNCES
     )
+    renderer = behind_layer(physical, layer)
     if state is not None and state.exists():
         typer.echo(f"going on from {state}")
     taken = 0

@@ -108,6 +108,13 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
     code, _, err = run(*common[:3], "--modes", 1, 1, "-o", tmp_path / "other.ply", "--state", state)
     assert code == 2
     assert "the state of another fit: model: expected" in one_line(err)
+    # And of a fit that reckons with second reflections.
+    other = ("-o", tmp_path / "other.ply", "--state", state)
+    assert run(*common, *other, "--bounces", 2)[0] == 0
+    (tmp_path / "other.ply").unlink()
+    code, _, err = run(*common, *other, "--bounces", 1)
+    assert code == 2
+    assert "the state of another fit: bounces: expected 1" in one_line(err)
     assert not (tmp_path / "other.ply").exists()
 
 
@@ -186,9 +193,10 @@ def test_a_thickness_is_looked_for(
         (("--layer", 0.35, 3e-3, "1.5"), "layer: expected in front of the face"),
         (("--thickest", 5e-3), "--thickest: expected together with --layer"),
         ((*OPTION, "--through", "learned"), "--layer: expected with --through physical"),
+        (("--bounces", 2, "--through", "learned"), "--bounces: expected with --through physical"),
     ],
 )
-def test_a_layer_that_cannot_be_is_refused(
+def test_what_cannot_be_between_or_counted_is_refused(
     options: tuple[Any, ...],
     expected: str,
     recorded: tuple[Path, Path],

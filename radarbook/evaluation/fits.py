@@ -20,11 +20,11 @@ _STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, distur
 def fit_rows(folder: Path) -> list[list[str]]:
     """A row for each file ``fitting_same_*.json`` and ``fitting_fuller_*.json`` in ``folder``.
 
-    Model, target, what the fits start from, number of faces, mean vertex distance at the start
-    (mm), median at the end (mm), distance that nine tenths of the faces stay below (mm), share of
-    the coefficients whose 90 % interval holds the truth, median seconds a face, and on what; of
-    faces from several machines one after the other. Raises
-    :class:`~radarbook.errors.InputError` naming a file that is not such a file.
+    Model, target and whether the fits reckon with second reflections, what they start from, number
+    of faces, mean vertex distance at the start (mm), median at the end (mm), distance that nine
+    tenths of the faces stay below (mm), share of the coefficients whose 90 % interval holds the
+    truth, median seconds a face, and on what; of faces from several machines one after the other.
+    Raises :class:`~radarbook.errors.InputError` naming a file that is not such a file.
     """
     rows = []
     for target in TARGETS:
@@ -33,6 +33,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
             faces = kept["faces"]
             start, end = (_column(faces, key) for key in ("start_mm", "end_mm"))
             usual = kept["settings"].get("device", "one thread")
+            bounces = int(kept["settings"].get("bounces", 1))
             taken: dict[str, list[float]] = {}
             for face, seconds in zip(faces, _column(faces, "seconds"), strict=True):
                 taken.setdefault(str(face.get("on", usual)), []).append(seconds)
@@ -43,7 +44,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
             rows.append(
                 [
                     str(kept["settings"].get("model")).removesuffix("_face"),
-                    target,
+                    f"{target}, reflections fitted" if bounces > 1 else target,
                     _STARTS.get(kept["settings"].get("start", "mean"), "–"),
                     str(len(faces)),
                     f"{start.mean():.2f}",

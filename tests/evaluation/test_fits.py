@@ -50,6 +50,16 @@ def test_seconds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
     assert row[5:] == ["0.20", "0.28", "–", "1.5; 52", "a card; one thread"]
 
 
+def test_fits_that_reckon_with_reflections_say_so(tmp_path: Path) -> None:
+    _write(tmp_path, "fitting_fuller_ict.json", [0.2])
+    _write(tmp_path, "fitting_fuller_ict_reflections.json", [0.1])
+    path = tmp_path / "fitting_fuller_ict_reflections.json"
+    kept = json.loads(path.read_text())
+    kept["settings"]["bounces"] = 2
+    path.write_text(json.dumps(kept))
+    assert [row[1] for row in fit_rows(tmp_path)] == ["fuller", "fuller, reflections fitted"]
+
+
 def test_another_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "fitting_same_x.json").write_text('{"faces": []}')
     with pytest.raises(InputError, match=r"fitting_same_x.json: expected the figures of"):
