@@ -223,12 +223,12 @@ class FocusedObjective:
             ]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
-        signal = self.physics.signal(parameters)
+        once, signal = self._once(parameters), self.physics.signal(parameters)
 
         def row(b: int) -> Tensor:
             one = slice(b, b + 1)
-            aside = self._aside(parameters[b], b)
-            return self._rows(signal[one], parameters[one], b, aside)[0]
+            aside = once._aside(parameters[b], b)
+            return once._rows(signal[one], parameters[one], b, aside)[0]
 
         return torch.stack(each(row, len(signal), self.physics.threads))
 
@@ -239,10 +239,11 @@ class FocusedObjective:
         else:
             change = self.changes.signal(both, like=parameters)
             signal = self.physics.signal(parameters) + (change - change[:1])
-        aside = self._aside(parameters, face)
+        once = self._once(parameters, face)
+        aside = once._aside(parameters, face)
 
         def rows(some: slice) -> Tensor:
-            return self._rows(signal[some], both[some], face, aside)
+            return once._rows(signal[some], both[some], face, aside)
 
         if self.physics.together:
             return torch.cat([rows(some) for some in self._parts(len(signal))])
@@ -251,11 +252,17 @@ class FocusedObjective:
 
     def near(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
-        :meth:`~radarbook.fitting.physics.LeanPhysics.near`: smooth, and in less time."""
-        other = copy.copy(self)
+        :meth:`~radarbook.fitting.physics.LeanPhysics.near`: smooth, and in less time. What is
+        reflected several times stays, too."""
+        other = copy.copy(self._once(parameters, face))
         other.physics = self.physics.near(parameters)
         other.changes = None if self.changes is None else self.changes.near(parameters)
         return other
+
+    def _once(self, parameters: FaceParameters, face: int | None = None) -> Self:
+        """With targets of one reflection, as these faces (B) tell, or one ``face`` (1): a class's
+        own. Itself where reflections make no difference."""
+        return self
 
     def _parts(self, count: int) -> list[slice]:
         """So many signals at a time: what their focused pixels take stays within the renderer's
@@ -494,20 +501,9 @@ class PhaseObjective(FocusedObjective):
         #: Whether several reflections are still to be taken off the targets.
         self.several = physics.renderer.bounces > 1
 
-    def residuals(self, parameters: FaceParameters) -> Tensor:
-        return FocusedObjective.residuals(self._once(parameters), parameters)
-
-    def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
-        return FocusedObjective.jacobian(self._once(parameters, face), parameters, moved, face)
-
-    def near(self, parameters: FaceParameters, face: int) -> Self:
-        """As :meth:`FocusedObjective.near`; what is reflected several times stays, too."""
-        return FocusedObjective.near(self._once(parameters, face), parameters, face)
-
     @torch.no_grad()
     def _once(self, parameters: FaceParameters, face: int | None = None) -> Self:
-        """With the targets of these faces (B), or of one ``face`` (1), less what their paths of
-        several reflections add to them."""
+        """With the targets less what these faces' paths of several reflections add to them."""
         if not self.several:
             return self
         other = copy.copy(self)

@@ -97,11 +97,11 @@ SCHEDULE = (
 NOISE = 0.05
 #: Attempts from the start. None is made after one whose phases leave no more than a right face does
 #: (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). Errors of five degrees and half a
-#: decibel on every channel leave 0.05 in any case, a second reflection as much: then attempts are
-#: made until two of them come to the same minimum.
+#: decibel on every channel leave 0.05 in any case: then attempts are made until two of them come to
+#: the same minimum.
 ATTEMPTS = 3
-#: Reflections of a path that a fit by phases reckons with. Second ones are 1-6 % of a face's power
-#: and are all there is in some pixels: left out, they move a fit by up to half a millimetre.
+#: Reflections of a path that a fit by phases reckons with. Second ones are 1-6 % of a face's power,
+#: much of it in a few pixels: left out, they move a fit by up to half a millimetre.
 BOUNCES = 2
 #: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
 #: alone, as in one where much else than the face's coherent reflection is seen. They err in
