@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 import torch
+from scipy.special import chdtri
 from torch import Tensor
 
 from radarbook.datasets.distribution import random_parameters
@@ -98,7 +99,7 @@ NOISE = 0.05
 #: Attempts from the start. None is made after one whose phases leave no more than a right face does
 #: (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). Errors of five degrees and half a
 #: decibel on every channel leave 0.05 in any case: then attempts are made until two of them come to
-#: the same minimum.
+#: the same minimum. Neither is believed of a face such as one in a thousand is.
 ATTEMPTS = 3
 #: Reflections of a path that a fit by phases reckons with. Second ones are 1-6 % of a face's power,
 #: much of it in a few pixels: left out, they move a fit by up to half a millimetre.
@@ -264,7 +265,8 @@ def _right(objective: PhaseObjective) -> Callable[[FaceParameters, Tensor], Tens
     """Whether faces leave no more unexplained than noise and their diffuse share do."""
 
     def right(parameters: FaceParameters, losses: Tensor) -> Tensor:
-        return losses < objective.enough(parameters).to(losses)
+        enough = objective.enough(parameters).to(losses)
+        return (losses < enough) & _plausible(parameters)
 
     return right
 
@@ -273,9 +275,16 @@ def _alike(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameter
     """Whether two faces are in the same minimum: no cycle of a highlight is between them."""
 
     def alike(one: FaceParameters, other: FaceParameters) -> Tensor:
-        return objective.coherence(one, other) > AmbiguitySearch.SAME
+        coherent = objective.coherence(one, other) > AmbiguitySearch.SAME
+        return coherent & _plausible(one)
 
     return alike
+
+
+def _plausible(parameters: FaceParameters) -> Tensor:
+    """(B,) whether at least one face in a thousand is as far from the mean as these."""
+    coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double().cpu()
+    return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], 1e-3))
 
 
 def reconstruct_through_physics(

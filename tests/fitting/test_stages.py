@@ -33,6 +33,21 @@ def test_attempts_after_the_second_begin_with_the_pose() -> None:
     assert [stages[i].seed for i in (0, *begins)] == [0, 1, 2]
 
 
+def test_no_attempt_is_believed_that_ends_with_a_face_hardly_anyone_has() -> None:
+    stages = [stage for stage in _stages() if stage.again is not None]
+    # Three coefficients: a sum of squares of 16.3 is one in a thousand's.
+    usual, rare = face((2.0, -2.0), 2.0, material=0.05), face((2.5, -2.5), 2.5, material=0.05)
+    nothing = torch.zeros(1, dtype=torch.float64)
+    for stage in stages:
+        assert stage.again is not None
+        assert stage.alike is not None
+        assert bool(stage.again(usual, nothing))
+        assert bool(stage.alike(usual, usual))
+        assert not bool(stage.alike(usual, face((-1.0, 0.0), material=0.05)))
+        assert not bool(stage.again(rare, nothing))
+        assert not bool(stage.alike(rare, rare))
+
+
 def test_a_known_pose_is_not_searched_for() -> None:
     stages = _stages(("shape", "expression", "material"))
     begins = [stage for stage in stages if stage.again is not None]
