@@ -515,8 +515,8 @@ class PhaseObjective(FocusedObjective):
     def _less_reflections(self, parameters: FaceParameters, face: int) -> Tensor:
         """The target of one face (1), as these parameters have its reflections.
 
-        A face that is not right has them with wrong phases, so they are taken off by the part,
-        between none and all, that leaves least unexplained.
+        By the part, between none and all, that leaves least unexplained (Eq. (6.5)): a recording
+        may have none, and a face that is not right has some of them with wrong phases.
         """
         extra, target = self.physics.reflections(parameters), self._target[face]
         if extra is None:
