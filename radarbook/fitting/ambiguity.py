@@ -240,7 +240,7 @@ class AmbiguitySearch(FaceByFace):
             before = loss
         end = descent.vector[b]
         if self.phases.several:
-            # What is reflected twice on the way from one minimum to another changes its phase.
+            # A minimum is judged by its own reflections, not by those of the face nearby.
             descent = self._descent(self.phases.near(self.parameters(end[None]), b))
         return descent.residual(b, end).square().sum().cpu(), end.clone()
 
