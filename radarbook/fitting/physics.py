@@ -424,6 +424,7 @@ class LeanPhysics:
             permittivity=self.renderer.permittivity,
             visibility=seen,
             layer=None if self._layer is None else self._layer.to(self.device),
+            facet_size=self.facet_size,
         )
 
     @torch.no_grad()
