@@ -66,6 +66,21 @@ def _sinc(x):  # type: ignore[no-untyped-def]
     return _ONE if abs(x) < _SMALL else sine / (_PI * x)
 
 
+@_compiled(inline="always")
+def _polynomial(powers, x, real, imaginary):  # type: ignore[no-untyped-def]
+    """Horner's rule for all ``x`` (A,) at once: complex coefficients (D + 1, 2) of rising powers,
+    the value's ``real`` and ``imaginary`` parts (A,)."""
+    most = len(powers) - 1
+    c, s = powers[most, 0], powers[most, 1]
+    for a in range(len(x)):
+        real[a], imaginary[a] = c, s
+    for d in range(most - 1, -1, -1):
+        c, s = powers[d, 0], powers[d, 1]
+        for a in range(len(x)):
+            real[a] = real[a] * x[a] + c
+            imaginary[a] = imaginary[a] * x[a] + s
+
+
 @_compiled(nogil=True)
 def waves_kernel(  # type: ignore[no-untyped-def]
     start,
@@ -78,6 +93,10 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     has_seen,
     weight,
     has_weight,
+    powers,
+    slope,
+    offset,
+    has_crossing,
     first,
     step,
     out,
@@ -85,12 +104,15 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     """Facets ``start`` to ``stop``, one by one, frequency by frequency.
 
     ``antennas`` (3, A), ``out`` (3, f, stop - start, A): real parts, imaginary parts, and the sums
-    of both; the other arguments as in :class:`radarbook.fitting.fused.Leg`, ``weight`` (f, N, 2),
-    and what is not looked at of any size.
+    of both; the other arguments as in :class:`radarbook.fitting.fused.Leg` and
+    :class:`~radarbook.fitting.fused.Crossing`, ``weight`` (f, N, 2), ``powers`` (f, D + 1, 2), and
+    what is not looked at of any size.
     """
     width = antennas.shape[1]
     real, imaginary = np.empty(width, np.float32), np.empty(width, np.float32)
     turn, back = np.empty(width, np.float32), np.empty(width, np.float32)
+    upright = np.empty(width, np.float32)
+    through, behind = np.empty(width, np.float32), np.empty(width, np.float32)
     first, step = first * _TURNS, step * _TURNS
     for n in range(start, stop):
         x, y, z = centre[n, 0], centre[n, 1], centre[n, 2]
@@ -106,6 +128,7 @@ def waves_kernel(  # type: ignore[no-untyped-def]
             cosine, sine = _turned(first * length)
             real[a], imaginary[a] = gain * cosine, -gain * sine
             turn[a], back[a] = _turned(step * length)
+            upright[a] = slope * (dz * away) + offset
         if has_seen:
             piece = n % len(seen)
             for a in range(seen.shape[1]):
@@ -113,8 +136,12 @@ def waves_kernel(  # type: ignore[no-untyped-def]
                 imaginary[a] *= seen[piece, a]
         for f in range(out.shape[1]):
             wr, wi = (weight[f, n, 0], weight[f, n, 1]) if has_weight else (_ONE, _ZERO)
+            if has_crossing:
+                _polynomial(powers[f], upright, through, behind)
             for a in range(width):
                 re, im = real[a] * wr - imaginary[a] * wi, real[a] * wi + imaginary[a] * wr
+                if has_crossing:
+                    re, im = re * through[a] - im * behind[a], re * behind[a] + im * through[a]
                 out[0, f, n - start, a] = re
                 out[1, f, n - start, a] = im
                 out[2, f, n - start, a] = re + im

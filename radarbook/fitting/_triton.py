@@ -32,15 +32,20 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     size,
     seen,
     weight,
+    powers,
     out,
     count,
     width,
     pieces,
     first,
     step,
+    slope,
+    offset,
     STEPS: tl.constexpr,
     HAS_SEEN: tl.constexpr,
     HAS_WEIGHT: tl.constexpr,
+    HAS_CROSSING: tl.constexpr,
+    TERMS: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
@@ -67,6 +72,7 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     cosine = -(nx * dx + ny * dy + nz * dz) * away
     gain = tl.where(cosine > 1e-4, tl.sqrt(tl.maximum(cosine, 1e-4)), 0.0) * away
     gain = gain * _sinc(dx * away * wide) * _sinc(dy * away * wide)
+    upright = slope * (dz * away) + offset
     both = there[:, None] & inside[None, :]
     if HAS_SEEN:
         place = (row % pieces)[:, None] * width + column[None, :]
@@ -77,15 +83,25 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     # Addresses of a large batch do not fit 32 bits.
     start = 2 * (row.to(tl.int64)[:, None] * width + column[None, :])
     for f in range(STEPS):
+        re, im = real, imaginary
         if HAS_WEIGHT:
             at = 2 * (f * count + row)
             wr = tl.load(weight + at, mask=there, other=0.0)[:, None]
             wi = tl.load(weight + at + 1, mask=there, other=0.0)[:, None]
-            tl.store(out + start, real * wr - imaginary * wi, mask=both)
-            tl.store(out + start + 1, real * wi + imaginary * wr, mask=both)
-        else:
-            tl.store(out + start, real, mask=both)
-            tl.store(out + start + 1, imaginary, mask=both)
+            re, im = real * wr - imaginary * wi, real * wi + imaginary * wr
+        if HAS_CROSSING:
+            # The layer's polynomial by Horner's rule.
+            last = powers + 2 * (f * TERMS + TERMS - 1)
+            through, behind = (
+                tl.zeros_like(re) + tl.load(last),
+                tl.zeros_like(re) + tl.load(last + 1),
+            )
+            for d in range(1, TERMS):
+                through = through * upright + tl.load(last - 2 * d)
+                behind = behind * upright + tl.load(last - 2 * d + 1)
+            re, im = re * through - im * behind, re * behind + im * through
+        tl.store(out + start, re, mask=both)
+        tl.store(out + start + 1, im, mask=both)
         # e^{-j step d} further.
         real, imaginary = real * turn + imaginary * back, imaginary * turn - real * back
         start += 2 * count * width

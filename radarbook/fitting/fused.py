@@ -30,6 +30,23 @@ def available(device: torch.device) -> bool:
 
 
 @dataclass(frozen=True)
+class Crossing:
+    """What a layer multiplies legs by: a polynomial in their cosine with its normal, z.
+
+    Attributes
+    ----------
+    powers : Tensor (f, D + 1) complex64
+        Coefficients of rising powers of x = ``slope`` · cosine + ``offset``, as
+        :meth:`radarbook.radar.layer.LegTable.powers` has them.
+    slope, offset : float
+    """
+
+    powers: Tensor
+    slope: float
+    offset: float
+
+
+@dataclass(frozen=True)
 class Leg:
     """All paths between facets and the antennas of one side.
 
@@ -44,6 +61,8 @@ class Leg:
         What antennas see of the facets; repeated for every P of the N facets.
     weight : Tensor (f, N) complex64, optional
         Factors of the facets.
+    crossing : Crossing, optional
+        Of a layer between antennas and facets.
     """
 
     centre: Tensor
@@ -52,6 +71,7 @@ class Leg:
     size: Tensor
     seen: Tensor | None = None
     weight: Tensor | None = None
+    crossing: Crossing | None = None
 
 
 #: First wavenumber and step, rad/m, and number.
@@ -59,7 +79,8 @@ Wavenumbers = tuple[float, float, int]
 
 
 def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
-    """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber.
+    """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber,
+    times what a layer does to it, Eq. (2.10).
 
     Single precision, as :func:`radarbook.fitting.sums.gain_and_length`; not differentiable.
     """
@@ -148,6 +169,10 @@ def radiators_on_cpu(
     return centre, normal, torch.view_as_complex(lengths)
 
 
+#: Where none is looked at.
+_NO_CROSSING = Crossing(torch.zeros(0, 0, dtype=torch.complex64), 0.0, 0.0)
+
+
 class _Planes:
     """The waves of a leg on a CPU, at most ``most`` facets at a time, always in the same memory."""
 
@@ -168,6 +193,7 @@ class _Planes:
         weight = torch.zeros(0, 1, dtype=torch.complex64)
         if leg.weight is not None:
             weight = leg.weight.detach().resolve_conj().contiguous()
+        crossing = leg.crossing or _NO_CROSSING
         self._given = (
             *(
                 value.detach().contiguous().numpy()
@@ -176,6 +202,10 @@ class _Planes:
             leg.seen is not None,
             torch.view_as_real(weight).numpy(),
             leg.weight is not None,
+            torch.view_as_real(crossing.powers).numpy(),
+            np.float32(crossing.slope),
+            np.float32(crossing.offset),
+            leg.crossing is not None,
             np.float32(first),
             np.float32(step),
         )
@@ -204,6 +234,7 @@ def _on_gpu(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
     rows = 16
     columns = 1 << (width - 1).bit_length()
     none = out.view(-1)  # where an argument is not looked at
+    crossing = leg.crossing or _NO_CROSSING
     with torch.cuda.device(out.device) if out.is_cuda else nullcontext():
         waves_kernel[((count + rows - 1) // rows,)](
             leg.centre.contiguous(),
@@ -212,15 +243,20 @@ def _on_gpu(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
             leg.size.contiguous(),
             none if leg.seen is None else leg.seen.contiguous(),
             none if leg.weight is None else torch.view_as_real(leg.weight.contiguous()),
+            none if leg.crossing is None else torch.view_as_real(crossing.powers.contiguous()),
             out,
             count,
             width,
             1 if leg.seen is None else len(leg.seen),
             first,
             step,
+            crossing.slope,
+            crossing.offset,
             STEPS=steps,
             HAS_SEEN=leg.seen is not None,
             HAS_WEIGHT=leg.weight is not None,
+            HAS_CROSSING=leg.crossing is not None,
+            TERMS=crossing.powers.shape[1],
             ROWS=rows,
             COLUMNS=columns,
         )

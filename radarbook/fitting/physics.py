@@ -22,6 +22,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import Decimation
 from radarbook.fitting.fused import (
+    Crossing,
     Leg,
     Response,
     available,
@@ -186,7 +187,8 @@ class LeanPhysics:
         one = None
         if like is not None and not self.coarse:
             one = self._scene(self._vertices(like)[0])
-        if self.together and self._layer is None and not torch.is_grad_enabled():
+        large = self._layer is None or self.fused
+        if self.together and large and not torch.is_grad_enabled():
             if one is None and self._whole:
                 one = self._lit(vertices)
             if one is None and len(p) == 1:
@@ -226,9 +228,11 @@ class LeanPhysics:
             apertures = p.antenna_size[some].repeat_interleave(count) / self.waveform.wavelength
             if self.fused:
                 weights = (None, self._steps.weights(response.flatten(1)))
+                crossing = self._crossing(f.centre)
                 near, far = (
                     waves(
-                        Leg(f.centre, f.normal, where, apertures, seen, weight), self._steps.places
+                        Leg(f.centre, f.normal, where, apertures, seen, weight, crossing),
+                        self._steps.places,
                     )
                     for where, seen, weight in zip(self._antennas, scene.seen, weights, strict=True)
                 )
@@ -268,7 +272,7 @@ class LeanPhysics:
     ) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
         followed = torch.is_grad_enabled() and (vertices.requires_grad or _followed(face))
-        if self.fused and not self.together and self._layer is None and not followed:
+        if self.fused and not self.together and not followed:
             return self._fused_sum(scene, vertices, face, threads).permute(1, 2, 0)
         f = scene.facets(vertices)
         response = self._response(f, face.material)
@@ -307,7 +311,7 @@ class LeanPhysics:
         """What gives gains and lengths (F, T), (F, T), (F, R), (F, R) of some of the facets."""
         size = face.antenna_size / self.waveform.wavelength
         antennas = self._antennas
-        table = self._crossings(f.centre.detach())
+        table = self._leg_table(f.centre.detach())
 
         def legs(some: slice) -> list[Tensor]:
             out: list[Tensor] = []
@@ -321,12 +325,20 @@ class LeanPhysics:
 
         return legs
 
-    def _crossings(self, centres: Tensor) -> LegTable | None:
-        """What the layer does to legs from (F, 3) to the antennas, at every frequency."""
+    def _crossing(self, places: Tensor) -> Crossing | None:
+        """What the layer does to legs from (N, 3) to the antennas, as kernels take it."""
+        table = self._leg_table(places)
+        if table is None:
+            return None
+        powers, slope, offset = table.powers()
+        return Crossing(powers.to(self.device, torch.complex64), slope, offset)
+
+    def _leg_table(self, places: Tensor) -> LegTable | None:
+        """What the layer does to legs from (N, 3) to the antennas, at every frequency."""
         if self._layer is None:
             return None
         antennas = torch.cat(self._antennas)
-        (low, high), (near, far) = ((x.amin(0), x.amax(0)) for x in (centres, antennas))
+        (low, high), (near, far) = ((x.amin(0), x.amax(0)) for x in (places, antennas))
         across = torch.maximum(high - near, far - low)[:2].norm()
         deep = (low - far)[2].clamp(min=1e-3)
         steepest = float(deep / torch.hypot(deep, across))
@@ -349,6 +361,7 @@ class LeanPhysics:
         """(f, R, T), of facets and waves that kernels make, on a CPU."""
         size = face.antenna_size / self.waveform.wavelength
         material = float(face.material)
+        crossing = self._crossing(vertices)
 
         def part(n: int) -> Tensor:
             some = slice(n * PART, (n + 1) * PART)
@@ -356,8 +369,8 @@ class LeanPhysics:
             centre, normal, lengths = radiators_on_cpu(vertices, pieces, self._responding, material)
             wide = size.expand(len(centre))
             return signal_on_cpu(
-                Leg(centre, normal, self._antennas[0], wide, pieces.seen[0]),
-                Leg(centre, normal, self._antennas[1], wide, pieces.seen[1], lengths),
+                Leg(centre, normal, self._antennas[0], wide, pieces.seen[0], None, crossing),
+                Leg(centre, normal, self._antennas[1], wide, pieces.seen[1], lengths, crossing),
                 self._steps.places,
             )
 

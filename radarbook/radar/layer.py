@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -259,6 +260,25 @@ class LegTable:
     def __getitem__(self, index: Tensor) -> LegTable:
         """The tables of the meshes ``index``, where they have tables of their own."""
         return self if self.values.ndim == 2 else LegTable(self.low, self.values[:, index])
+
+    def powers(self, faint: float = 1e-6) -> tuple[Tensor, float, float]:
+        """The same polynomial for kernels: coefficients (K, degree + 1) complex128 of rising powers
+        of x = slope · cosine + offset, which is -1 … 1; with slope and offset.
+
+        Of one layer, not a batch. What Chebyshev's terms of the highest degrees add is left out
+        where it is below ``faint`` of the largest: a few millimetres of fabric want half of them.
+        """
+        terms = _chebyshev_transform().to(torch.complex128) @ self.values.detach().cpu().T.to(
+            torch.complex128
+        )
+        most = terms.abs().amax(1)
+        kept = int((most > faint * most.max()).nonzero().max()) + 1
+        rising = np.zeros((kept, kept))
+        for n in range(kept):
+            rising[: n + 1, n] = np.polynomial.chebyshev.cheb2poly(np.eye(kept)[n, : n + 1])
+        powers = torch.from_numpy(rising).to(torch.complex128) @ terms[:kept]
+        slope = 2 / (1 - self.low)
+        return powers.T.contiguous(), slope, 1 - slope
 
     def __call__(self, cosine: Tensor) -> Tensor:
         """(K, ...) factors of legs (...), or of (B, ...) where the layer is batched."""

@@ -12,12 +12,15 @@ from radarbook.fitting import fused, physics
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.physics import STEEPEST, LeanPhysics
 from radarbook.fitting.pieces import Pieces
+from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, facet_response
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
 GPU = torch.cuda.is_available() and fused.available(torch.device("cuda"))
 gpu = pytest.mark.skipif(not GPU, reason="needs a GPU and Triton")
+COTTON = Layer(0.2, 3e-3, 1.6 - 0.05j)
+layers = pytest.mark.parametrize("layer", [None, COTTON], ids=["bare", "covered"])
 devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
 
 
@@ -45,8 +48,9 @@ def test_weights_are_the_parabola_through_three_responses() -> None:
 
 
 @devices
+@layers
 @pytest.mark.parametrize("seen", [False, True])
-def test_waves_are_the_closed_form(seen: bool, device: str) -> None:
+def test_waves_are_the_closed_form(seen: bool, layer: Layer | None, device: str) -> None:
     """float64, leg by leg. Single precision leaves 3e-5: phases of some 500 radians."""
     stream = torch_stream(0, "test/fused")
     n, a, f = 90, 47, 10
@@ -62,17 +66,25 @@ def test_waves_are_the_closed_form(seen: bool, device: str) -> None:
     def there(value: torch.Tensor | None) -> torch.Tensor | None:
         return None if value is None else value.to(device)
 
-    on = [value.to(device) for value in (centre, normal, antennas, size)]
-    found = fused.waves(fused.Leg(*on, there(sight), there(weight)), (first, step, f))
     apart = centre.double()[:, None] - antennas.double()
     length = apart.norm(dim=-1)
+    upright = apart[..., 2] / length
+    k = first + step * torch.arange(f, dtype=torch.float64)
+    crossing = None
+    if layer is not None:
+        powers, *line = LegTable.of(layer, k, float(upright.min()), torch.float32).powers()
+        crossing = fused.Crossing(powers.to(device, torch.complex64), *line)
+    on = [value.to(device) for value in (centre, normal, antennas, size)]
+    found = fused.waves(fused.Leg(*on, there(sight), there(weight), crossing), (first, step, f))
     cosine = -(normal.double()[:, None] * apart).sum(-1) / length
     gain = torch.where(cosine > 1e-4, cosine.clamp(min=1e-4).sqrt(), 0.0) / length
     for axis in (0, 1):
         gain = gain * torch.sinc(apart[..., axis] / length * size.double()[:, None])
     if sight is not None:
         gain = gain * sight.repeat(2, 1)
-    exact = torch.stack([torch.polar(gain, -(first + step * i) * length) for i in range(f)])
+    exact = torch.stack([torch.polar(gain, -number * length) for number in k.tolist()])
+    if layer is not None:
+        exact = exact * layer.leg_factor(k, upright)
     if weight is not None:
         exact = exact * weight[..., None]
     assert float((found.cpu() - exact).norm() / exact.norm()) < 1e-4
@@ -142,9 +154,10 @@ def test_radiators_are_the_facets_and_their_response(
 
 
 @devices
+@layers
 @pytest.mark.parametrize("coarse", [False, True])
-def test_signals_are_those_of_step_by_step(coarse: bool, device: str) -> None:
-    physical = renderer()
+def test_signals_are_those_of_step_by_step(coarse: bool, layer: Layer | None, device: str) -> None:
+    physical = renderer(layer=layer)
     physical.model = physical.model.to(device)
     options = {"facet_size": math.inf, "tilts": STEEPEST, "coarse": True} if coarse else {}
     lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), **options)  # type: ignore[arg-type]

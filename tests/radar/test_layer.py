@@ -136,6 +136,20 @@ def test_leg_table_is_the_formula(eps, thickness, k, cosine):
     assert float((table(steep) - layer.leg_factor(k, steep)).abs().max()) < 1e-4
 
 
+def test_powers_are_the_table_for_kernels(k):
+    """What is left out is a millionth; of that many terms each adds at most one."""
+    steep = torch.linspace(0.6, 1.0, 30, dtype=torch.float64)
+    for layer, most in ((BLANKET, 9), (Layer(0.2, 0.02, 2.2 - 0.05j), 13), (Layer(0.2, 0, 3), 1)):
+        table = LegTable.of(layer, k, 0.6, torch.float64)
+        powers, slope, offset = table.powers()
+        assert powers.shape[0] == len(k)
+        assert powers.shape[1] <= most
+        x = slope * steep + offset
+        assert torch.allclose(x[[0, -1]], x.new_tensor([-1.0, 1.0]))
+        found = sum(c[:, None] * x**n for n, c in enumerate(powers.T))
+        assert float((found - table(steep)).abs().max()) < 1e-5
+
+
 # -- behind the slab -------------------------------------------------------------------------------
 
 
