@@ -3,9 +3,9 @@
     python -m benchmarks.waves --model procedural --faces 26 --json FILE
 
 The signals of a face and of versions of it that are moved a little, as a Jacobian asks for them, by
-:class:`~radarbook.fitting.physics.LeanPhysics`: of all facets, without steep ones, and of the mesh
-as it is. Seconds are medians of ``--rounds``; rounds of both ways take turns, so that another
-program slows both.
+:class:`~radarbook.fitting.physics.LeanPhysics`: of all facets, bare and behind a blanket, without
+steep ones, and of the mesh as it is. Seconds are medians of ``--rounds``; rounds of both ways take
+turns, so that another program slows both.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
+from radarbook.fitting.covered import behind_layer
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.radar.array import qar50
+from radarbook.radar.layer import Layer
 from radarbook.radar.waveform import qar50_waveform
+
+#: Three millimetres of cotton, as in chapter 2.
+BLANKET = Layer(0.2, 3e-3, 1.6 - 0.05j)
 
 
 def moved(face: FaceParameters, count: int) -> FaceParameters:
@@ -87,11 +92,13 @@ def main() -> None:
     whole = LeanPhysics(physical, decimation)
     if not whole.fused:
         parser.error(f"no kernel for {chosen.device}: Triton is not installed")
+    covered = behind_layer(physical, BLANKET)
     one = random_parameters([0], 0, model.n_shape, model.n_expression)
     faces = moved(one, chosen.faces)
     rows = []
     for name, lean in {
         "all facets": whole,
+        "the same, covered": LeanPhysics(covered, decimation),
         "without steep ones": whole.tilted(STEEP),
         "the mesh as it is": LeanPhysics(
             physical, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True
