@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fitting import FIRST
+from benchmarks.fitting import FIRST, target_signal
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import vertex_distances
 from radarbook.evaluation.tables import hardware
@@ -51,7 +51,7 @@ def fit_face(
     cotton = Layer(DISTANCE, chosen.thickness, COTTON)
     covered = behind_layer(bare, cotton)
     with torch.no_grad():
-        signal = covered.signal(truth)
+        signal = target_signal(model, covered, truth, "same", number)
     rows: list[dict[str, Any]] = []
 
     def row(kind: str, found: FaceParameters, loss: float, began: float, **more: Any) -> None:

@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import torch
 
-from benchmarks.fitting import FIRST, perturbed
+from benchmarks.fitting import FIRST, perturbed, target_signal
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import vertex_distances
 from radarbook.evaluation.tables import hardware
@@ -95,7 +95,7 @@ def fit_face(
         [chosen.first + number], chosen.seed, model.n_shape, model.n_expression
     )
     with torch.no_grad():
-        signal = renderer.signal(truth)
+        signal = target_signal(model, renderer, truth, "same", number)
     starts = [
         perturbed(truth, contender.error, chosen.seed + number + 1000 * n)
         for n in range(contender.starts)
