@@ -17,6 +17,7 @@ from radarbook.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from radarbook.datasets.recordings import Recording
     from radarbook.datasets.storage import FaceDataset
@@ -582,8 +583,10 @@ def reconstruct(
     renderer an image is enough: the encoder predicts, the renderer refines. Weights for the
     procedural face and images of 64 x 64 pixels ship with the project.
 
-    Stopped by Ctrl-C or by --optimize's limit, a fit through physics writes the face as it is.
-    With --state FILE it can be taken up again, after a crash too.
+    Finished, a fit through physics says whether it believes the face, and how far its vertices may
+    be off: a PLY file has a standard deviation (mm) at each. Stopped by Ctrl-C or by --optimize's
+    limit it writes the face as it is. With --state FILE it can be taken up again, after a crash
+    too.
 
     Behind a blanket (--layer) the fit takes its delay and attenuation into account. With --thickest
     the thickness is then looked for together with the face, from the one that --layer names.
@@ -597,7 +600,7 @@ def reconstruct(
         if thickest is not None and layer is None:
             raise InputError("--thickest: expected together with --layer, found it alone")
         between = _layer(layer)
-        found, note = _fit_physical(
+        found, note, deviation = _fit_physical(
             source, face_model, optimize, distance, state, between, thickest, bounces
         )
     else:
@@ -613,15 +616,21 @@ def reconstruct(
                     f"{name}: expected with --through physical, found --through learned"
                 )
         found, note = _fit_learned(source, model, encoder, renderer, optimize, extent)
+        deviation = None
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
-    write_mesh(output, vertices, face_model.triangles)
+    stated = deviation is not None and output.suffix.lower() == ".ply"
+    values = {"deviation": deviation} if deviation is not None and stated else None
+    write_mesh(output, vertices, face_model.triangles, values=values)
     x, y, z = (1e3 * found.translation[0]).tolist()
     yaw, pitch, roll = found.rotation[0].rad2deg().tolist()
     typer.echo(note)
     typer.echo(f"translation {x:+.1f} {y:+.1f} {z:+.1f} mm (x, y, z in the radar frame)")
     typer.echo(f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)")
-    typer.echo(f"wrote {output} (millimetres, model frame, without pose)")
+    typer.echo(
+        f"wrote {output} (millimetres, model frame, without pose"
+        f"{'; deviation of each vertex' if stated else ''})"
+    )
 
 
 def _fit_physical(
@@ -633,13 +642,15 @@ def _fit_physical(
     layer: Layer | None,
     thickest: float | None,
     bounces: int | None,
-) -> tuple[FaceParameters, str]:
+) -> tuple[FaceParameters, str, Tensor | None]:
+    """The face, what to say of the fit, and, if it is finished, deviations of vertices (N,) mm."""
     from radarbook.datasets.recordings import read_recording
     from radarbook.fitting.covered import behind_layer, fit_thickness
     from radarbook.fitting.reconstruct import (
         BOUNCES,
         physical_renderer,
         reconstruct_through_physics,
+        uncertainty_through_physics,
     )
 
     if _is_image(source):
@@ -685,15 +696,34 @@ def _fit_physical(
         end = result.reason
     earlier = f", {result.resumed} of them before" if result.resumed else ""
     note = f"{result.steps} steps in {result.seconds:.0f} s{earlier}: {end}"
-    if layer is None or thickest is None or result.reason == "interrupted":
-        return result.parameters, note
-    covered = fit_thickness(recording.signal, renderer, layer, result.parameters, thickest=thickest)
-    thick, delay = (
-        1e3 * float(value)
-        for value in (covered.layer.thickness, covered.layer.delay(recording.waveform))
+    if result.reason == "interrupted":
+        return result.parameters, note, None
+    found, loss = result.parameters, float(result.losses[0])
+    if layer is not None and thickest is not None:
+        covered = fit_thickness(recording.signal, renderer, layer, found, thickest=thickest)
+        thick, delay = (
+            1e3 * float(value)
+            for value in (covered.layer.thickness, covered.layer.delay(recording.waveform))
+        )
+        note += f"\nlayer {thick:.2f} mm thick, {len(covered.losses)} thicknesses tried"
+        note += f"; it delays by {delay:.2f} mm"
+        found, loss = covered.result.parameters, float(covered.result.losses[0])
+        renderer = behind_layer(renderer, covered.layer)
+    note += f"\n{100 * loss:.1f} % of the recording left unexplained"
+    if result.settled is not None:
+        note += (
+            "; settled: a right face leaves as much, or two attempts came to this one"
+            if bool(result.settled.all())
+            else "; not settled: a right face leaves less, and no two attempts came to one face"
+        )
+    deviation = uncertainty_through_physics(recording.signal, renderer, found).vertex_deviation(
+        face_model
     )
-    note += f"\nlayer {thick:.2f} mm thick, {len(covered.losses)} thicknesses tried"
-    return covered.result.parameters, f"{note}; it delays by {delay:.2f} mm"
+    note += (
+        f"\nstated deviation of a vertex {float(deviation.mean()):.2f} mm on average, at most "
+        f"{float(deviation.max()):.2f} mm"
+    )
+    return found, note, deviation
 
 
 def _fit_learned(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from radarbook import cli
 from radarbook.faces.bfm import write_bfm
@@ -29,8 +31,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command, with a schedule of five steps: a newcomer's takes minutes."""
-    short = (replace(NEAR[0], steps=3), replace(NEAR[1], steps=2))
+    """The command, with a schedule of six steps: a newcomer's takes minutes."""
+    short = (replace(NEAR[0], steps=3), replace(NEAR[1], steps=2), replace(NEAR[3], steps=1))
     whole = reconstruct.reconstruct_through_physics
     monkeypatch.setattr(reconstruct, "reconstruct_through_physics", partial(whole, schedule=short))
 
@@ -64,11 +66,22 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
     code, out, _ = run(*common, "-o", tmp_path / "whole.ply")
     assert code == 0
     assert "steps in" in out
+    # How sure: the fit's own verdict, and deviations for the eye and in the file.
+    assert re.search(r"\n[0-9.]+ % of the recording left unexplained; (not )?settled: ", out)
+    mean, most = map(
+        float, re.findall(r"vertex ([0-9.]+) mm on average, at most ([0-9.]+) mm", out)[0]
+    )
+    data = trimesh.load_mesh(tmp_path / "whole.ply", process=False).metadata["_ply_raw"]["vertex"]
+    deviation = np.ravel(data["data"]["deviation"])
+    assert len(deviation) == data["length"]
+    assert (deviation.mean(), deviation.max()) == pytest.approx((mean, most), abs=0.006)
 
     code, out, _ = run(*common, "-o", first, "--optimize", 2, "--state", state)
     assert code == 0
     assert "going on" not in out
     assert f"stopped at --optimize's limit; the same command goes on from {state}" in out
+    assert "unexplained" not in out  # nor how sure of it, before it is finished
+    assert "deviation" not in out
     assert first.exists()
 
     # Ctrl-C, in the middle of a step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,17 +114,31 @@ def write_mesh(
     vertices: np.ndarray | Tensor,
     triangles: np.ndarray | Tensor,
     units: Units = "mm",
+    *,
+    values: Mapping[str, np.ndarray | Tensor] | None = None,
 ) -> None:
     """Write a PLY, OBJ or STL file; ``units`` (those of ``vertices``) are stated in its header.
 
     Nothing is converted: pass what you want in the file. Face models are in mm. PLY and STL are
     binary float32. Written atomically.
+
+    ``values`` (N,) by name become properties of the vertices, which PLY alone has; mesh viewers
+    colour by them. Raises :class:`~radarbook.errors.InputError` for another suffix, a mesh that is
+    none, and values that are not one for each vertex.
     """
     path = Path(path)
     suffix = require_mesh_name(path)
     points, faces = _numpy(vertices).astype(np.float64), _numpy(triangles).astype(np.int64)
     require_mesh(str(path), points, faces)
     mesh = trimesh.Trimesh(points, faces, process=False)
+    for name, value in (values or {}).items():
+        column = _numpy(value).astype(np.float32)
+        if suffix != ".ply" or column.shape != (len(points),):
+            raise InputError(
+                f"{path}: expected a PLY file and {len(points)} values of '{name}', one for each "
+                f"vertex, found {suffix[1:].upper()} and {column.shape}"
+            )
+        mesh.vertex_attributes[name] = column
     note = f"units {units}, written by radarbook"
     if suffix == ".obj":
         data: Any = mesh.export(file_type="obj", header=note, include_normals=False)

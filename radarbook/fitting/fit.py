@@ -57,7 +57,9 @@ class Stage:
     attempts came to alike (``alike``, given both, says so, (B,)); the others begin from the start
     once more. In the end each face has the attempt of lowest loss, so the last stages of all
     attempts must have one objective.
-    ``concludes`` marks the first stage after the attempts, which goes on from the best of them.
+    ``concludes`` marks the first stage after the attempts, which goes on from the best of them; its
+    ``again`` and ``alike`` have the last word on whether that one is right
+    (:attr:`FitResult.settled`).
     """
 
     objective: Objective
@@ -104,7 +106,8 @@ class FitState:
     It is brought up to date after every step, also while :func:`fit` runs. ``losses``,
     ``diverged`` and ``reason`` are as in :class:`FitResult`, of the last stage that ended.
     ``start`` is where it began; ``best`` the losses and vectors of the best of the attempts that
-    have ended, and ``settled`` (B,) which faces need no other (:class:`Stage`).
+    have ended, and ``settled`` (B,) which faces need no other (:class:`Stage`); ``concluded`` is
+    that when there were no others any more.
     """
 
     vectors: Tensor
@@ -117,6 +120,7 @@ class FitState:
     start: Tensor | None = None
     best: tuple[Tensor, Tensor] | None = None
     settled: Tensor | None = None
+    concluded: Tensor | None = None
 
     @classmethod
     def at(cls, start: FaceParameters) -> FitState:
@@ -127,8 +131,26 @@ class FitState:
     def begin_again(self, stage: Stage, n_shape: int) -> bool:
         """Take stock of the attempt that ended and begin another with the faces that need it, if
         there are any."""
-        assert self.losses is not None
+        self._take_stock(stage, n_shape)
         assert self.start is not None
+        assert self.best is not None
+        assert self.settled is not None
+        self.vectors = torch.where(self.settled[:, None], self.best[1], self.start)
+        return not bool(self.settled.all())
+
+    def conclude(self, stage: Stage, n_shape: int) -> None:
+        """Take up the best attempt of each face; there will be no others."""
+        assert self.losses is not None
+        if stage.again is not None:
+            if self.settled is None or not bool(self.settled.all()):
+                self._take_stock(stage, n_shape)
+            self.concluded = self.settled
+        _, self.vectors = self._better(self.losses, self.vectors)
+        self.best = self.settled = None
+
+    def _take_stock(self, stage: Stage, n_shape: int) -> None:
+        """Keep the better attempt of each face, and settle those that need no other."""
+        assert self.losses is not None
         assert stage.again is not None
 
         def parameters(vectors: Tensor) -> FaceParameters:
@@ -146,14 +168,6 @@ class FitState:
                 alike &= coefficients.square().mean(1).sqrt() < CLOSE
         losses, vectors = self.best = self._better(self.losses, self.vectors)
         self.settled = stage.again(parameters(vectors), losses) | alike
-        self.vectors = torch.where(self.settled[:, None], vectors, self.start)
-        return not bool(self.settled.all())
-
-    def conclude(self) -> None:
-        """Take up the best attempt of each face; there will be no others."""
-        assert self.losses is not None
-        _, self.vectors = self._better(self.losses, self.vectors)
-        self.best = self.settled = None
 
     def _better(self, losses: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Face by face the better of these and the best so far."""
@@ -188,6 +202,10 @@ class FitResult:
         Names of the stages.
     resumed : int
         Steps of ``history`` that were done before this call.
+    settled : Tensor (B,) bool, optional
+        Which faces the fit itself believes: two attempts came to them, or they leave no more
+        unexplained than right ones do. None where no stage judges (:class:`Stage`), or where the
+        fit has not come to that.
     """
 
     parameters: FaceParameters
@@ -199,6 +217,7 @@ class FitResult:
     stages: tuple[str, ...]
     n_shape: int
     resumed: int = 0
+    settled: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -295,15 +314,15 @@ def fit(
         bar.update(sum(stage.steps for stage in stages[: state.stage]))
         while state.stage < len(stages):
             stage = stages[state.stage]
-            if state.within is None and stage.again is not None:
-                if not state.begin_again(stage, n_shape):
-                    # No face needs another attempt: on with what comes after them.
-                    rest = range(state.stage, len(stages))
-                    state.stage = next((i for i in rest if stages[i].concludes), len(stages))
-                    reason = "finished"
-                    continue
-            elif state.within is None and stage.concludes:
-                state.conclude()
+            begins = state.within is None
+            if begins and stage.concludes:
+                state.conclude(stage, n_shape)
+            elif begins and stage.again is not None and not state.begin_again(stage, n_shape):
+                # No face needs another attempt: on with what comes after them.
+                rest = range(state.stage, len(stages))
+                state.stage = next((i for i in rest if stages[i].concludes), len(stages))
+                reason = "finished"
+                continue
             columns = free_columns(stage.free or free, n_shape, width)
             work = make_method(
                 stage.method,
@@ -351,6 +370,7 @@ def fit(
         tuple(stage.name or str(i) for i, stage in enumerate(stages)),
         n_shape,
         resumed,
+        state.concluded,
     )
 
 

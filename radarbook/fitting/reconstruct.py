@@ -29,6 +29,7 @@ from radarbook.fitting.objectives import (
 from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
 from radarbook.fitting.state_file import FitFile, tensor_digest
+from radarbook.fitting.uncertainty import Uncertainty, uncertainty
 from radarbook.radar.array import Array
 from radarbook.radar.image import RadarImage
 from radarbook.radar.imaging import Grid
@@ -213,29 +214,31 @@ def physical_stages(
     # Where phases agree there is no doubt about a face, and where they do not the fit can tell: an
     # attempt ends with the last search among minima, and what comes after goes on from the best.
     # With highlights alone a wrong face at times explains more than a right one.
-    count, again = len(schedule), None
+    count = len(schedule)
+    verdict: dict[str, Any] = {}
     drawn = any(level.method == "ensemble" for level in schedule)
-    tells = [i for i, level in enumerate(schedule) if not level.smoothing]
-    tells = [i for i in tells if schedule[i].method == "ambiguity"] or tells[:1]
-    if drawn and tells and set(free) != {"material"}:
+    tells = [i for i, level in enumerate(schedule) if level.method == "ambiguity"]
+    if drawn and not tells:
+        tells = [i for i, level in enumerate(schedule) if not level.smoothing][:1]
+    if tells and set(free) != {"material"}:
         judge = objectives[tells[-1]][0]
         assert isinstance(judge, PhaseObjective)
-        again, count = (_right(judge), _alike(judge)), tells[-1] + 1
+        verdict, count = {"again": _right(judge), "alike": _alike(judge)}, tells[-1] + 1
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
-    for attempt in range(attempts if again is not None else 1):
+    for attempt in range(attempts if drawn and verdict else 1):
         # Both ways of looking from the centroid, then both from the pose that a search finds.
         searched = attempt >= len(WEIGHTS)
         levels = [pair for pair in pairs[:count] if searched or pair[0].method != "search"]
         tried = [_stage(level, ways, free, attempt) for level, ways in levels]
         tried = [stage for stage in tried if stage.free]
-        if attempt > 0 and again is not None:
-            tried[0] = replace(tried[0], again=again[0], alike=again[1])
+        if attempt > 0:
+            tried[0] = replace(tried[0], **verdict)
         stages += tried
     last = [_stage(level, ways, free) for level, ways in pairs[count:]]
     last = [stage for stage in last if stage.free]
     if last:
-        last[0] = replace(last[0], concludes=True)
+        last[0] = replace(last[0], concludes=True, **verdict)
     return stages + last
 
 
@@ -285,6 +288,21 @@ def _plausible(parameters: FaceParameters) -> Tensor:
     """(B,) whether at least one face in a thousand is as far from the mean as these."""
     coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double().cpu()
     return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], 1e-3))
+
+
+def uncertainty_through_physics(
+    signal: Tensor, renderer: PhysicalRenderer, found: FaceParameters
+) -> Uncertainty:
+    """How sure the one face is that :func:`reconstruct_through_physics` found in a recording.
+
+    ``signal`` and ``renderer`` as it has them; all that was unknown counts, as
+    :func:`~radarbook.fitting.uncertainty.uncertainty` states it for the phases of all.
+    """
+    whole = signal if signal.ndim == 4 else signal[None]
+    stage = physical_stages(whole, renderer, schedule=SCHEDULE[-1:])[0]
+    assert isinstance(stage.objective, PhaseObjective)
+    part = stage.objective.physics.decimation(whole).to(torch.complex64)
+    return uncertainty(stage.objective, part, found, free=stage.free or UNKNOWN)
 
 
 def reconstruct_through_physics(

@@ -21,7 +21,7 @@ from radarbook.errors import InputError
 from radarbook.fitting.fit import FitState, Record, StageState
 from radarbook.training.checkpoints import difference, load_tensors, save_tensors
 
-KIND, FORMAT = "fit", 2
+KIND, FORMAT = "fit", 3
 
 
 def tensor_digest(*tensors: Tensor) -> str:

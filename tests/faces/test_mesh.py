@@ -88,7 +88,20 @@ def test_nothing_bad_is_written(tmp_path):
         write_mesh(tmp_path / "a.ply", SQUARE, FACES + 2)
     with pytest.raises(InputError, match="ending in"):
         write_mesh(tmp_path / "a.xyz", SQUARE, FACES)
+    for name, count in (("a.obj", len(SQUARE)), ("a.ply", len(SQUARE) - 1)):
+        with pytest.raises(InputError, match="values of 'deviation', one for each vertex, found"):
+            write_mesh(tmp_path / name, SQUARE, FACES, values={"deviation": np.ones(count)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_values_are_properties_of_ply_vertices(tmp_path):
+    values = np.linspace(0, 1, len(SQUARE))
+    write_mesh(tmp_path / "a.ply", SQUARE, FACES, values={"deviation": torch.from_numpy(values)})
+    assert b"\nproperty float deviation\n" in (tmp_path / "a.ply").read_bytes()
+    np.testing.assert_allclose(read_mesh(tmp_path / "a.ply", "mm").vertices, 1e-3 * SQUARE)
+    loaded = trimesh.load_mesh(tmp_path / "a.ply", process=False)
+    found = loaded.metadata["_ply_raw"]["vertex"]["data"]["deviation"]
+    np.testing.assert_allclose(np.ravel(found), values, atol=1e-6)
 
 
 def test_coarser_mesh_keeps_vertices_and_shape():

@@ -220,6 +220,7 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
     # What comes after the attempts begins at once where none is needed, and from the best of them:
     # the second leads astray here, and is forgotten.
     close = Stage(two, 1, "lm", free=free, name="close", concludes=True)
+    assert easy.settled is None  # nothing says so in the end
     late = fit(
         None, None, start.replace(shape=easy.parameters.shape), loss=[*attempts(3, 0.02), close]
     )
@@ -230,6 +231,18 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
     ended = {r.stage: r for r in wide.history}
     assert ended[1].losses[0] > ended[0].losses[0]
     assert torch.equal(next(r for r in wide.history if r.stage == 2).vectors, ended[0].vectors)
+    assert wide.settled is None
+    # In the end a verdict may be asked for: the first attempt's face is not right, and no other
+    # came to it. The second face is.
+    judged = replace(close, again=right)
+    settled = fit(None, None, start, loss=[*astray[:-1], judged]).settled
+    assert settled is not None
+    assert settled.tolist() == [False, True]
+    # What was settled on the way is not asked again; two attempts alike are believed.
+    for loss in (attempts(2, 0.02), attempts(3, 0.02)):
+        settled = fit(None, None, start, loss=[*loss, judged]).settled
+        assert settled is not None
+        assert settled.tolist() == [True, True]
     # Interrupted in the last stage, it goes on from there.
     part = fit(None, None, start, loss=astray, callback=lambda r: r.stage < 2)
     assert part.reason == "interrupted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from radarbook.fitting.fit import UNKNOWN, Stage
-from radarbook.fitting.reconstruct import SCHEDULE, physical_stages
+from radarbook.fitting.reconstruct import DESCENT, NEAR, SCHEDULE, physical_stages
 from tests.fitting.scenes import face, renderer
 
 
@@ -18,7 +18,8 @@ def _stages(free: tuple[str, ...] = UNKNOWN) -> list[Stage]:
 
 def test_attempts_after_the_second_begin_with_the_pose() -> None:
     stages = _stages()
-    begins = [i for i, stage in enumerate(stages) if stage.again is not None]
+    *begins, ends = [i for i, stage in enumerate(stages) if stage.again is not None]
+    assert stages[ends].concludes
     assert [stages[i].name for i in begins] == ["1 σ, attempt 2", "pose, attempt 3"]
     assert stages[begins[1]].method == "search"
     assert set(stages[begins[1]].free or ()) == {"translation", "rotation"}
@@ -48,9 +49,22 @@ def test_no_attempt_is_believed_that_ends_with_a_face_hardly_anyone_has() -> Non
         assert not bool(stage.alike(rare, rare))
 
 
+def test_a_near_start_is_judged_but_not_tried_again() -> None:
+    physical = renderer()
+    with torch.no_grad():
+        signal = physical.signal(face((0.5, -0.5), 0.3).to(dtype=torch.float32))
+    stages = physical_stages(signal, physical, schedule=NEAR)
+    assert [stage.name for stage in stages] == [level.name for level in NEAR]
+    assert [stage.again is not None for stage in stages] == [stage.concludes for stage in stages]
+    assert [stage.concludes for stage in stages] == [False, False, False, True, False]
+    # Downhill alone, nothing tells a wrong minimum from the right one.
+    stages = physical_stages(signal, physical, schedule=DESCENT)
+    assert not any(stage.concludes or stage.again for stage in stages)
+
+
 def test_a_known_pose_is_not_searched_for() -> None:
     stages = _stages(("shape", "expression", "material"))
-    begins = [stage for stage in stages if stage.again is not None]
+    begins = [stage for stage in stages if stage.again is not None and not stage.concludes]
     assert [stage.name for stage in begins] == ["1 σ, attempt 2", "1 σ, attempt 3"]
     assert all(stage.free for stage in stages)
     # Phases say nothing of the material that power has not said.

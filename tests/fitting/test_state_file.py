@@ -184,7 +184,7 @@ def test_what_is_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the state of a fit, found encoder"):
         load_fit(path, ABOUT)
     save_tensors(path, {"a": torch.zeros(1)}, {"kind": "fit", "format": 99})
-    with pytest.raises(InputError, match="in format 2, found format 99"):
+    with pytest.raises(InputError, match="in format 3, found format 99"):
         load_fit(path, ABOUT)
     with pytest.raises(InputError, match="no such file"):
         load_fit(tmp_path / "gone", ABOUT)
