@@ -1,12 +1,12 @@
-"""Fits through a blanket: its thickness known, ignored, and among the unknowns.
+"""Fits through a blanket: known, ignored, and its thickness and permittivity among the unknowns.
 
     python -m benchmarks.covered_fit --model procedural --faces 4 --json FILE
 
 The target is the raw signal of a random face by the physical renderer through cotton, with 128
 frequencies, all antennas and the face's own speckle. The fits begin with the mean face at the
 image's centroid, everything unknown. ``known`` has the layer in its physics, ``ignored`` has none,
-and ``unknown`` searches the thickness from what ``ignored`` found, and takes a permittivity for
-granted that is wrong by ``--wrong``. Each row says how far the face is from the truth, its position
+and ``unknown`` looks for thickness and permittivity, from what ``ignored`` found and a permittivity
+that is wrong by ``--wrong``. Each row says how far the face is from the truth, its position
 along z by itself.
 """
 
@@ -28,7 +28,7 @@ from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.covered import behind_layer, fit_thickness
+from radarbook.fitting.covered import behind_layer, fit_layer
 from radarbook.fitting.fit import fit
 from radarbook.fitting.reconstruct import mean_face_start, physical_renderer, physical_stages
 from radarbook.radar.array import qar50
@@ -78,17 +78,19 @@ def fit_face(
         row(kind, results[kind].parameters, float(results[kind].losses[0]), began)
     began = time.perf_counter()
     assumed = Layer(DISTANCE, 0.0, COTTON * (1 + chosen.wrong))
-    found = fit_thickness(
+    found = fit_layer(
         signal, bare, assumed, results["ignored"].parameters, thickest=2.5 * chosen.thickness
     )
     delays = [1e3 * layer.delay(bare.waveform) for layer in (found.layer, cotton)]
     row(
         "unknown",
-        found.result.parameters,
-        float(found.result.losses[0]),
+        found.parameters,
+        found.loss,
         began,
         delay_mm=round(delays[0], 3),
         true_delay_mm=round(delays[1], 3),
+        thickness_mm=round(1e3 * float(found.layer.thickness), 3),
+        permittivity=round(complex(torch.as_tensor(found.layer.permittivity)).real, 3),
     )
     return rows
 

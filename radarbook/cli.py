@@ -566,7 +566,8 @@ def reconstruct(
     thickest: Annotated[
         float | None,
         typer.Option(
-            help="The layer's thickness is known roughly: look for it too, up to so many metres."
+            help="The layer is known roughly: look for its thickness, up to so many metres, and "
+            "its permittivity, too."
         ),
     ] = None,
     bounces: Annotated[
@@ -589,7 +590,8 @@ def reconstruct(
     too.
 
     Behind a blanket (--layer) the fit takes its delay and attenuation into account. With --thickest
-    the thickness is then looked for together with the face, from the one that --layer names.
+    its thickness and permittivity are then looked for together with the face; the permittivity
+    within a quarter of the one that --layer names.
     """
     from radarbook.faces.mesh import require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
@@ -645,7 +647,7 @@ def _fit_physical(
 ) -> tuple[FaceParameters, str, Tensor | None]:
     """The face, what to say of the fit, and, if it is finished, deviations of vertices (N,) mm."""
     from radarbook.datasets.recordings import read_recording
-    from radarbook.fitting.covered import behind_layer, fit_thickness
+    from radarbook.fitting.covered import behind_layer, fit_layer
     from radarbook.fitting.reconstruct import (
         BOUNCES,
         physical_renderer,
@@ -700,15 +702,17 @@ def _fit_physical(
         return result.parameters, note, None
     found, loss = result.parameters, float(result.losses[0])
     if layer is not None and thickest is not None:
-        covered = fit_thickness(recording.signal, renderer, layer, found, thickest=thickest)
-        thick, delay = (
-            1e3 * float(value)
-            for value in (covered.layer.thickness, covered.layer.delay(recording.waveform))
+        covered = fit_layer(recording.signal, renderer, layer, found, thickest=thickest)
+        between = covered.layer
+        note += (
+            f"\nlayer {1e3 * float(between.thickness):.2f} mm thick, permittivity "
+            f"{complex(between.permittivity):.2f}, of {covered.tried} tried; "
+            f"it delays by {1e3 * between.delay(recording.waveform):.2f} mm"
         )
-        note += f"\nlayer {thick:.2f} mm thick, {len(covered.losses)} thicknesses tried"
-        note += f"; it delays by {delay:.2f} mm"
-        found, loss = covered.result.parameters, float(covered.result.losses[0])
-        renderer = behind_layer(renderer, covered.layer)
+        others = ", ".join(f"{1e3 * float(other.thickness):.2f}" for other in covered.likely[1:])
+        note += f"\nas likely a thickness of {others} mm" if others else ""
+        found, loss = covered.parameters, covered.loss
+        renderer = behind_layer(renderer, between)
     note += f"\n{100 * loss:.1f} % of the recording left unexplained"
     if result.settled is not None:
         note += (

@@ -1,37 +1,80 @@
-"""A face behind a layer whose thickness is not known.
+"""A face behind a layer of which little is known.
 
 A blanket delays and attenuates every path. The delay is nearly the same for all, so to a fit that
-ignores the layer the face lies some tenths of a millimetre too far back; what tells a layer from a
-face that *is* farther back is that slanting paths are delayed a little more. So the layer's
-thickness is one more unknown, but not one like the others: it bends the loss gently where the face
-ripples it. It is searched for on a line, and at each thickness the face follows.
+ignores the layer the face lies some tenths of a millimetre too far back. What tells a layer from a
+face that *is* farther back: slanting paths are delayed a little more, and internal reflections
+ripple the spectrum, by the optical thickness n·t modulo half a wavelength. So along the thickness
+the loss has minima a fraction of a wavelength apart. They are found by a scan in which the face
+follows by linear theory, at one rendering for each layer (variable projection, Golub and Pereyra
+1973); from the best of them thickness, permittivity and face go on together, by Gauss-Newton steps.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.fit import UNKNOWN, FitResult, fit
-from radarbook.fitting.reconstruct import DESCENT, physical_stages
+from radarbook.faces.pose import to_radar
+from radarbook.fitting.fit import UNKNOWN, free_columns
+from radarbook.fitting.methods import LevenbergMarquardt
+from radarbook.fitting.objectives import PhaseObjective
+from radarbook.fitting.reconstruct import SCHEDULE, physical_stages
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
+
+#: Steps of the scan over optical thickness, in wavelengths.
+SCAN = 1 / 16
+#: Minima of one scan that are followed, how far apart two are at least, in wavelengths, and the
+#: share by which the loss of a face that followed may be above where it came from.
+MINIMA, APART, BEHIND = 2, 1 / 12, 0.01
+#: Gauss-Newton steps from each at most, and the share of the loss that is still worth one.
+STEPS, GAIN = 8, 2e-5
+#: Independent residuals of a recording: at the truth of ten covered faces, smooth and rough ones,
+#: each parameter takes between one part in 1100 and in 2500 of the loss with it. And by how many
+#: parts another layer's loss may be above the best one's to be likely still: two standard
+#: deviations' square.
+INDEPENDENT, LIKELY = 1500, 4.0
+#: Of the layer's derivatives: optical thickness, m, and permittivity, a share.
+SHIFT = 1e-5, 3e-3
 
 
 @dataclass(frozen=True)
 class CoveredFit:
-    """What :func:`fit_thickness` found: the fit, the layer, and the losses on the way there."""
+    """What :func:`fit_layer` found.
 
-    result: FitResult
+    Attributes
+    ----------
+    parameters : FaceParameters
+        The face (1).
+    layer : Layer
+    loss : float
+        What stays unexplained of the recording's phases.
+    minima : tuple of (Layer, float)
+        All that were come to, with what stays unexplained and what the permittivity's prior adds.
+    tried : int
+        Layers that were rendered.
+    """
+
+    parameters: FaceParameters
     layer: Layer
-    thicknesses: tuple[float, ...]
-    losses: tuple[float, ...]
+    loss: float
+    minima: tuple[tuple[Layer, float], ...]
+    tried: int
+
+    @property
+    def likely(self) -> tuple[Layer, ...]:
+        """Layers of the minima that the recording hardly tells from the best one, itself among
+        them, best first. Where much of it is speckle they may be several: a layer that is a
+        quarter of a wavelength thicker ripples the spectrum much alike."""
+        least = min(loss for _, loss in self.minima)
+        near = [pair for pair in self.minima if pair[1] < (1 + LIKELY / INDEPENDENT) * least]
+        return tuple(layer for layer, _ in sorted(near, key=lambda pair: pair[1]))
 
 
 def behind_layer(renderer: PhysicalRenderer, layer: Layer | None) -> PhysicalRenderer:
@@ -41,73 +84,257 @@ def behind_layer(renderer: PhysicalRenderer, layer: Layer | None) -> PhysicalRen
     return other
 
 
-def fit_thickness(
+def fit_layer(
     signal: Tensor,
     renderer: PhysicalRenderer,
     layer: Layer,
     start: FaceParameters,
     *,
     thickest: float,
-    looks: int = 8,
-    precision: float = 1e-4,
+    wrong: float = 0.1,
+    rounds: int = 3,
 ) -> CoveredFit:
-    """Face and thickness of the layer in one recording (1, rx, tx, f), from a fit that is near.
+    """Face, thickness and permittivity of the layer in one recording (1, rx, tx, f), from a fit
+    that is near.
 
-    Brent's bounded search over the thickness for the least share of the recording's power that
-    stays unexplained; at each the face is fitted anew, by its phases, from the best fit so far
-    moved by the difference in delay.
+    A round scans all thicknesses, the face following, and descends from the best minima that have
+    not been seen; it is the last if none of them is better than what is known.
 
     Parameters
     ----------
     renderer : PhysicalRenderer
         With the recording's array and waveform; its own layer is not looked at.
     layer : Layer
-        Its thickness is where ``start`` was found (0: by a fit that ignored it); place and
-        permittivity are taken as they are. A wrong permittivity is made up for by the thickness,
-        since it is the delay that shows.
+        Its thickness is where ``start`` was found (0: by a fit that ignored it), its permittivity
+        about what is expected, its place is taken as it is.
     start : FaceParameters
         One face, right within half a millimetre or so, by a fit with ``layer``.
     thickest : float
-        Search between 0 and this, m.
-    looks, precision : int, float
-        At most so many thicknesses, until they are known to so many metres.
+        Thicknesses between 0 and this, m.
+    wrong : float
+        By what share the permittivity may be wrong: the standard deviation of a normal prior, up to
+        thrice that; the loss tangent is taken as it is, since attenuation shows in little but the
+        gain. 0 takes the permittivity as it is, too.
+    rounds : int
+        At most so many.
 
-    Raises :class:`~radarbook.errors.InputError` for several faces or a ``thickest`` not above 0.
+    Raises :class:`~radarbook.errors.InputError` for several faces, a ``thickest`` not above 0 or
+    that reaches the face, and a ``wrong`` not from 0 to 0.3.
     """
     if len(start) != 1:
         raise InputError(f"fit of a layer: expected one face, found {len(start)}")
     if not thickest > 0:
         raise InputError(f"fit of a layer: expected thickest > 0 m, found {thickest}")
-    best: tuple[float, FaceParameters, Layer, FitResult | None] = (
-        float("inf"), start, layer, None,
-    )  # fmt: skip
-    tried: list[tuple[float, float]] = []
-
-    def loss(thickness: float) -> float:
-        nonlocal best
-        _, face, known, _ = best
-        here = Layer(layer.distance, float(thickness), layer.permittivity, layer.echo)
-        # What a thicker layer delays more need not be so far away.
-        nearer = here.delay(renderer.waveform) - known.delay(renderer.waveform)
-        moved = face.translation - torch.tensor([0.0, 0.0, nearer]).to(face.translation)
-        face = face.replace(translation=moved).clamped()
-        stages = physical_stages(
-            signal, behind_layer(renderer, here), schedule=DESCENT[1:], free=UNKNOWN
+    if not 0 <= wrong <= 0.3:
+        raise InputError(f"fit of a layer: expected wrong from 0 to 0.3, found {wrong}")
+    nearest = float(to_radar(renderer.model, start, renderer.distance)[..., 2].min())
+    if not float(torch.as_tensor(layer.distance)) + thickest < nearest:
+        raise InputError(
+            f"fit of a layer: expected it in front of the face, {nearest:.3f} m from the array, "
+            f"found its front at {float(torch.as_tensor(layer.distance)):.3f} m and a thickness of "
+            f"up to {thickest} m"
         )
-        result = fit(None, None, face, loss=stages)
-        value = float(result.losses[0])
-        tried.append((float(thickness), value))
-        if value < best[0]:
-            best = value, result.parameters, here, result
-        return value
+    family = _Family(layer, thickest, wrong)
+    problem = _Problem(signal, renderer, family)
+    best = _Covered(start.to(dtype=torch.float64), family.place(layer), math.inf)
+    seen: list[_Covered] = []
+    for _ in range(rounds):
+        linear = problem.linearised(best)
+        found = [problem.descended(end) for end in problem.minima(linear, seen)]
+        seen += found
+        better = min(found, key=lambda end: end.loss, default=best)
+        if not better.loss < (1 - GAIN) * best.loss:
+            break
+        best = better
+    minima = tuple((family.layer(end.place), end.loss) for end in seen)
+    best = min(seen, key=lambda end: end.loss)
+    loss = best.loss / (1 + family.penalty(best.place))
+    return CoveredFit(best.face, family.layer(best.place), loss, minima, problem.tried)
 
-    minimize_scalar(
-        loss,
-        bounds=(0.0, thickest),
-        method="bounded",
-        options={"maxiter": looks, "xatol": precision},
-    )
-    _, _, found, result = best
-    assert result is not None
-    thicknesses, losses = zip(*sorted(tried), strict=True)
-    return CoveredFit(result, found, thicknesses, losses)
+
+@dataclass(frozen=True)
+class _Covered:
+    """A face, the place of the layer before it in its family, and their loss, prior and all."""
+
+    face: FaceParameters
+    place: Tensor
+    loss: float
+
+
+class _Family:
+    """Layers by optical thickness n·t, m, and by what their permittivity is a multiple of."""
+
+    def __init__(self, layer: Layer, thickest: float, wrong: float) -> None:
+        self._layer, self._thickest = layer, thickest
+        self._permittivity = complex(torch.as_tensor(layer.permittivity))
+        self._wrong = wrong
+        #: Range of the multiple.
+        self.scales = max(1 - 3 * wrong, 1 / self._permittivity.real), 1 + 3 * wrong
+        #: How many of the two are unknown.
+        self.unknown = 2 if wrong > 0 else 1
+
+    def layer(self, place: Tensor) -> Layer:
+        path, scale = place.tolist()
+        thickness = path / self.index(scale)
+        return Layer(self._layer.distance, thickness, self._permittivity * scale, self._layer.echo)
+
+    def place(self, layer: Layer) -> Tensor:
+        """(2,) float64 of a layer of this permittivity."""
+        thickness = float(torch.as_tensor(layer.thickness))
+        return torch.tensor([thickness * self.index(1.0), 1.0], dtype=torch.float64)
+
+    def penalty(self, place: Tensor) -> float:
+        """What the prior on the permittivity adds to a loss, as a share of it: squared standard
+        deviations, where each independent residual has one."""
+        return self.off(place) ** 2 / INDEPENDENT
+
+    def off(self, place: Tensor) -> float:
+        """Standard deviations of the permittivity from what is expected."""
+        return float(place[1] - 1) / self._wrong if self._wrong > 0 else 0.0
+
+    def inside(self, place: Tensor) -> Tensor:
+        path, scale = place.tolist()
+        scale = min(max(scale, self.scales[0]), self.scales[1])
+        path = min(max(path, 0.0), self._thickest * self.index(scale))
+        return torch.tensor([path, scale], dtype=torch.float64)
+
+    def paths(self, step: float) -> Tensor:
+        """All optical thicknesses of the expected permittivity."""
+        return torch.arange(0.0, self._thickest * self.index(1.0), step, dtype=torch.float64)
+
+    def index(self, scale: float) -> float:
+        """Of refraction."""
+        return ((self._permittivity * scale) ** 0.5).real
+
+
+class _Problem:
+    """The phases of one recording, face and layer unknown."""
+
+    def __init__(self, signal: Tensor, renderer: PhysicalRenderer, family: _Family) -> None:
+        self.family = family
+        self._waveform = renderer.waveform
+        # Derivatives of all facets: layer and face are told apart by little.
+        stage = physical_stages(signal, behind_layer(renderer, None), schedule=SCHEDULE[-1:])[0]
+        assert isinstance(stage.objective, PhaseObjective)
+        self._objective, self._free = stage.objective, stage.free or UNKNOWN
+        #: Layers that were rendered.
+        self.tried = 0
+
+    def linearised(self, here: _Covered) -> _Linear:
+        return _Linear(self, here, self._objective.behind(self.family.layer(here.place)))
+
+    def minima(self, linear: _Linear, seen: list[_Covered]) -> list[_Covered]:
+        """The best faces and layers of a scan that are not near those seen, the face followed."""
+        wavelength = self._waveform.wavelength
+        scale = linear.here.place[1]
+        places = [torch.stack([u, scale]) for u in self.family.paths(SCAN * wavelength)]
+        losses = torch.tensor([linear.followed(place)[0] for place in places])
+        around = torch.nn.functional.pad(losses, (1, 1), value=math.inf)
+        lowest = (losses <= around[:-2]) & (losses <= around[2:])
+        lowest = (lowest & (losses < (1 + BEHIND) * linear.loss)).nonzero()[:, 0]
+        chosen: list[_Covered] = []
+        for i in lowest[losses[lowest].argsort()].tolist():
+            others = [float(end.place[0]) for end in seen]
+            near = [abs(float(places[i][0]) - other) < APART * wavelength for other in others]
+            if not any(near) and len(chosen) < MINIMA:
+                chosen.append(_Covered(linear.followed(places[i])[1], places[i], math.inf))
+        return chosen
+
+    def descended(self, here: _Covered) -> _Covered:
+        """After Gauss-Newton steps of face and layer together."""
+        for _ in range(STEPS):
+            linear = self.linearised(here)
+            here, gained = linear.stepped()
+            if not gained:
+                break
+        return here
+
+
+class _Linear:
+    """Residuals about one face and layer: the face's Jacobian J, and exact ones of other layers.
+
+    A face that follows a layer goes nearer by what the layer delays more, which is large, and for
+    the rest by J: with residuals r there, |r + J δ|² is least at |r|² - |Qᵀ r|², J = Q R.
+    """
+
+    def __init__(self, problem: _Problem, here: _Covered, objective: PhaseObjective) -> None:
+        self._problem, self.here = problem, here
+        self._near = objective.near(here.face, 0)
+        self._vector = here.face.normalised()[0]
+        self._n_shape, width = here.face.shape.shape[1], len(self._vector)
+        self._columns = free_columns(problem._free, self._n_shape, width)
+        self._bounds = torch.full((width,), torch.inf, dtype=torch.float64)
+        with torch.no_grad():
+            self._residual, self._jacobian = LevenbergMarquardt(
+                objective, self._vector[None], self._columns, self._bounds, self._n_shape
+            ).linearised(0, self._vector)
+        #: What stays unexplained here.
+        self.loss = float(self._residual.square().sum())
+        self._q, self._r = torch.linalg.qr(self._jacobian)
+        waveform = problem._waveform
+        self._delay = problem.family.layer(here.place).delay(waveform)
+
+    def followed(self, place: Tensor) -> tuple[float, FaceParameters]:
+        """What stays unexplained behind another layer, and the face that has followed."""
+        residual = self._behind(place, self.here.face)
+        along = self._q.T @ residual
+        move = -torch.linalg.solve_triangular(self._r, along[:, None], upper=True)[:, 0]
+        loss = float(residual.square().sum() - along.square().sum())
+        return loss, self._moved(place, move)
+
+    def stepped(self) -> tuple[_Covered, bool]:
+        """After one step of face and layer, halved until it helps; and whether it did."""
+        family, here = self._problem.family, self.here
+        columns = [self._jacobian]
+        for i in range(family.unknown):
+            shift = SHIFT[i] if float(here.place[i]) < family.scales[1] or i == 0 else -SHIFT[i]
+            other = here.place.index_add(0, torch.tensor([i]), torch.tensor([shift]).double())
+            change = self._behind(other, here.face) - self._residual
+            columns.append(change[:, None] / shift)
+        jacobian = torch.cat(columns, dim=1)
+        loss = self.loss * (1 + family.penalty(here.place))
+        # The prior on the permittivity is one more residual.
+        each_one = math.sqrt(self.loss / INDEPENDENT)
+        prior = torch.zeros_like(jacobian[:1])
+        if family.unknown > 1:
+            prior[0, -1] = each_one * (family.off(here.place + 1) - family.off(here.place))
+        residual = torch.cat(
+            [self._residual, prior.new_tensor([each_one * family.off(here.place)])]
+        )
+        jacobian = torch.cat([jacobian, prior])
+        scale = jacobian.norm(dim=0)
+        move = -torch.linalg.lstsq(jacobian / scale, residual[:, None]).solution[:, 0] / scale
+        count = len(self._columns)
+        for _ in range(4):
+            place = here.place.clone()
+            place[: family.unknown] += move[count:].to(place)
+            place = family.inside(place)
+            face = self._moved(place, move[:count])
+            after = float(self._behind(place, face, follow=False).square().sum())
+            after *= 1 + family.penalty(place)
+            if after < loss:
+                gained = after < (1 - GAIN) * loss
+                return _Covered(face, place, after), gained
+            move = move / 2
+        return _Covered(here.face, here.place, loss), False
+
+    def _moved(self, place: Tensor, move: Tensor) -> FaceParameters:
+        """The face here nearer by the layer's delay, and moved by (K,) of its free columns."""
+        vector = self._nearer(place).normalised()
+        vector[0, self._columns] += move.to(vector)
+        k = self._n_shape, vector.shape[1] - self._n_shape - 9
+        return FaceParameters.from_normalised(vector, *k).clamped()
+
+    def _nearer(self, place: Tensor) -> FaceParameters:
+        # What a thicker layer delays more need not be so far away.
+        face, layer = self.here.face, self._problem.family.layer(place)
+        more = layer.delay(self._problem._waveform) - self._delay
+        return face.replace(
+            translation=face.translation - torch.tensor([0.0, 0.0, more]).to(face.translation)
+        )
+
+    @torch.no_grad()
+    def _behind(self, place: Tensor, face: FaceParameters, follow: bool = True) -> Tensor:
+        self._problem.tried += 1
+        there = self._nearer(place) if follow else face
+        return self._near.behind(self._problem.family.layer(place)).residuals(there)[0]

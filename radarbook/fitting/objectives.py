@@ -24,6 +24,7 @@ from radarbook.fitting.physics import LeanPhysics
 from radarbook.fitting.threads import each
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
+from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import Renderer
 from radarbook.seeds import torch_stream
 from radarbook.training.losses import AMPLITUDE_SCALE, amplitude_error, depth_error
@@ -257,6 +258,13 @@ class FocusedObjective:
         other = copy.copy(self._once(parameters, face))
         other.physics = self.physics.near(parameters)
         other.changes = None if self.changes is None else self.changes.near(parameters)
+        return other
+
+    def behind(self, layer: Layer | None) -> Self:
+        """The same with another layer between array and faces, or with none."""
+        other = copy.copy(self)
+        other.physics = self.physics.behind(layer)
+        other.changes = None if self.changes is None else self.changes.behind(layer)
         return other
 
     def _once(self, parameters: FaceParameters, face: int | None = None) -> Self:

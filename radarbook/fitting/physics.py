@@ -99,18 +99,7 @@ class LeanPhysics:
         self._antennas = [
             a.detach().to(self.device).float() for a in (self.array.tx, self.array.rx)
         ]
-        self._layer = renderer.layer
-        # Gradients through a layer: by the renderer itself, on this part of its antennas and
-        # frequencies. The layer's echo is added here.
-        self._covered = copy.copy(renderer)
-        self._covered.model, self._covered.bounces = self.model, 1
-        self._covered.array, self._covered.waveform = self.array, self.waveform
-        self._covered.facet_size = facet_size
-        if self._layer is not None:
-            values = self._layer.distance, self._layer.thickness, self._layer.permittivity
-            if any(torch.as_tensor(value).ndim for value in values):
-                raise InputError("fit through physics: expected one layer, found one a face")
-            self._covered.layer = Layer(*values)
+        self._put(renderer.layer)
         k = self.waveform.wavenumbers
         # A facet's response changes slowly with frequency: three of them, and a parabola.
         self._three = torch.stack([k[0], (k[0] + k[-1]) / 2, k[-1]]).to(self.device).float()
@@ -142,6 +131,27 @@ class LeanPhysics:
         other = copy.copy(self)
         other._frozen, other._last_signal = self._pieces(self._vertices(face)[0]), None
         return other
+
+    def behind(self, layer: Layer | None) -> LeanPhysics:
+        """The same with another layer between array and faces, or with none."""
+        other = copy.copy(self)
+        other._put(layer)
+        return other
+
+    def _put(self, layer: Layer | None) -> None:
+        """A layer between array and faces; no signal is known behind it yet."""
+        self._layer, self._last_signal = layer, None
+        # Gradients through a layer: by the renderer itself, on this part of its antennas and
+        # frequencies. The layer's echo is added here.
+        self._covered = copy.copy(self.renderer)
+        self._covered.model, self._covered.bounces = self.model, 1
+        self._covered.array, self._covered.waveform = self.array, self.waveform
+        self._covered.facet_size, self._covered.layer = self.facet_size, None
+        if layer is not None:
+            values = layer.distance, layer.thickness, layer.permittivity
+            if any(torch.as_tensor(value).ndim for value in values):
+                raise InputError("fit through physics: expected one layer, found one a face")
+            self._covered.layer = Layer(*values)
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         """(B, rx, tx, f) complex64; differentiable with respect to all but the dynamic range.
