@@ -30,9 +30,9 @@ from radarbook.radar.renderer import PhysicalRenderer
 
 #: Steps of the scan over optical thickness, in wavelengths.
 SCAN = 1 / 16
-#: Minima of one scan that are followed, how far apart two are at least, in wavelengths, and the
-#: share by which the loss of a face that followed may be above where it came from.
-MINIMA, APART, BEHIND = 2, 1 / 12, 0.01
+#: Minima of one scan that are descended from, how far from others' ends they are at least, in
+#: wavelengths, and by what share the loss may be above where the face followed from.
+MINIMA, APART, BEHIND = 3, 1 / 12, 0.01
 #: Gauss-Newton steps from each at most, and the share of the loss that is still worth one.
 STEPS, GAIN = 8, 2e-5
 #: Independent residuals of a recording: at the truth of ten covered faces, smooth and rough ones,
@@ -40,6 +40,8 @@ STEPS, GAIN = 8, 2e-5
 #: parts another layer's loss may be above the best one's to be likely still: two standard
 #: deviations' square.
 INDEPENDENT, LIKELY = 1500, 4.0
+#: Damping relative to the Hessian's diagonal at the start, and how often it is raised in a step.
+DAMPING, TRIES = 1e-3, 5
 #: Of the layer's derivatives: optical thickness, m, and permittivity, a share.
 SHIFT = 1e-5, 3e-3
 
@@ -146,6 +148,7 @@ def fit_layer(
         if not better.loss < (1 - GAIN) * best.loss:
             break
         best = better
+    seen = seen or [problem.descended(best)]
     minima = tuple((family.layer(end.place), end.loss) for end in seen)
     best = min(seen, key=lambda end: end.loss)
     loss = best.loss / (1 + family.penalty(best.place))
@@ -202,6 +205,11 @@ class _Family:
         """All optical thicknesses of the expected permittivity."""
         return torch.arange(0.0, self._thickest * self.index(1.0), step, dtype=torch.float64)
 
+    def steps(self) -> Tensor:
+        """Multiples of the permittivity: as expected, and a standard deviation to either side."""
+        scales = [1 - self._wrong, 1.0, 1 + self._wrong] if self._wrong > 0 else [1.0]
+        return torch.tensor([s for s in scales if s >= self.scales[0]], dtype=torch.float64)
+
     def index(self, scale: float) -> float:
         """Of refraction."""
         return ((self._permittivity * scale) ** 0.5).real
@@ -212,11 +220,11 @@ class _Problem:
 
     def __init__(self, signal: Tensor, renderer: PhysicalRenderer, family: _Family) -> None:
         self.family = family
-        self._waveform = renderer.waveform
+        self.waveform = renderer.waveform
         # Derivatives of all facets: layer and face are told apart by little.
         stage = physical_stages(signal, behind_layer(renderer, None), schedule=SCHEDULE[-1:])[0]
         assert isinstance(stage.objective, PhaseObjective)
-        self._objective, self._free = stage.objective, stage.free or UNKNOWN
+        self._objective, self.free = stage.objective, stage.free or UNKNOWN
         #: Layers that were rendered.
         self.tried = 0
 
@@ -225,27 +233,33 @@ class _Problem:
 
     def minima(self, linear: _Linear, seen: list[_Covered]) -> list[_Covered]:
         """The best faces and layers of a scan that are not near those seen, the face followed."""
-        wavelength = self._waveform.wavelength
-        scale = linear.here.place[1]
-        places = [torch.stack([u, scale]) for u in self.family.paths(SCAN * wavelength)]
-        losses = torch.tensor([linear.followed(place)[0] for place in places])
-        around = torch.nn.functional.pad(losses, (1, 1), value=math.inf)
-        lowest = (losses <= around[:-2]) & (losses <= around[2:])
-        lowest = (lowest & (losses < (1 + BEHIND) * linear.loss)).nonzero()[:, 0]
+        family = self.family
+        paths = family.paths(SCAN * self.waveform.wavelength)
+        places = torch.stack(torch.meshgrid(family.steps(), paths, indexing="ij")[::-1], dim=-1)
+        losses = torch.tensor([[self._followed(linear, place) for place in row] for row in places])
+        least = -torch.nn.functional.max_pool2d(-losses[None], 3, 1, 1)[0]
+        lowest = (losses == least) & (losses < (1 + BEHIND) * linear.loss)
+        places, losses = places[lowest], losses[lowest]
         chosen: list[_Covered] = []
-        for i in lowest[losses[lowest].argsort()].tolist():
-            others = [float(end.place[0]) for end in seen]
-            near = [abs(float(places[i][0]) - other) < APART * wavelength for other in others]
-            if not any(near) and len(chosen) < MINIMA:
-                chosen.append(_Covered(linear.followed(places[i])[1], places[i], math.inf))
+        for place in places[losses.argsort()]:
+            if not any(self._close(place, end.place) for end in seen) and len(chosen) < MINIMA:
+                chosen.append(_Covered(linear.followed(place)[1], place, math.inf))
         return chosen
 
+    def _followed(self, linear: _Linear, place: Tensor) -> float:
+        return linear.followed(place)[0] * (1 + self.family.penalty(place))
+
+    def _close(self, one: Tensor, other: Tensor) -> bool:
+        apart = (one - other).abs()
+        return bool(apart[0] < APART * self.waveform.wavelength) and self.family.off(apart + 1) < 1
+
     def descended(self, here: _Covered) -> _Covered:
-        """After Gauss-Newton steps of face and layer together."""
+        """After damped Gauss-Newton steps of face and layer together."""
+        damping = DAMPING
         for _ in range(STEPS):
-            linear = self.linearised(here)
-            here, gained = linear.stepped()
-            if not gained:
+            before = here.loss
+            here, damping = self.linearised(here).stepped(damping)
+            if not here.loss < (1 - GAIN) * before:
                 break
         return here
 
@@ -262,17 +276,16 @@ class _Linear:
         self._near = objective.near(here.face, 0)
         self._vector = here.face.normalised()[0]
         self._n_shape, width = here.face.shape.shape[1], len(self._vector)
-        self._columns = free_columns(problem._free, self._n_shape, width)
-        self._bounds = torch.full((width,), torch.inf, dtype=torch.float64)
+        self._columns = free_columns(problem.free, self._n_shape, width)
+        unbounded = torch.full((width,), torch.inf, dtype=torch.float64)
         with torch.no_grad():
             self._residual, self._jacobian = LevenbergMarquardt(
-                objective, self._vector[None], self._columns, self._bounds, self._n_shape
+                objective, self._vector[None], self._columns, unbounded, self._n_shape
             ).linearised(0, self._vector)
         #: What stays unexplained here.
         self.loss = float(self._residual.square().sum())
         self._q, self._r = torch.linalg.qr(self._jacobian)
-        waveform = problem._waveform
-        self._delay = problem.family.layer(here.place).delay(waveform)
+        self._delay = problem.family.layer(here.place).delay(problem.waveform)
 
     def followed(self, place: Tensor) -> tuple[float, FaceParameters]:
         """What stays unexplained behind another layer, and the face that has followed."""
@@ -282,15 +295,15 @@ class _Linear:
         loss = float(residual.square().sum() - along.square().sum())
         return loss, self._moved(place, move)
 
-    def stepped(self) -> tuple[_Covered, bool]:
-        """After one step of face and layer, halved until it helps; and whether it did."""
+    def stepped(self, damping: float) -> tuple[_Covered, float]:
+        """After one step of face and layer, damped until it helps, and the next one's damping."""
         family, here = self._problem.family, self.here
         columns = [self._jacobian]
         for i in range(family.unknown):
-            shift = SHIFT[i] if float(here.place[i]) < family.scales[1] or i == 0 else -SHIFT[i]
-            other = here.place.index_add(0, torch.tensor([i]), torch.tensor([shift]).double())
+            other = here.place.clone()
+            other[i] += SHIFT[i]
             change = self._behind(other, here.face) - self._residual
-            columns.append(change[:, None] / shift)
+            columns.append(change[:, None] / SHIFT[i])
         jacobian = torch.cat(columns, dim=1)
         loss = self.loss * (1 + family.penalty(here.place))
         # The prior on the permittivity is one more residual.
@@ -303,9 +316,12 @@ class _Linear:
         )
         jacobian = torch.cat([jacobian, prior])
         scale = jacobian.norm(dim=0)
-        move = -torch.linalg.lstsq(jacobian / scale, residual[:, None]).solution[:, 0] / scale
+        hessian = (jacobian / scale).T @ (jacobian / scale)
+        gradient = (jacobian / scale).T @ residual
         count = len(self._columns)
-        for _ in range(4):
+        for _ in range(TRIES):
+            damped = hessian + damping * torch.eye(len(scale)).to(hessian)
+            move = -torch.linalg.solve(damped, gradient) / scale
             place = here.place.clone()
             place[: family.unknown] += move[count:].to(place)
             place = family.inside(place)
@@ -313,10 +329,9 @@ class _Linear:
             after = float(self._behind(place, face, follow=False).square().sum())
             after *= 1 + family.penalty(place)
             if after < loss:
-                gained = after < (1 - GAIN) * loss
-                return _Covered(face, place, after), gained
-            move = move / 2
-        return _Covered(here.face, here.place, loss), False
+                return _Covered(face, place, after), damping / 10
+            damping *= 10
+        return _Covered(here.face, here.place, loss), damping
 
     def _moved(self, place: Tensor, move: Tensor) -> FaceParameters:
         """The face here nearer by the layer's delay, and moved by (K,) of its free columns."""
@@ -328,7 +343,7 @@ class _Linear:
     def _nearer(self, place: Tensor) -> FaceParameters:
         # What a thicker layer delays more need not be so far away.
         face, layer = self.here.face, self._problem.family.layer(place)
-        more = layer.delay(self._problem._waveform) - self._delay
+        more = layer.delay(self._problem.waveform) - self._delay
         return face.replace(
             translation=face.translation - torch.tensor([0.0, 0.0, more]).to(face.translation)
         )
