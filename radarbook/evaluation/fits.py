@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,49 @@ def layer_rows(path: Path) -> list[list[str]]:
             [way, str(len(mine)), f"{end:.2f}", f"{across:.2f}", f"{behind:+.2f}", f"{seconds:.0f}"]
         )
     return rows
+
+
+#: Shares of a recording that stay unexplained, which part smooth faces from rough ones.
+_SHARES = (0.0, 0.05, 0.2, 1.0)
+
+
+def found_layer_rows(path: Path) -> list[list[str]]:
+    """What layers a file of ``benchmarks.covered_fit`` came to where they were unknown.
+
+    A row for each range of the share that stayed unexplained, with its number of faces; of
+    thickness (mm), permittivity (real part) and the delay's error (mm) the median, lowest and
+    highest. Raises as :func:`fit_rows`.
+    """
+    keys = "layer", "loss", "end_mm"
+    faces = _read(path, "covered_fit", "faces", keys)["faces"]
+    found = [face for face in faces if face["layer"] == "unknown"]
+    asked = "thickness_mm", "permittivity", "delay_mm", "true_delay_mm"
+    if not all(key in face for face in found for key in asked):
+        raise InputError(
+            f"{path}: expected {', '.join(asked)} of each layer that was unknown, found an older file"
+        )
+    rows = []
+    for low, high in pairwise(_SHARES):
+        mine = [face for face in found if low <= face["loss"] < high]
+        if not mine:
+            continue
+        delay = _column(mine, "delay_mm") - _column(mine, "true_delay_mm")
+        rows.append(
+            [
+                f"{low:.0%} to {high:.0%}",
+                str(len(mine)),
+                _spread(_column(mine, "thickness_mm"), ".2f"),
+                _spread(_column(mine, "permittivity"), ".2f"),
+                _spread(delay, "+.2f"),
+            ]
+        )
+    return rows
+
+
+def _spread(values: np.ndarray, form: str) -> str:
+    """Median, lowest and highest."""
+    middle, low, high = (format(float(v), form) for v in np.quantile(values, [0.5, 0.0, 1.0]))
+    return f"{middle} ({low} to {high})"
 
 
 def _read(path: Path, benchmark: str, rows: str, keys: Sequence[str]) -> dict[str, Any]:

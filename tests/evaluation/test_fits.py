@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from radarbook.errors import InputError
-from radarbook.evaluation.fits import fit_rows, layer_rows, method_rows, mode_means
+from radarbook.evaluation.fits import (
+    fit_rows,
+    found_layer_rows,
+    layer_rows,
+    method_rows,
+    mode_means,
+)
 
 
 def _write(folder: Path, name: str, ends: list[float], **more: int) -> None:
@@ -106,7 +112,36 @@ def test_methods_and_layers_are_tables(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("read", [mode_means, method_rows, layer_rows])
+def test_layers_that_were_found_are_told_by_what_stayed_unexplained(tmp_path: Path) -> None:
+    faces = [
+        {
+            "layer": "unknown",
+            "end_mm": 0.1,
+            "loss": loss,
+            "thickness_mm": 3.0 + off,
+            "permittivity": 1.6 - off / 10,
+            "delay_mm": 0.9 - off,
+            "true_delay_mm": 0.9,
+        }
+        for loss, off in ((0.3, 1.0), (0.002, 0.1), (0.04, -0.2), (0.01, 0.0))
+    ]
+    faces.append(faces[0] | {"layer": "known", "loss": 0.1})
+    assert found_layer_rows(_kept(tmp_path, faces=faces)) == [
+        [
+            "0% to 5%", "3", "3.00 (2.80 to 3.10)", "1.60 (1.59 to 1.62)",
+            "+0.00 (-0.10 to +0.20)",
+        ],
+        [
+            "20% to 100%", "1", "4.00 (4.00 to 4.00)", "1.50 (1.50 to 1.50)",
+            "-1.00 (-1.00 to -1.00)",
+        ],
+    ]  # fmt: skip
+    del faces[0]["delay_mm"]
+    with pytest.raises(InputError, match="expected thickness_mm, .* found an older file"):
+        found_layer_rows(_kept(tmp_path, faces=faces))
+
+
+@pytest.mark.parametrize("read", [mode_means, method_rows, layer_rows, found_layer_rows])
 def test_a_file_of_another_kind_is_named(read: Any, tmp_path: Path) -> None:
     for text in ("{", '{"settings": {}, "rows": [{}], "summary": [{}], "faces": [{}]}'):
         path = tmp_path / "other.json"
