@@ -151,7 +151,7 @@ def found_layer_rows(path: Path) -> list[list[str]]:
     asked = "thickness_mm", "permittivity", "delay_mm", "true_delay_mm"
     if not all(key in face for face in found for key in asked):
         raise InputError(
-            f"{path}: expected {', '.join(asked)} of each layer that was unknown, found an older file"
+            f"{path}: expected {', '.join(asked)} of layers that were unknown, found an older file"
         )
     rows = []
     for low, high in pairwise(_SHARES):

@@ -137,7 +137,7 @@ def test_layers_that_were_found_are_told_by_what_stayed_unexplained(tmp_path: Pa
         ],
     ]  # fmt: skip
     del faces[0]["delay_mm"]
-    with pytest.raises(InputError, match="expected thickness_mm, .* found an older file"):
+    with pytest.raises(InputError, match=r"expected thickness_mm, .* found an older file"):
         found_layer_rows(_kept(tmp_path, faces=faces))
 
 
