@@ -591,7 +591,7 @@ def reconstruct(
 
     Behind a blanket (--layer) the fit takes its delay and attenuation into account. With --thickest
     its thickness and permittivity are then looked for together with the face; the permittivity
-    within a quarter of the one that --layer names.
+    that --layer names is taken to be right to a tenth.
     """
     from radarbook.faces.mesh import require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
@@ -621,8 +621,9 @@ def reconstruct(
         deviation = None
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
-    stated = deviation is not None and output.suffix.lower() == ".ply"
-    values = {"deviation": deviation} if deviation is not None and stated else None
+    values = {}
+    if deviation is not None and output.suffix.lower() == ".ply":  # which alone can hold it
+        values["deviation"] = deviation
     write_mesh(output, vertices, face_model.triangles, values=values)
     x, y, z = (1e3 * found.translation[0]).tolist()
     yaw, pitch, roll = found.rotation[0].rad2deg().tolist()
@@ -631,7 +632,7 @@ def reconstruct(
     typer.echo(f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)")
     typer.echo(
         f"wrote {output} (millimetres, model frame, without pose"
-        f"{'; deviation of each vertex' if stated else ''})"
+        f"{'; deviation of each vertex' if values else ''})"
     )
 
 
