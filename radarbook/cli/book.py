@@ -1,0 +1,80 @@
+"""Commands of the book: versions and needs, execution, build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radarbook.cli.app import app, book_app
+from radarbook.cli.options import ProfileName, Set
+
+
+@app.command()
+def info() -> None:
+    """Versions, device, and what each profile needs in time, memory and disk."""
+    import importlib.metadata
+    import platform
+
+    import torch
+
+    from radarbook import __version__
+    from radarbook.profiles import NEEDS, PROFILES
+
+    typer.echo(f"radarbook  {__version__}")
+    typer.echo(f"python     {platform.python_version()} on {platform.platform()}")
+    for package in ("torch", "numpy", "h5py", "plotly", "papermill", "jupyter-book"):
+        typer.echo(f"{package:<10} {importlib.metadata.version(package)}")
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        device = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
+    else:
+        device = f"CPU, {torch.get_num_threads()} threads"
+    typer.echo(f"device     {device}\n")
+    typer.echo(f"{'profile':<8} {'faces':>6} {'pixels':>6}  {'time':<28} {'memory':<8} disk")
+    for name, profile in PROFILES.items():
+        faces = profile.train + profile.validation + profile.test
+        need = NEEDS[name]
+        typer.echo(
+            f"{name:<8} {faces:>6} {profile.pixels:>6}  "
+            f"{need['time']:<28} {need['memory']:<8} {need['disk']}"
+        )
+
+
+@app.command()
+def run(
+    profile: ProfileName = "smoke",
+    chapters: Annotated[
+        str | None, typer.Option(help="For example 1-7, or 2,4-5; default all.")
+    ] = None,
+    parameter: Set = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Execute also what is up to date.")] = False,
+) -> None:
+    """Execute the notebooks in order; what is done and unchanged is not done again."""
+    from radarbook.book import ChapterFailed, run_notebooks
+    from radarbook.profiles import read_settings
+
+    try:
+        given = read_settings(parameter or [])
+        run_notebooks(chapters, profile, given, output, force=force)
+    except ChapterFailed as failure:
+        typer.echo(f"{failure.report}\nradarbook: {failure}", err=True)
+        raise typer.Exit(1) from None
+
+
+@book_app.command("build")
+def book_build(
+    profile: ProfileName = "smoke",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+) -> None:
+    """Build the book from the executed notebooks and say where to open it."""
+    from radarbook.book import build_book
+
+    page = build_book(output or Path("build") / profile)
+    typer.echo(f"Open {page}")

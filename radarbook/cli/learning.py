@@ -1,0 +1,253 @@
+"""Commands of learning: generate, train, evaluate, results."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from radarbook.cli.app import app, train_app
+from radarbook.cli.options import (
+    Device,
+    Inputs,
+    Model,
+    ProfileName,
+    Seed,
+    Set,
+    Weights,
+    profile_of,
+    weights_file,
+)
+from radarbook.errors import InputError
+
+if TYPE_CHECKING:
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.faces.model import MorphableModel
+
+
+@app.command()
+def generate(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Images in all; default the profile's numbers.")
+    ] = None,
+    model: Model = "procedural",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Local processes of one thread each.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler.")
+    ] = None,
+    repair: Annotated[bool, typer.Option(help="Make damaged shards again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="State time, memory and disk from a measured sample.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Make a dataset of synthetic faces and their radar images, or finish one that was begun."""
+    from radarbook.datasets.synthetic import Estimate, generate_from_settings
+
+    if workers and scheduler:
+        raise InputError("expected --workers or --scheduler, found both")
+    report = generate_from_settings(
+        output,
+        model=model,
+        profile=profile_of(profile, parameter),
+        count=count,
+        seed=seed,
+        workers=workers,
+        scheduler=scheduler,
+        repair=repair,
+        dry_run=dry_run,
+        device=device,
+    )
+    if isinstance(report, Estimate):
+        typer.echo(str(report))
+        return
+    typer.echo(
+        f"{report.folder}: {report.made} images made, {report.kept} were there "
+        f"({report.seconds:.1f} s)"
+    )
+
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A generated dataset.")]
+Folder = Annotated[
+    Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, history, weights.")
+]
+ImagesOf = Annotated[
+    str, typer.Option("--model", help="The face model that the images are of: as for generate.")
+]
+
+
+@train_app.command("encoder")
+def train_encoder_command(
+    data: Data,
+    output: Folder,
+    inputs: Inputs = "both",
+    model: ImagesOf = "procedural",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train an encoder: radar image to face parameters. Killed, it goes on where it was."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.tasks import train_encoder
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = profile_of(profile, parameter)
+    _, history = train_encoder(
+        train,
+        validation,
+        settings,
+        inputs,
+        output,
+        seed,
+        model=_model_of(train, model),
+        device=device,
+    )
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+@train_app.command("renderer")
+def train_renderer_command(
+    data: Data,
+    output: Folder,
+    model: ImagesOf = "procedural",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Train the learned renderer: face parameters to radar image."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.tasks import train_renderer
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = profile_of(profile, parameter)
+    _, history = train_renderer(
+        train,
+        validation,
+        settings,
+        output,
+        seed,
+        model=_model_of(train, model),
+        device=device,
+    )
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+@train_app.command("autoencoder")
+def train_autoencoder_command(
+    data: Data,
+    output: Folder,
+    encoder: Weights,
+    renderer: Weights,
+    model: ImagesOf = "procedural",
+    profile: ProfileName = "laptop",
+    parameter: Set = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Fine-tune an encoder through a frozen learned renderer."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.training.checkpoints import load_encoder, load_renderer
+    from radarbook.training.tasks import train_autoencoder
+
+    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    settings = profile_of(profile, parameter)
+    _, history = train_autoencoder(
+        train,
+        validation,
+        settings,
+        load_encoder(weights_file(encoder)),
+        load_renderer(weights_file(renderer)),
+        output,
+        seed,
+        model=_model_of(train, model),
+        device=device,
+    )
+    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+def _model_of(data: FaceDataset, model: str) -> MorphableModel:
+    """The face model with as many modes as a dataset's faces."""
+    from radarbook.faces.model import load_model
+
+    return load_model(model, data.settings["n_shape"], data.settings["n_expression"])
+
+
+@app.command()
+def evaluate(
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="results.json")],
+    network: Annotated[
+        list[Path] | None,
+        typer.Option(help="Weights of an encoder or autoencoder; repeat for more rows."),
+    ] = None,
+    model: Model = "procedural",
+    profile: ProfileName = "laptop",
+    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    seed: Seed = 0,
+) -> None:
+    """Errors on held-out faces beside both baselines and the paper's, as JSON and a table."""
+    from radarbook.datasets.storage import FaceDataset
+    from radarbook.evaluation.metrics import baselines
+    from radarbook.evaluation.metrics import evaluate as measure
+    from radarbook.evaluation.tables import (
+        MEAN_FACE,
+        RANDOM_FACE,
+        markdown_table,
+        result_row,
+        write_results,
+    )
+    from radarbook.faces.model import load_model
+    from radarbook.profiles import get_profile
+    from radarbook.training.checkpoints import load_predictor
+
+    get_profile(profile)
+    networks = [load_predictor(weights_file(path)) for path in network or []]
+    samples = FaceDataset(data, split, dynamic_range=-20.0)
+    face_model = load_model(model, samples.settings["n_shape"], samples.settings["n_expression"])
+    command = "radarbook " + " ".join(sys.argv[1:])
+    common: dict[str, Any] = {"command": command, "profile": profile, "seconds": None}
+    base = baselines(samples, face_model, seed=seed)
+    rows = [
+        result_row(MEAN_FACE, "–", base["mean"], **common),
+        result_row(RANDOM_FACE, "–", base["random"], **common),
+    ]
+    for trained in networks:
+        summary = measure(trained, samples, face_model, seed=seed)
+        rows.append(result_row(trained.kind, trained.inputs, summary, **common))
+    write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
+    typer.echo(markdown_table(rows))
+
+
+@app.command()
+def results(
+    profile: ProfileName = "laptop",
+    model: Model = "procedural",
+    parameter: Set = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Networks trained and tested at once.")] = 1,
+) -> None:
+    """From no data to the full table, without notebooks: what is there already is not made again.
+
+    Dataset, encoders, learned renderer, autoencoders and their errors on the test split, as
+    chapters 3 to 5 use them.
+    """
+    from radarbook.evaluation.tables import markdown_table
+    from radarbook.pipeline import Pipeline
+
+    pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)
+    pipeline.prepare(processes)
+    typer.echo(markdown_table(pipeline.get("results")))
+    typer.echo(str(pipeline.folder("results") / "results.json"))

@@ -1,0 +1,83 @@
+"""Commands of face models: look, build, convert, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from radarbook.cli.app import model_app
+from radarbook.cli.options import Seed
+
+
+@model_app.command("info")
+def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file.")]) -> None:
+    """What a face model holds."""
+    from radarbook.faces.bfm import held_modes
+    from radarbook.faces.model import load_model
+
+    if model == "procedural":
+        face_model = load_model(model)
+        held = face_model.n_shape, face_model.n_expression
+    else:
+        held = held_modes(model)
+        face_model = load_model(model, min(10, held[0]), min(7, held[1]))
+    size = face_model.mean.max(0).values - face_model.mean.min(0).values
+    rows = {
+        "name": face_model.name,
+        "vertices": str(face_model.n_vertices),
+        "triangles": str(len(face_model.triangles)),
+        "modes held": f"{held[0]} of shape, {held[1]} of expression",
+        "neutral face": "{:.0f} x {:.0f} x {:.0f} mm (x, y, z)".format(*size.tolist()),
+        "landmarks": str(len(face_model.landmarks)),
+        "regions": ", ".join(face_model.regions) or "none",
+        "fingerprint": face_model.fingerprint,
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:<13} {value}")
+
+
+@model_app.command("build")
+def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> None:
+    """Write the procedural face model as a Basel Face Model 2019 file."""
+    from radarbook.faces.bfm import write_bfm
+    from radarbook.faces.model import load_model
+
+    write_bfm(output, load_model("procedural"))
+    typer.echo(f"wrote {output}")
+
+
+@model_app.command("convert-ict")
+def model_convert_ict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="FaceXModel of ICT-FaceKit.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.h5")],
+    seed: Seed = 0,
+) -> None:
+    """Convert ICT-FaceKit's OBJ files to a Basel Face Model 2019 file."""
+    from radarbook.faces.ict import convert_ict
+
+    convert_ict(folder, output, seed=seed)
+    typer.echo(f"wrote {output}")
+
+
+@model_app.command("export")
+def model_export(
+    model: Annotated[str, typer.Argument(help="'procedural' or a file.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.ply|OUT.obj")],
+    seed: Annotated[
+        int | None, typer.Option(help="A random face; without it the neutral mean face.")
+    ] = None,
+) -> None:
+    """Export a face of a model as a mesh in millimetres (model frame)."""
+    from radarbook.datasets.synthetic import random_parameters
+    from radarbook.faces.mesh import write_mesh
+    from radarbook.faces.model import load_model
+
+    face_model = load_model(model)
+    vertices = face_model.mean
+    if seed is not None:
+        drawn = random_parameters([0], seed, face_model.n_shape, face_model.n_expression)
+        vertices = face_model.vertices(drawn.shape, drawn.expression)[0]
+    write_mesh(output, vertices, face_model.triangles)
+    typer.echo(f"wrote {output} (millimetres, +x the subject's left, +y up, +z out of the nose)")

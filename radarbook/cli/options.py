@@ -1,0 +1,74 @@
+"""Options and small readings that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from radarbook.errors import InputError
+
+if TYPE_CHECKING:
+    from radarbook.profiles import Profile
+    from radarbook.radar.layer import Layer
+
+ProfileName = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper or large.")]
+Model = Annotated[
+    str, typer.Option("--model", help="'procedural' or a file in Basel Face Model HDF5 layout.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Override one setting; repeat."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Inputs = Annotated[
+    Literal["amplitude", "depth", "both"], typer.Option(help="What the encoder is shown.")
+]
+Units = Annotated[
+    Literal["mm", "m"], typer.Option(help="Unit of the mesh file's coordinates (radar frame).")
+]
+Material = Annotated[float, typer.Option(min=0, max=1, help="0: smooth surface … 1: fully rough.")]
+AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]
+DynamicRange = Annotated[float, typer.Option(max=-1, help="Where the image is clipped, dB.")]
+Pixels = Annotated[int, typer.Option(min=8, max=1024, help="Image side, pixels.")]
+Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres.")]
+Depth = Annotated[
+    tuple[float, float], typer.Option("--depth", metavar="NEAR FAR", help="Depth range, metres.")
+]
+Between = Annotated[
+    tuple[float, float, str] | None,
+    typer.Option(
+        "--layer",
+        metavar="DISTANCE THICKNESS PERMITTIVITY",
+        help="A blanket in between: its front, m from the array; m; complex, such as 1.5-0.02j.",
+    ),
+]
+
+Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def profile_of(name: str, settings: list[str] | None) -> Profile:
+    from radarbook.profiles import get_profile, read_settings
+
+    return get_profile(name, read_settings(settings or []))
+
+
+def weights_file(path: Path) -> Path:
+    return path / "weights.safetensors" if path.is_dir() else path
+
+
+def layer_of(given: tuple[float, float, str] | None) -> Layer | None:
+    from radarbook.radar.layer import Layer
+
+    if given is None:
+        return None
+    distance, thickness, text = given
+    try:
+        permittivity = complex(text.replace(" ", ""))
+    except ValueError:
+        raise InputError(
+            f"--layer: expected a permittivity such as 1.5 or 1.5-0.02j, found {text!r}"
+        ) from None
+    return Layer(distance, thickness, permittivity)

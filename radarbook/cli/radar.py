@@ -1,0 +1,166 @@
+"""Commands of the radar: a mesh to a signal, a signal to an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from radarbook.cli.app import app
+from radarbook.cli.options import (
+    AntennaSize,
+    Between,
+    Depth,
+    DynamicRange,
+    Extent,
+    Material,
+    Pixels,
+    Units,
+    layer_of,
+)
+from radarbook.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from radarbook.datasets.recordings import Recording
+    from radarbook.radar.image import RadarImage
+
+
+@app.command()
+def simulate(
+    mesh: Annotated[Path, typer.Argument(help="PLY, OBJ or STL in the radar frame.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="signal.npy")],
+    units: Units = "m",
+    material: Material = 0.1,
+    antenna_size: AntennaSize = 2e-3,
+    layer: Between = None,
+    frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
+) -> None:
+    """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
+    from radarbook.radar.signal import write_signal
+
+    signal = _mesh_signal(mesh, units, material, antenna_size, frequencies, layer)
+    write_signal(output, signal)
+    typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
+
+
+@app.command()
+def image(
+    signal: Annotated[Path, typer.Argument(help="complex (94, 94, 128) .npy, or a recording.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
+    pixels: Pixels = 128,
+    extent: Extent = 0.30,
+    depth: Depth = (0.23, 0.47),
+    dynamic_range: DynamicRange = -20.0,
+    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+) -> None:
+    """Back-project a recording to an amplitude and depth image (HDF5)."""
+    from radarbook.datasets.recordings import read_recording
+
+    recording = read_recording(signal)
+    _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+
+
+@app.command()
+def render(
+    mesh: Annotated[Path, typer.Argument(help="PLY, OBJ or STL in the radar frame.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
+    units: Units = "m",
+    material: Material = 0.1,
+    antenna_size: AntennaSize = 2e-3,
+    layer: Between = None,
+    pixels: Pixels = 128,
+    extent: Extent = 0.30,
+    depth: Depth = (0.23, 0.47),
+    dynamic_range: DynamicRange = -20.0,
+    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+) -> None:
+    """Simulate and image a mesh in one step."""
+    import torch
+
+    from radarbook.datasets.recordings import Recording
+    from radarbook.radar.array import qar50
+    from radarbook.radar.waveform import qar50_waveform
+
+    signal = _mesh_signal(mesh, units, material, antenna_size, 128, layer)
+    recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
+    _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+
+
+def _mesh_signal(
+    path: Path,
+    units: Literal["mm", "m"],
+    material: float,
+    antenna_size: float,
+    frequencies: int,
+    layer: tuple[float, float, str] | None,
+) -> NDArray[np.complex64]:
+    """Signal of a mesh file in front of the QAR50 array, complex64 (rx, tx, f)."""
+    import torch
+
+    from radarbook.faces.mesh import read_mesh
+    from radarbook.radar.array import qar50
+    from radarbook.radar.meshes import check_scene
+    from radarbook.radar.simulate import simulate
+    from radarbook.radar.waveform import qar50_waveform
+
+    mesh = read_mesh(path, units)
+    vertices, triangles = check_scene(mesh.vertices, mesh.triangles, str(path))
+    with torch.no_grad():
+        signal = simulate(
+            vertices.float(),
+            triangles,
+            qar50(),
+            qar50_waveform(frequencies),
+            material=material,
+            antenna_size=antenna_size,
+            layer=layer_of(layer),
+        )
+    return signal.numpy()
+
+
+def _write_image(
+    recording: Recording,
+    output: Path,
+    pixels: int,
+    extent: float,
+    depth: tuple[float, float],
+    dynamic_range: float,
+    png: Path | None,
+) -> None:
+    from radarbook.radar.image import save_image
+
+    picture = image_of(recording, pixels, extent, depth, dynamic_range)
+    save_image(output, picture)
+    typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
+    if png is not None:
+        from radarbook.figures import radar_image, save_png
+
+        save_png(radar_image(picture, 0), png)
+        typer.echo(f"wrote {png}")
+
+
+def image_of(
+    recording: Recording,
+    pixels: int,
+    extent: float,
+    depth: tuple[float, float],
+    dynamic_range: float,
+) -> RadarImage:
+    import torch
+
+    from radarbook.radar.image import image_from_volume
+    from radarbook.radar.imaging import Grid, back_project
+
+    near, far = depth
+    if not 0 < near < far:
+        raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
+    # A plane every 4 mm: four to the 15 mm resolution cell, so the peak's parabola is well fed.
+    planes = max(4, round((far - near) / 4e-3) + 1)
+    grid = Grid.regular(extent, pixels, near, far, planes)
+    with torch.no_grad():
+        volume = back_project(recording.signal, recording.array, recording.waveform, grid)
+        return image_from_volume(volume[None], grid, dynamic_range)
