@@ -272,9 +272,9 @@ def _fit_learned(
 
 def _is_image(path: Path) -> bool:
     """True for an HDF5 file that holds an image rather than a recording."""
-    import h5py
+    from radarbook.hdf5 import has_hdf5_suffix, open_hdf5
 
-    if path.suffix not in (".h5", ".hdf5") or not path.is_file() or not h5py.is_hdf5(path):
+    if not has_hdf5_suffix(path) or not path.is_file():
         return False
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         return "amplitude_db" in file

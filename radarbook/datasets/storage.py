@@ -26,6 +26,7 @@ from radarbook.datasets.distribution import SPLITS, Indices, Split, Splits
 from radarbook.errors import InputError
 from radarbook.faces.parameters import NAMES, FaceParameters
 from radarbook.files import atomic_path
+from radarbook.hdf5 import DamagedFileError, open_hdf5, reason_of
 from radarbook.radar.image import RadarImage
 
 LAYOUT = "radarbook faces"
@@ -133,14 +134,14 @@ def write_shard(path: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> No
 def damage(path: Path, attributes: Mapping[str, Any]) -> str | None:
     """What is wrong with a shard, or ``None``: its checksum and who it says it is."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             for name, value in attributes.items():
                 if file.attrs.get(name) != value:
                     return f"attribute '{name}' is not the one that was written"
             if file.attrs.get("checksum") != checksum(file):
                 return "its content does not match its checksum"
     except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ... on damaged files
-        return f"it cannot be read ({str(error).splitlines()[0]})"
+        return f"it cannot be read ({reason_of(error)})"
     return None
 
 
@@ -152,12 +153,12 @@ def write_index(
     The shards are named relative to the index, so the folder can be moved. An index that is
     there already, byte for byte, is left alone.
     """
-    with h5py.File(shards[0], "r") as first:
+    with open_hdf5(shards[0]) as first:
         kinds = {name: (first[name].shape[1:], first[name].dtype) for name in PER_SAMPLE}
         grid = {name: first[name][()] for name in ("x", "y")}
     sizes, checksums, makers = [], [], []
     for shard in shards:
-        with h5py.File(shard, "r") as file:
+        with open_hdf5(shard) as file:
             sizes.append(len(file["sample"]))
             checksums.append(file.attrs["checksum"])
             makers.append(file.attrs["versions"])
@@ -265,7 +266,7 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
                 "(run 'radarbook generate' again to finish it)"
             )
         try:
-            with h5py.File(index, "r") as file:
+            with open_hdf5(index) as file:
                 if file.attrs.get("layout") != LAYOUT:
                     raise InputError(f"{index}: expected a '{LAYOUT}' index, found something else")
                 self.attributes = dict(file.attrs)
@@ -274,8 +275,8 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
                 sizes = [int(n) for n in file["shard_size"][()]]
                 self.x = torch.from_numpy(file["x"][()]).float()
                 self.y = torch.from_numpy(file["y"][()]).float()
-        except (OSError, KeyError) as error:
-            raise InputError(f"{index}: damaged index ({str(error).splitlines()[0]})") from None
+        except (DamagedFileError, OSError, KeyError) as error:
+            raise InputError(f"{index}: damaged index ({reason_of(error)})") from None
         self.settings: dict[str, Any] = json.loads(self.attributes["settings"])
         self.fingerprint = str(self.attributes["fingerprint"])
         self._reference = float(self.settings["depth_reference"])
@@ -300,16 +301,16 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
         for name, wanted in zip(shards, checksums, strict=True):
             path = self.folder / name
             try:
-                with h5py.File(path, "r") as file:
+                with open_hdf5(path) as file:
                     intact = file.attrs["checksum"] == wanted
                     if not intact or (verify and checksum(file) != wanted):
                         raise OSError("its content does not match its checksum")
                     for parameter in NAMES:
                         parts[parameter].append(file[parameter][()])
                     self._maps.append((_Map.of(file["amplitude_db"]), _Map.of(file["depth"])))
-            except (OSError, KeyError, RuntimeError) as error:
+            except (DamagedFileError, OSError, KeyError, RuntimeError) as error:
                 raise InputError(
-                    f"{path}: damaged shard: {str(error).splitlines()[0]} "
+                    f"{path}: damaged shard: {reason_of(error)} "
                     "('radarbook generate --repair' makes it again)"
                 ) from None
         chosen = slice(block.start, block.stop)

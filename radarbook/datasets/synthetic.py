@@ -61,6 +61,7 @@ from radarbook.datasets.workers import (
 )
 from radarbook.errors import InputError
 from radarbook.files import digest, source_digest, write_json
+from radarbook.hdf5 import open_hdf5
 from radarbook.profiles import Profile
 from radarbook.radar.renderer import Renderer
 
@@ -466,7 +467,7 @@ def _survey(
         if path.exists():
             reason = damage(path, _about(settings) | {"shard": number})
             if reason is None:
-                with h5py.File(path, "r") as file:
+                with open_hdf5(path) as file:
                     makers.append(json.loads(file.attrs["versions"]))
                 continue
             broken[path.name] = reason

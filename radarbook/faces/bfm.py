@@ -36,7 +36,7 @@ from scipy.spatial import cKDTree
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel, require_modes
 from radarbook.faces.regions import regions_from_landmarks
-from radarbook.files import atomic_path
+from radarbook.hdf5 import new_hdf5, open_hdf5
 
 #: The published variants by their number of vertices.
 VARIANTS = {
@@ -110,13 +110,13 @@ def held_modes(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError(f"{path}: model file not found")
-    try:
-        return h5py.File(path, "r")
-    except OSError:
-        with open(path, "rb") as file:
-            matlab = file.read(6) == b"MATLAB"
-        hint = ", it is a MATLAB file as BFM 2009's; expected BFM 2017 or 2019" if matlab else ""
-        raise InputError(f"{path}: not an HDF5 file{hint}") from None
+    with open(path, "rb") as start:
+        if start.read(6) == b"MATLAB":
+            raise InputError(
+                f"{path}: not an HDF5 file, it is a MATLAB file as BFM 2009's; "
+                "expected BFM 2017 or 2019"
+            )
+    return open_hdf5(path)
 
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
@@ -327,7 +327,7 @@ def write_bfm(path: str | os.PathLike[str], model: MorphableModel) -> None:
         {"id": name, "index": int(index), "coordinates": [float(c) for c in points[index]]}
         for name, index in model.landmarks.items()
     ]
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         for part, mean, modes in (
             ("shape", model.shape_mean, model.shape_modes),
             ("expression", model.expression_mean, model.expression_modes),

@@ -10,12 +10,11 @@ import math
 import os
 from dataclasses import dataclass, replace
 
-import h5py
 import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.files import atomic_path
+from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of
 from radarbook.radar.imaging import Grid
 
 
@@ -206,7 +205,7 @@ def save_image(path: str | os.PathLike[str], image: RadarImage) -> None:
     Datasets ``amplitude_db``, ``depth``, ``mask`` ((H, W) for one image, (B, H, W) for more),
     ``x``, ``y``, each with its unit as attribute ``units``; attribute ``dynamic_range_db``.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["kind"] = "radarbook radar image"
         file.attrs["dynamic_range_db"] = image.dynamic_range_db.detach().cpu().numpy()
         for name, unit in _UNITS.items():
@@ -221,13 +220,13 @@ def load_image(path: str | os.PathLike[str]) -> RadarImage:
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             values = {name: torch.from_numpy(file[name][()]) for name in _UNITS}
             floor = torch.from_numpy(file.attrs["dynamic_range_db"])
-    except (OSError, KeyError) as error:
+    except (DamagedFileError, OSError, KeyError) as error:
         names = ", ".join(_UNITS)
         raise InputError(
-            f"{path}: expected an HDF5 radar image with {names}, found: {str(error)!s}"
+            f"{path}: expected an HDF5 radar image with {names}, found: {reason_of(error)}"
         ) from None
     for name in ("amplitude_db", "depth", "mask"):
         if values[name].ndim == 2:
