@@ -591,7 +591,7 @@ ROOMS = (
     "figures",
     "top",
 )
-_GROUND = ("errors", "seeds", "files", "profiles", "provenance")
+_GROUND = ("errors", "seeds", "files", "hdf5", "profiles", "progress", "provenance")
 
 
 def library_rooms() -> dict[str, list[str]]:

@@ -29,7 +29,6 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from pydantic import Field
-from tqdm.auto import tqdm
 
 import radarbook
 from radarbook.datasets.distribution import (
@@ -63,6 +62,7 @@ from radarbook.errors import InputError
 from radarbook.files import digest, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
 from radarbook.profiles import Profile
+from radarbook.progress import Progress
 from radarbook.radar.renderer import Renderer
 
 __all__ = [
@@ -259,9 +259,7 @@ def generate(
         kept = total - sum(len(samples) for samples in missing.values())
         results = _render(built, spec, wanted, missing, workers, scheduler)
         render_seconds = 0.0
-        with tqdm(
-            total=total, initial=kept, unit="image", desc="generate", disable=not progress
-        ) as bar:
+        with Progress(total, "generate", "image", shown=progress, done=kept) as bar:
             for number, arrays, seconds in results:
                 write_shard(folder / shard_name(number), arrays, _attributes(wanted, number))
                 render_seconds += seconds

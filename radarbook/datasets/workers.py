@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import logging
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.datasets.imperfections import Imperfections
@@ -33,6 +31,7 @@ from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import source_digest
 from radarbook.profiles import Profile, get_profile
+from radarbook.progress import write_line
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
@@ -236,7 +235,7 @@ def render_on_cluster(
         )
         client = Client(cluster)
     try:
-        tqdm.write(f"dask dashboard: {client.dashboard_link}", file=sys.stderr)
+        write_line(f"dask dashboard: {client.dashboard_link}")
         arguments = (
             spec.model_dump_json(),
             settings.model_dump_json(include=_SAMPLE_FIELDS),

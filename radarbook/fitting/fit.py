@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
@@ -30,6 +29,7 @@ from radarbook.fitting.methods import (
     PoseSearch,
 )
 from radarbook.fitting.objectives import ImageObjective, Objective
+from radarbook.progress import Progress
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
 
@@ -308,9 +308,7 @@ def fit(
         diverged = torch.zeros(len(start), dtype=torch.bool)
         losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
     began = time.perf_counter() - (state.history[-1].seconds if state.history else 0.0)
-    with tqdm(
-        total=sum(stage.steps for stage in stages), disable=not progress, desc="fit", unit="step"
-    ) as bar:
+    with Progress(sum(stage.steps for stage in stages), "fit", shown=progress) as bar:
         bar.update(sum(stage.steps for stage in stages[: state.stage]))
         while state.stage < len(stages):
             stage = stages[state.stage]
@@ -381,7 +379,7 @@ def _run(
     within: StageState,
     began: float,
     callback: Callable[[Record], bool | None] | None,
-    bar: Any,
+    bar: Progress,
 ) -> str:
     """Steps of one stage; ``state`` is such that the fit can be continued after any of them."""
     if within.method is not None:
@@ -411,7 +409,7 @@ def _run(
             # A copy: optimizers move their own tensors, and may be interrupted while they do.
             within.method = copy.deepcopy(work.state_dict() | {"done": work.done})
             bar.update(1)
-            bar.set_postfix(loss=f"{float(losses.mean()):.4g}")
+            bar.note(loss=f"{float(losses.mean()):.4g}")
             if callback is not None and callback(record) is False:
                 return "interrupted"
     except KeyboardInterrupt:

@@ -12,7 +12,6 @@ import csv
 import io
 import math
 import os
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,10 +21,10 @@ from typing import Any, Literal, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from radarbook.errors import InputError
 from radarbook.files import write_text
+from radarbook.progress import Progress
 from radarbook.seeds import stream_key, torch_stream
 from radarbook.training.checkpoints import (
     check_identity,
@@ -243,8 +242,10 @@ def run(
 
     per_epoch = _batches(task.samples, settings.batch, fabric.world_size)
     started = saved = time.monotonic()
-    with _bar(task.name, settings.epochs, len(history.rows), fabric.global_rank == 0) as bar:
-        for epoch in range(len(history.rows), settings.epochs):
+    shown = fabric.global_rank == 0
+    begun = len(history.rows)
+    with Progress(settings.epochs, task.name, "epoch", shown=shown, done=begun) as bar:
+        for epoch in range(begun, settings.epochs):
             with _short_products(fabric.device):
                 row = _epoch(
                     wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch
@@ -265,8 +266,7 @@ def run(
                 _save(path, described, model, optimizer, best, history)
                 history.write_csv(Path(folder) / HISTORY)
                 saved = time.monotonic()
-            shown = {k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")}
-            bar.set_postfix(shown, refresh=False)
+            bar.note(**{k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")})
             bar.update()
             if stop:
                 break
@@ -373,20 +373,6 @@ def _batches(samples: int, batch: int, processes: int) -> list[tuple[int, int]]:
     if len(edges) > 1 and edges[-1][1] - edges[-1][0] < 2 * processes:
         edges.pop()
     return edges
-
-
-def _bar(name: str, epochs: int, done: int, shown: bool) -> Any:
-    """A progress bar; where nobody can redraw a line (logs, notebooks), a line every 15 s."""
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=epochs,
-        initial=done,
-        desc=name,
-        unit="epoch",
-        disable=not shown,
-        mininterval=0.2 if terminal else 15.0,
-        ncols=100,
-    )
 
 
 def _save(

@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from tqdm.auto import tqdm
 
 from radarbook.datasets import storage, synthetic, workers
 from radarbook.datasets.distribution import ParameterDistribution, Splits
@@ -49,16 +47,9 @@ def undisturbed(tmp_path_factory):
 
 
 def child(target, *arguments) -> multiprocessing.Process:
-    process = FORK.Process(target=_with_a_lock_of_its_own, args=(target, *arguments))
+    process = FORK.Process(target=target, args=arguments)
     process.start()
     return process
-
-
-def _with_a_lock_of_its_own(target, *arguments) -> None:
-    # tqdm's default lock is shared with forked processes: one killed while it draws its bar would
-    # leave the lock taken for good, and every later bar of this process waiting for it.
-    tqdm.set_lock(threading.RLock())
-    target(*arguments)
 
 
 # -- the same bits ------------------------------------------------------------------------------
