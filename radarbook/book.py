@@ -34,8 +34,17 @@ from typing import Any
 
 from radarbook import provenance
 from radarbook.errors import InputError
-from radarbook.files import PACKAGE, digest, file_digest, source_digest, write_json
+from radarbook.files import (
+    PACKAGE,
+    digest,
+    disk_errors,
+    file_digest,
+    source_digest,
+    write_json,
+    write_text,
+)
 from radarbook.profiles import Profile, get_profile
+from radarbook.targets import same_file
 
 #: Parameters that every notebook has; the first three are set by the run itself.
 COMMON = ("profile", "output", "overrides", "seed", "model")
@@ -45,7 +54,8 @@ class ChapterFailed(RuntimeError):
     """A cell failed. ``notebook`` is readable up to there; ``report`` holds the traceback."""
 
     def __init__(self, chapter: Chapter, notebook: Path, report: str) -> None:
-        super().__init__(f"chapter {chapter.number} ({chapter.name}) failed: see {notebook}")
+        see = f"see {notebook}" if notebook.exists() else "its notebook could not be kept"
+        super().__init__(f"chapter {chapter.number} ({chapter.name}) failed: {see}")
         self.chapter = chapter
         self.notebook = notebook
         self.report = report
@@ -311,6 +321,8 @@ def run_notebooks(
     resolved = resolve_parameters(selected, profile, given, list(known.values()))
     output = Path(output) if output else Path("build") / profile
     folder = output.resolve() / "notebooks"
+    if same_file(folder, root / "notebooks"):
+        raise InputError(f"output: expected another folder than the project's own, found {output}")
     folder.mkdir(parents=True, exist_ok=True)
     runs: list[ChapterRun] = []
     # A log that is no terminal gets few, whole lines.
@@ -401,7 +413,8 @@ def _execute(
     failed = final.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
+    advice = f"the same command goes on with chapter {chapter.number} when there is room"
+    with disk_errors(final.parent, advice), tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / partial.name
         nbformat.write(_read_text_notebook(chapter.path), source)  # papermill reads no .md
         try:
@@ -416,19 +429,32 @@ def _execute(
                 autosave_cell_every=5,
             )
         except BaseException as error:
-            if partial.exists():
-                partial.replace(failed)
-            if not isinstance(error, Exception):
-                raise  # interrupted: the notebook stays readable, the interrupt goes on
+            _keep_whole(partial, failed)
+            if isinstance(error, OSError) or not isinstance(error, Exception):
+                raise  # interrupted or not written: the notebook stays readable, the error goes on
             raise ChapterFailed(chapter, failed, str(error)) from error
-    notebook = nbformat.read(partial, as_version=4)
-    # papermill notes absolute paths of this machine; the record beside the notebook has the rest.
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-    nbformat.write(notebook, partial)
-    partial.replace(final)
+        notebook = nbformat.read(partial, as_version=4)
+        # papermill notes absolute paths of this machine; the record beside it has the rest.
+        notebook.metadata.pop("papermill", None)
+        for cell in notebook.cells:
+            cell.metadata.pop("papermill", None)
+        try:
+            write_text(final, nbformat.writes(notebook) + "\n")
+        finally:
+            partial.unlink()
     return time.perf_counter() - started
+
+
+def _keep_whole(partial: Path, failed: Path) -> None:
+    """Rename what papermill has written; a notebook that was cut by a full disk is removed."""
+    import nbformat
+
+    try:
+        nbformat.read(partial, as_version=4)
+    except (OSError, ValueError):  # absent, cut, or no notebook
+        partial.unlink(missing_ok=True)
+    else:
+        partial.replace(failed)
 
 
 def _record_path(notebook: Path) -> Path:
@@ -480,6 +506,11 @@ def build_book(
     base = Path(output).resolve() / "book"
     html = base / "html"
     source = base / "source"
+    pages = [path.name for path in (root / "jupyter_book").iterdir()]
+    for folder, ours in ((source, pages), (html, [".fingerprint", "index.html"])):
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        if found and found.isdisjoint(ours):
+            raise InputError(f"{folder}: expected what an earlier build left, found other files")
     shutil.rmtree(source, ignore_errors=True)
     stage(source, Path(output).resolve() / "notebooks", root)
     mark = digest(
@@ -591,7 +622,7 @@ ROOMS = (
     "figures",
     "top",
 )
-_GROUND = ("errors", "seeds", "files", "hdf5", "profiles", "progress", "provenance")
+_GROUND = ("errors", "seeds", "files", "targets", "hdf5", "profiles", "progress", "provenance")
 
 
 def library_rooms() -> dict[str, list[str]]:

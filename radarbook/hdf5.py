@@ -8,6 +8,7 @@ HDF5 file of the library is opened here.
 from __future__ import annotations
 
 import errno
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ import h5py
 import numpy as np
 
 from radarbook.errors import InputError
-from radarbook.files import atomic_path
+from radarbook.files import write_bytes
 
 #: What a file that is open for writing elsewhere answers.
 _BUSY = (errno.EAGAIN, errno.EACCES)
@@ -70,17 +71,14 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """A new HDF5 file, under its final name when the block has succeeded and never before.
 
-    No lock is taken: nobody else knows the temporary name, and some file systems have no locks.
+    It is built in memory and written at once. A full disk is then a plain ``OSError``: the HDF5
+    library itself notices it late, under other names, and its files do not close any more. No lock
+    is taken, which some file systems do not have.
     """
-    with atomic_path(path) as temporary:
-        try:
-            file = h5py.File(temporary, "w", locking=False)
-        except OSError as error:
-            if not _cannot_lock(error):
-                raise
-            raise InputError(f"{path}: {_no_locks(error)}") from None
-        with file:
-            yield file
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        yield file
+    write_bytes(path, buffer.getbuffer())
 
 
 def text_of(value: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch, *, ever: bool) -> None:
     real = h5py.File
 
     def opening(name: Any, mode: str = "r", **options: Any) -> h5py.File:
-        if ever or options.get("locking") is not False:
+        if not isinstance(name, io.BytesIO) and (ever or options.get("locking") is not False):
             raise OSError(
                 errno.ENOLCK,
                 "Unable to synchronously open file (unable to lock file, errno = 37, "
@@ -57,12 +58,10 @@ def test_advice_where_locks_are_demanded(
     says = r"cannot lock files \(ENOLCK, errno 37\); set HDF5_USE_FILE_LOCKING=FALSE"
     with pytest.raises(InputError, match=rf"a\.h5: the file system {says}"):
         open_hdf5(file)
-    with (
-        pytest.raises(InputError, match=rf"b\.h5: the file system {says}"),
-        new_hdf5(tmp_path / "b.h5"),
-    ):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+    # What is written is built in memory, where nothing is locked.
+    with new_hdf5(tmp_path / "b.h5") as made:
+        made["a"] = 1
+    assert (tmp_path / "b.h5").is_file()
 
 
 def test_a_file_that_is_being_written(file: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from radarbook.cli.app import app, book_app
-from radarbook.cli.options import ProfileName, Set
+from radarbook.cli.options import ProfileName, Set, check
+from radarbook.targets import Target
 
 
 @app.command()
@@ -58,6 +59,7 @@ def run(
     from radarbook.book import ChapterFailed, run_notebooks
     from radarbook.profiles import read_settings
 
+    check({"--output": Target(output or Path("build") / profile, folder=True)})
     try:
         given = read_settings(parameter or [])
         run_notebooks(chapters, profile, given, output, force=force)
@@ -76,5 +78,7 @@ def book_build(
     """Build the book from the executed notebooks and say where to open it."""
     from radarbook.book import build_book
 
-    page = build_book(output or Path("build") / profile)
+    folder = output or Path("build") / profile
+    check({"--output": Target(folder, folder=True)})
+    page = build_book(folder)
     typer.echo(f"Open {page}")

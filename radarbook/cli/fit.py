@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from radarbook.cli.app import app
-from radarbook.cli.options import Between, Extent, Model, layer_of, weights_file
+from radarbook.cli.options import Between, Extent, Model, check, layer_of, weights_file
 from radarbook.cli.radar import image_of
 from radarbook.errors import InputError
+from radarbook.files import write_or_rescue
+from radarbook.targets import Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,10 +86,22 @@ def reconstruct(
     its thickness and permittivity are then looked for together with the face; the permittivity
     that --layer names is taken to be right to a tenth.
     """
-    from radarbook.faces.mesh import require_mesh_name, write_mesh
+    from radarbook.datasets.recordings import files_read
+    from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
     from radarbook.faces.model import load_model
 
-    require_mesh_name(output)
+    check(
+        {
+            "--output": Target(output, SUFFIXES),
+            "--state": None if state is None else Target(state),
+        },
+        {
+            "SIGNAL": files_read(source),
+            "--model": model,
+            "--encoder": None if encoder is None else weights_file(encoder),
+            "--renderer": None if renderer is None else weights_file(renderer),
+        },
+    )
     if through == "physical":
         face_model = load_model(model, *modes)
         if thickest is not None and layer is None:
@@ -113,18 +127,28 @@ def reconstruct(
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
     values = {}
-    if deviation is not None and output.suffix.lower() == ".ply":  # which alone can hold it
+    if deviation is not None and require_mesh_name(output) == ".ply":  # which alone can hold it
         values["deviation"] = deviation
-    write_mesh(output, vertices, face_model.triangles, values=values)
+    try:
+        write_or_rescue(
+            output,
+            lambda path: write_mesh(path, vertices, face_model.triangles, values=values),
+        )
+    finally:  # what was found is said even if its file is elsewhere
+        _say(note, found)
+    typer.echo(
+        f"wrote {output} (millimetres, model frame, without pose"
+        f"{'; deviation of each vertex' if values else ''})"
+    )
+
+
+def _say(note: str, found: FaceParameters) -> None:
+    """Print how a fit ended and the pose that it found."""
     x, y, z = (1e3 * found.translation[0]).tolist()
     yaw, pitch, roll = found.rotation[0].rad2deg().tolist()
     typer.echo(note)
     typer.echo(f"translation {x:+.1f} {y:+.1f} {z:+.1f} mm (x, y, z in the radar frame)")
     typer.echo(f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)")
-    typer.echo(
-        f"wrote {output} (millimetres, model frame, without pose"
-        f"{'; deviation of each vertex' if values else ''})"
-    )
 
 
 def _fit_physical(
@@ -180,8 +204,10 @@ def _fit_physical(
     if result.reason == "interrupted":
         limit = steps is not None and taken >= steps
         end = "stopped at --optimize's limit" if limit else "interrupted"
-        if state is not None:
+        if result.kept:
             end += f"; the same command goes on from {state}"
+        elif result.kept is False:
+            end += f"; its state could not be kept in {state}"
     elif bool(result.diverged.any()):
         end = "diverged, the best iterate is kept"
     elif taken == 0:

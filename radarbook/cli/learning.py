@@ -17,10 +17,12 @@ from radarbook.cli.options import (
     Seed,
     Set,
     Weights,
+    check,
     profile_of,
     weights_file,
 )
 from radarbook.errors import InputError
+from radarbook.targets import Target
 
 if TYPE_CHECKING:
     from radarbook.datasets.storage import FaceDataset
@@ -54,6 +56,8 @@ def generate(
 
     if workers and scheduler:
         raise InputError("expected --workers or --scheduler, found both")
+    if not dry_run:
+        check({"--output": Target(output, folder=True)}, {"--model": model})
     report = generate_from_settings(
         output,
         model=model,
@@ -99,6 +103,7 @@ def train_encoder_command(
     from radarbook.datasets.storage import FaceDataset
     from radarbook.training.tasks import train_encoder
 
+    _check_training(output, data, model)
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
     _, history = train_encoder(
@@ -128,6 +133,7 @@ def train_renderer_command(
     from radarbook.datasets.storage import FaceDataset
     from radarbook.training.tasks import train_renderer
 
+    _check_training(output, data, model)
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
     _, history = train_renderer(
@@ -159,6 +165,7 @@ def train_autoencoder_command(
     from radarbook.training.checkpoints import load_encoder, load_renderer
     from radarbook.training.tasks import train_autoencoder
 
+    _check_training(output, data, model, weights_file(encoder), weights_file(renderer))
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
     _, history = train_autoencoder(
@@ -173,6 +180,20 @@ def train_autoencoder_command(
         device=device,
     )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+
+
+def _check_training(output: Path, data: Path, model: str, *weights: Path) -> None:
+    from radarbook.targets import same_file
+    from radarbook.training.loop import CHECKPOINT, HISTORY
+    from radarbook.training.tasks import WEIGHTS
+
+    if same_file(output, data):
+        raise InputError(f"--output {output}: expected another folder than that of the dataset")
+    files = (CHECKPOINT, HISTORY, WEIGHTS)
+    check(
+        {"--output": Target(output, folder=True, files=files)},
+        {"--model": model, "--encoder, --renderer": weights},
+    )
 
 
 def _model_of(data: FaceDataset, model: str) -> MorphableModel:
@@ -196,7 +217,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Errors on held-out faces beside both baselines and the paper's, as JSON and a table."""
-    from radarbook.datasets.storage import FaceDataset
+    from radarbook.datasets.storage import FaceDataset, dataset_files
     from radarbook.evaluation.metrics import baselines
     from radarbook.evaluation.metrics import evaluate as measure
     from radarbook.evaluation.tables import (
@@ -210,8 +231,13 @@ def evaluate(
     from radarbook.profiles import get_profile
     from radarbook.training.checkpoints import load_predictor
 
+    read = [weights_file(path) for path in network or []]
+    check(
+        {"--output": Target(output, (".json",))},
+        {"--data": dataset_files(data), "--network": read, "--model": model},
+    )
     get_profile(profile)
-    networks = [load_predictor(weights_file(path)) for path in network or []]
+    networks = [load_predictor(path) for path in read]
     samples = FaceDataset(data, split, dynamic_range=-20.0)
     face_model = load_model(model, samples.settings["n_shape"], samples.settings["n_expression"])
     command = "radarbook " + " ".join(sys.argv[1:])
@@ -224,8 +250,10 @@ def evaluate(
     for trained in networks:
         summary = measure(trained, samples, face_model, seed=seed)
         rows.append(result_row(trained.kind, trained.inputs, summary, **common))
-    write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
-    typer.echo(markdown_table(rows))
+    try:
+        write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
+    finally:  # shown where the disk does not take it, too
+        typer.echo(markdown_table(rows))
 
 
 @app.command()
@@ -247,6 +275,8 @@ def results(
     from radarbook.evaluation.tables import markdown_table
     from radarbook.pipeline import Pipeline
 
+    where = output or Path("build") / profile
+    check({"--output": Target(where, folder=True)}, {"--model": model})
     pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)
     pipeline.prepare(processes)
     typer.echo(markdown_table(pipeline.get("results")))

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from radarbook.cli.app import model_app
-from radarbook.cli.options import Seed
+from radarbook.cli.options import Seed, check
+from radarbook.targets import HDF5, Target
 
 
 @model_app.command("info")
@@ -44,6 +45,7 @@ def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> No
     from radarbook.faces.bfm import write_bfm
     from radarbook.faces.model import load_model
 
+    check({"OUT.h5": Target(output, HDF5)})
     write_bfm(output, load_model("procedural"))
     typer.echo(f"wrote {output}")
 
@@ -57,6 +59,8 @@ def model_convert_ict(
     """Convert ICT-FaceKit's OBJ files to a Basel Face Model 2019 file."""
     from radarbook.faces.ict import convert_ict
 
+    objects = [*folder.glob("*.obj"), *folder.glob("FaceXModel/*.obj")]
+    check({"OUT.h5": Target(output, HDF5)}, {"DIR": objects})
     convert_ict(folder, output, seed=seed)
     typer.echo(f"wrote {output}")
 
@@ -71,9 +75,10 @@ def model_export(
 ) -> None:
     """Export a face of a model as a mesh in millimetres (model frame)."""
     from radarbook.datasets.synthetic import random_parameters
-    from radarbook.faces.mesh import write_mesh
+    from radarbook.faces.mesh import SUFFIXES, write_mesh
     from radarbook.faces.model import load_model
 
+    check({"OUT": Target(output, SUFFIXES)}, {"MODEL": model})
     face_model = load_model(model)
     vertices = face_model.mean
     if seed is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from radarbook.errors import InputError
+from radarbook.files import is_standard_output
+from radarbook.targets import Target, check_targets
 
 if TYPE_CHECKING:
     from radarbook.profiles import Profile
@@ -47,6 +51,19 @@ Between = Annotated[
 
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def check(
+    outputs: Mapping[str, Target | None],
+    inputs: Mapping[str, Path | str | Iterable[Path] | None] | None = None,
+) -> None:
+    """Check the targets of a command before its work.
+
+    Where one is standard output, messages go to standard error, so that they do not mix with it.
+    """
+    check_targets(outputs, inputs)
+    if any(target and is_standard_output(target.path) for target in outputs.values()):
+        sys.stdout = sys.stderr  # given back by main
 
 
 def profile_of(name: str, settings: list[str] | None) -> Profile:

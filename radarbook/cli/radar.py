@@ -17,9 +17,11 @@ from radarbook.cli.options import (
     Material,
     Pixels,
     Units,
+    check,
     layer_of,
 )
 from radarbook.errors import InputError
+from radarbook.targets import HDF5, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,7 @@ def simulate(
     """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
     from radarbook.radar.signal import write_signal
 
+    check({"--output": Target(output, (".npy",))}, {"MESH": mesh})
     signal = _mesh_signal(mesh, units, material, antenna_size, frequencies, layer)
     write_signal(output, signal)
     typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
@@ -58,8 +61,9 @@ def image(
     png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
-    from radarbook.datasets.recordings import read_recording
+    from radarbook.datasets.recordings import files_read, read_recording
 
+    check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
     recording = read_recording(signal)
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
@@ -85,9 +89,15 @@ def render(
     from radarbook.radar.array import qar50
     from radarbook.radar.waveform import qar50_waveform
 
+    check(_image_targets(output, png), {"MESH": mesh})
     signal = _mesh_signal(mesh, units, material, antenna_size, 128, layer)
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+
+
+def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
+    picture = None if png is None else Target(png, (".png",))
+    return {"--output": Target(output, HDF5), "--png": picture}
 
 
 def _mesh_signal(

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.files import atomic_path, write_json
+from radarbook.hdf5 import new_hdf5
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.signal import QAR50_SHAPE, check_signal, write_signal
 from radarbook.radar.waveform import Waveform, qar50_waveform
@@ -146,6 +147,17 @@ def find_recordings(
             elif path.suffix in (".h5", ".hdf5") and _is_ours(path):
                 with h5py.File(path, "r") as file:
                     yield RecordingFile(path, _hdf5_meta(file, path))
+
+
+def files_read(path: str | os.PathLike[str]) -> list[Path]:
+    """Files that :func:`read_recording` may read for ``path``: the frame and what is beside it."""
+    path = Path(path)
+    if path.is_dir():
+        path = _frame_in(path, 0, None)
+    radar = path.parent.parent if path.parent.name == "calibrated_data" else path.parent
+    depth = f"{path.stem.removesuffix(_EMPTY_FILTERED)}.png"
+    beside = [radar / "calibration.json", radar / "depth" / depth, radar.parent / "metadata.json"]
+    return [path, *(file for file in beside if file.is_file())]
 
 
 def _other_version(path: Path) -> Path:
@@ -322,7 +334,7 @@ def _read_hdf5(path: Path) -> Recording:
 
 def write_recording(path: str | os.PathLike[str], recording: Recording) -> None:
     """Write a recording in our own HDF5 layout, atomically (complex64; the book's data page)."""
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["layout"] = SIGNAL_LAYOUT
         file.attrs["layout_version"] = SIGNAL_LAYOUT_VERSION
         file.attrs["convention"] = (

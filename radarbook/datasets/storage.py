@@ -25,7 +25,7 @@ from torch import Tensor
 from radarbook.datasets.distribution import SPLITS, Indices, Split, Splits
 from radarbook.errors import InputError
 from radarbook.faces.parameters import NAMES, FaceParameters
-from radarbook.files import atomic_path
+from radarbook.files import write_bytes
 from radarbook.hdf5 import DamagedFileError, open_hdf5, reason_of
 from radarbook.radar.image import RadarImage
 
@@ -55,6 +55,12 @@ Arrays = Mapping[str, NDArray[Any]]
 def shard_name(number: int) -> str:
     """File name of a shard."""
     return f"shard-{number:05d}.h5"
+
+
+def dataset_files(folder: Path) -> list[Path]:
+    """Every file of a dataset that is there."""
+    names = (folder / SETTINGS_FILE, folder / INDEX_FILE)
+    return [*(path for path in names if path.exists()), *sorted(folder.glob("shard-*.h5"))]
 
 
 # -- writing ------------------------------------------------------------------------------------
@@ -126,9 +132,7 @@ def checksum(file: h5py.File) -> str:
 
 def write_shard(path: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> None:
     """Write a shard: whole, under its final name, or not at all. ``OSError`` where it cannot be."""
-    data = shard_bytes(arrays, attributes)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path, shard_bytes(arrays, attributes))
 
 
 def damage(path: Path, attributes: Mapping[str, Any]) -> str | None:
@@ -191,8 +195,7 @@ def write_index(
         file.create_dataset("shard_versions", data=np.array(makers, "S"))
     path = folder / INDEX_FILE
     if not path.exists() or path.read_bytes() != buffer.getvalue():
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        write_bytes(path, buffer.getbuffer())
 
 
 # -- reading ------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ whole shard and makes the others.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -59,7 +58,7 @@ from radarbook.datasets.workers import (
     render_samples,
 )
 from radarbook.errors import InputError
-from radarbook.files import digest, source_digest, write_json
+from radarbook.files import digest, disk_errors, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
 from radarbook.profiles import Profile
 from radarbook.progress import Progress
@@ -242,7 +241,8 @@ def generate(
     built = renderer.build() if isinstance(renderer, RendererSpec) else renderer
     wanted = dataset_settings(built, count, seed, **settings)
     folder = Path(folder)
-    with _disk_errors(folder), _lock(folder, wait):
+    advice = "finished shards are kept, run the same command again when there is room"
+    with disk_errors(folder, advice), _lock(folder, wait):
         _remove_leftovers(folder)
         _check_settings(folder, wanted, repair)
         shards = wanted.shards()
@@ -517,17 +517,3 @@ def _lock(folder: Path, wait: bool) -> Iterator[None]:
         owner.unlink(missing_ok=True)
     finally:
         lock.release()
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """A full disk is the user's to mend: one line that says so."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-            raise InputError(
-                f"{folder}: cannot write: {error.strerror}; finished shards are kept, run the "
-                "same command again when there is room"
-            ) from None
-        raise

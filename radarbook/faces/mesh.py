@@ -13,7 +13,7 @@ import trimesh
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.files import atomic_path
+from radarbook.files import is_stream, write_bytes
 
 Units = Literal["mm", "m"]
 SUFFIXES = (".ply", ".obj", ".stl")
@@ -102,8 +102,13 @@ def require_in_front(source: str, mesh: Mesh) -> None:
 
 
 def require_mesh_name(path: Path) -> str:
-    """The suffix of a file name that :func:`write_mesh` can write; other names raise."""
+    """The suffix of a file name that :func:`write_mesh` can write; other names raise.
+
+    A device or pipe without a suffix (``/dev/stdout``) gets PLY.
+    """
     suffix = path.suffix.lower()
+    if not suffix and is_stream(path):
+        return ".ply"
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: expected a mesh name ending in {', '.join(SUFFIXES)}")
     return suffix
@@ -151,8 +156,7 @@ def write_mesh(
         blob = head + line + f"comment {note}\n".encode() + rest
     elif suffix == ".stl":
         blob = note.encode().ljust(80) + blob[80:]  # the 80-byte header of a binary STL
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(blob)
+    write_bytes(path, blob)
 
 
 def coarser(

@@ -17,7 +17,7 @@ import plotly.io as pio
 from plotly.io.base_renderers import MimetypeRenderer
 
 from radarbook.figures import static
-from radarbook.files import atomic_path
+from radarbook.files import write_bytes
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 
@@ -40,8 +40,7 @@ def show(figure: go.Figure) -> None:
 
 def save_png(figure: go.Figure, path: str | PathLike[str], *, scale: float = 2.0) -> None:
     """Write a figure as a PNG file, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(static.png(figure, scale=scale))
+    write_bytes(path, static.png(figure, scale=scale))
 
 
 class BothRenderer(MimetypeRenderer):

@@ -206,6 +206,8 @@ class FitResult:
         Which faces the fit itself believes: two attempts came to them, or they leave no more
         unexplained than right ones do. None where no stage judges (:class:`Stage`), or where the
         fit has not come to that.
+    kept : bool, optional
+        Whether the state file holds this end of the fit. None without a state file.
     """
 
     parameters: FaceParameters
@@ -218,6 +220,7 @@ class FitResult:
     n_shape: int
     resumed: int = 0
     settled: Tensor | None = None
+    kept: bool | None = None
 
     @property
     def steps(self) -> int:

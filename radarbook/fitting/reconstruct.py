@@ -397,6 +397,7 @@ def reconstruct_through_physics(
     result = fit(None, None, start, loss=stages, callback=limited, progress=progress, resume=state)
     if kept is not None:
         kept.save(result.state)
+        result = replace(result, kept=kept.failed is None)
     return result
 
 

@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.files import explain, is_stream
 from radarbook.fitting.fit import FitState, Record, StageState
+from radarbook.targets import Target, check_targets
 from radarbook.training.checkpoints import difference, load_tensors, save_tensors
 
 KIND, FORMAT = "fit", 3
@@ -83,8 +86,10 @@ class FitFile:
         self, path: str | os.PathLike[str], about: Mapping[str, Any], every: float = 10.0
     ) -> None:
         self.path, self.about, self.every = Path(path), dict(about), every
-        if self.path.is_dir():
-            raise InputError(f"{path}: expected a file for the state of the fit, found a folder")
+        check_targets({"state of the fit": Target(self.path)})
+        if is_stream(self.path):
+            raise InputError(f"{path}: expected a file for the state of the fit, found a device")
+        self.failed: str | None = None
         self._written = time.monotonic()
 
     def load(self) -> FitState | None:
@@ -97,8 +102,21 @@ class FitFile:
             self.save(state)
 
     def save(self, state: FitState) -> None:
-        """Write the state now."""
-        save_fit(self.path, state, self.about)
+        """Write the state now.
+
+        A disk that does not take it does not end the fit. The first failure is a warning;
+        ``failed`` is the reason until a later writing succeeds.
+        """
+        try:
+            save_fit(self.path, state, self.about)
+            self.failed = None
+        except OSError as error:
+            if self.failed is None:
+                warnings.warn(
+                    f"{explain(error)}: the state could not be kept; the fit goes on without",
+                    stacklevel=2,
+                )
+            self.failed = explain(error)
         self._written = time.monotonic()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from radarbook.errors import InputError
-from radarbook.files import atomic_path
+from radarbook.files import write_bytes
 
 #: Shape of one QAR50 recording: receivers, transmitters, frequency steps.
 QAR50_SHAPE = (94, 94, 128)
@@ -63,5 +64,7 @@ def read_signal(
 
 def write_signal(path: str | os.PathLike[str], signal: NDArray[np.complexfloating]) -> None:
     """Write a signal as complex64 ``.npy``, atomically."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.asarray(signal).astype(np.complex64), allow_pickle=False)
+    # In memory first: NumPy's own writing states no reason where the disk is full.
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(signal).astype(np.complex64), allow_pickle=False)
+    write_bytes(path, buffer.getbuffer())

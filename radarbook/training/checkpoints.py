@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,10 +32,20 @@ HEADER = "radarbook"
 
 
 def save_tensors(path: Path_, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-able header to one safetensors file, atomically."""
+    """Write tensors and a JSON-able header to one safetensors file, atomically.
+
+    Raises ``OSError`` where the disk does not take it.
+    """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, {HEADER: json.dumps(header)})
+        try:
+            save_file(plain, temporary, {HEADER: json.dumps(header)})
+        except SafetensorError as error:
+            number = re.search(r"\(os error (\d+)\)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])  # a full disk, for example
+            raise OSError(code, os.strerror(code)) from error
 
 
 def load_tensors(path: Path_) -> tuple[dict[str, Tensor], dict[str, Any]]:

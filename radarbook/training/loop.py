@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from radarbook.errors import InputError
-from radarbook.files import write_text
+from radarbook.files import disk_errors, write_text
 from radarbook.progress import Progress
 from radarbook.seeds import stream_key, torch_stream
 from radarbook.training.checkpoints import (
@@ -263,8 +263,9 @@ def run(
             paused = fabric.broadcast(paused)
             stop = history.finished or paused
             if fabric.global_rank == 0 and (stop or time.monotonic() - saved >= checkpoint_seconds):
-                _save(path, described, model, optimizer, best, history)
-                history.write_csv(Path(folder) / HISTORY)
+                with disk_errors(folder, _advice(path)):
+                    _save(path, described, model, optimizer, best, history)
+                    history.write_csv(Path(folder) / HISTORY)
                 saved = time.monotonic()
             bar.note(**{k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "validation")})
             bar.update()
@@ -373,6 +374,12 @@ def _batches(samples: int, batch: int, processes: int) -> list[tuple[int, int]]:
     if len(edges) > 1 and edges[-1][1] - edges[-1][0] < 2 * processes:
         edges.pop()
     return edges
+
+
+def _advice(path: Path) -> str:
+    """What a run that could not write its checkpoint says."""
+    where = "from the last whole checkpoint" if path.exists() else "from the beginning"
+    return f"the same command goes on {where} when there is room"
 
 
 def _save(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import DEFAULT_RENDERING, FaceParameters
+from radarbook.files import disk_errors
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
@@ -421,7 +422,8 @@ def _train(
     model.cpu().eval()
     if history.finished and fabric.global_rank == 0:
         about = {"task": task.name, "dataset": describe(dataset), "best": history.best}
-        save_weights(Path(folder) / WEIGHTS, model, about=about)
+        with disk_errors(folder, "the same command writes the weights when there is room"):
+            save_weights(Path(folder) / WEIGHTS, model, about=about)
     fabric.barrier()
     return history
 
