@@ -507,10 +507,10 @@ def build_book(
     html = base / "html"
     source = base / "source"
     pages = [path.name for path in (root / "jupyter_book").iterdir()]
-    for folder, ours in ((source, pages), (html, [".fingerprint", "index.html"])):
-        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for place, ours in ((source, pages), (html, [".fingerprint", "index.html"])):
+        found = {path.name for path in place.iterdir()} if place.is_dir() else set()
         if found and found.isdisjoint(ours):
-            raise InputError(f"{folder}: expected what an earlier build left, found other files")
+            raise InputError(f"{place}: expected what an earlier build left, found other files")
     shutil.rmtree(source, ignore_errors=True)
     stage(source, Path(output).resolve() / "notebooks", root)
     mark = digest(

@@ -120,9 +120,11 @@ def _errors_of(path: Path) -> Iterator[None]:
         reason = "the reader closed it before all was written"
         raise OSError(errno.EIO, reason, str(path)) from error
     except OSError as error:
-        about = error.filename
-        ours = about is None or Path(str(about)).name.startswith(f".{path.stem[:20]}")
-        if error.errno is None or not (ours or str(about) == str(_follow(path))):
+        target, about = _follow(path), error.filename
+        ours = about is None or Path(str(about)).name.startswith(f".{target.stem[:20]}")
+        if error.errno is None or str(about) == str(path):
+            raise
+        if not (ours or str(about) == str(target)):
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
@@ -136,7 +138,11 @@ def _replacing(path: Path) -> Iterator[Path]:
     if found is not None and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     if not path.is_symlink():  # a link to a folder that is gone may mean a disk that is not there
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            reason = "a folder on the way to it is a file"
+            raise NotADirectoryError(errno.ENOTDIR, reason, str(path)) from None
     temporary, in_place = _temporary(target, found)
     # Writers may replace the file by a private one (safetensors does).
     mode = stat.S_IMODE((temporary.stat() if found is None else found).st_mode) & 0o777
