@@ -24,7 +24,7 @@ from radarbook.files import atomic_path, write_bytes, write_or_rescue, write_tex
 from radarbook.hdf5 import new_hdf5
 from radarbook.radar.signal import write_signal
 from radarbook.training.checkpoints import load_tensors, save_tensors
-from tests.disks import as_ordinary_user, fill, small_disk
+from tests.disks import as_ordinary_user, small_disk
 
 
 @pytest.fixture
@@ -45,9 +45,14 @@ def names(folder: Path) -> list[str]:
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
-    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 
@@ -326,9 +331,14 @@ def test_a_safetensors_error_of_the_disk_is_one_of_the_system(
 
 def test_an_hdf5_file_is_whole_or_absent(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
-    with pytest.raises(ZeroDivisionError), new_hdf5(path) as file:
-        file["x"] = [1, 2]
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with new_hdf5(path) as file:
+            file["x"] = [1, 2]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert names(tmp_path) == []
     with new_hdf5(path) as file:
         file["x"] = [1, 2]
