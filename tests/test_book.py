@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import json
+import os
 import re
 from pathlib import Path
 
@@ -203,6 +205,30 @@ def test_failing_cell_leaves_a_readable_partial_and_no_final(root):
     # Once it goes through, the trace of the failure is gone.
     run(root)
     assert not partial.exists()
+
+
+def test_a_full_disk_leaves_no_cut_notebook(root, monkeypatch):
+    """papermill writes as it goes, and what it could not finish is no notebook."""
+    from papermill.iorw import LocalHandler
+
+    written, count = LocalHandler.write, 0
+
+    def fills_up(self, buffer, path):
+        nonlocal count
+        count += 1
+        if count == 2:
+            written(self, buffer[: len(buffer) // 2], path)
+        if count >= 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return written(self, buffer, path)
+
+    with monkeypatch.context() as full:
+        full.setattr(LocalHandler, "write", fills_up)
+        says = "No space left on device; the same command goes on with chapter 1"
+        with pytest.raises(InputError, match=says):
+            run(root)
+    assert list((root / "out" / "notebooks").iterdir()) == []
+    assert [r.skipped for r in run(root)] == [False, False]
 
 
 def test_interrupted_run_picks_up_where_it_was(root):

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from radarbook.errors import InputError
 from radarbook.profiles import get_profile
+from radarbook.training import checkpoints
 from radarbook.training.checkpoints import load_autoencoder, load_tensors
 from radarbook.training.data import ResidentSamples
 from radarbook.training.loop import (
@@ -148,6 +150,29 @@ def test_a_killed_run_ends_in_the_same_bits(tmp_path):
     again, history = encoder(folder)
     assert history.finished
     same_bits(whole, again)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    whole, folder = encoder(tmp_path / "whole", checkpoint_seconds=0.0), tmp_path / "full"
+    saved, kept = checkpoints.save_file, 0
+
+    def fills_up(*arguments):
+        nonlocal kept
+        kept += 1
+        if kept == 3:
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        saved(*arguments)
+
+    monkeypatch.setattr(checkpoints, "save_file", fills_up)
+    says = r"No space left on device; the same command goes on from the last whole checkpoint"
+    with pytest.raises(InputError, match=rf"{folder}/checkpoint.safetensors: cannot write: {says}"):
+        encoder(folder, checkpoint_seconds=0.0)
+    assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.safetensors", "history.csv"]
+    same_bits(encoder(folder)[0], whole[0])
+    # Full from the beginning.
+    kept = 2
+    with pytest.raises(InputError, match="goes on from the beginning when there is room"):
+        encoder(tmp_path / "first", checkpoint_seconds=0.0)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
