@@ -635,6 +635,7 @@ def library_rooms() -> dict[str, list[str]]:
     rooms = {room: [f"radarbook.{room}"] for room in ROOMS}
     rooms["ground"] = [f"radarbook.{name}" for name in _GROUND]
     rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
+    rooms["top"] += [f"radarbook.cli.{name}" for name in public(PACKAGE / "cli")]
     for room in ROOMS[1:-1]:
         rooms[room] = [f"radarbook.{room}.{name}" for name in public(PACKAGE / room)]
     return rooms
