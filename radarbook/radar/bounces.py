@@ -33,10 +33,12 @@ from radarbook.radar.scattering import (
 )
 from radarbook.radar.simulate import FACET_SIZE, Scene, group_columns
 from radarbook.radar.waveform import Waveform
+from radarbook.threads import alone
 
 _LIFT = 1e-6
 
 
+@alone()
 def multiple_bounces(
     vertices: Tensor,
     triangles: Tensor,

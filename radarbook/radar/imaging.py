@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from radarbook.profiles import Profile
 from radarbook.radar.array import Array
 from radarbook.radar.skeleton import CACHE, antenna_groups, build_skeleton, linear, unit
 from radarbook.radar.waveform import Waveform
+from radarbook.threads import alone, divide
 
 Method = Literal["fast", "direct"]
 ImagingMethod = Literal["fast", "direct", "interpolated"]
@@ -102,6 +103,7 @@ def frequency_window(kind: Window, count: int) -> Tensor:
     return weights / weights.mean()
 
 
+@alone()
 def back_project(
     signal: Tensor,
     array: Array,
@@ -153,6 +155,7 @@ def back_project(
     return volume if signal.ndim == 4 else volume[0]
 
 
+@alone()
 def project(
     volume: Tensor,
     array: Array,
@@ -226,27 +229,29 @@ class _Cells:
     def back_project(self, signal: Tensor) -> Tensor:
         """(B, f, rx, tx) to (B, z, y, x)."""
         cores = self.skeleton.focus(signal, self.centres, self.memory)
-        parts = [
-            self._image(cores[:, index], to_tx, to_rx)
-            for index, to_tx, to_rx in self._steering(signal.dtype, len(signal))
-        ]
-        return self._join(torch.cat(parts, dim=1))
+        steering, chunks, most = self._steering(signal.dtype, len(signal))
+
+        def part(n: int) -> Tensor:
+            return self._image(cores[:, chunks[n]], *steering(chunks[n]))
+
+        return self._join(torch.cat(list(divide(part, len(chunks), most)), dim=1))
 
     def project(self, volume: Tensor) -> Tensor:
         """(B, z, y, x) to (B, f, rx, tx), the adjoint."""
         values = self._cut(volume)
-        cores = [
-            torch.stack(
-                [
-                    (to_rx[g].conj() * v[..., None]).transpose(-1, -2) @ to_tx[g].conj()
-                    for g in range(len(to_tx))
-                ],
-                dim=2,
-            )
-            for index, to_tx, to_rx in self._steering(volume.dtype, len(volume))
-            for v in (values[:, index],)
-        ]
-        return self.skeleton.expand(torch.cat(cores, dim=1), self.centres, self.memory)
+        steering, chunks, most = self._steering(volume.dtype, len(volume))
+
+        def part(n: int) -> Tensor:
+            to_tx, to_rx = steering(chunks[n])
+            some = values[:, chunks[n], :, None]
+            steps = [
+                (to_rx[g].conj() * some).transpose(-1, -2) @ to_tx[g].conj()
+                for g in range(len(to_tx))
+            ]
+            return torch.stack(steps, dim=2)
+
+        cores = torch.cat(list(divide(part, len(chunks), most)), dim=1)
+        return self.skeleton.expand(cores, self.centres, self.memory)
 
     @staticmethod
     def _image(cores: Tensor, to_tx: Tensor, to_rx: Tensor) -> Tensor:
@@ -257,8 +262,11 @@ class _Cells:
             total = torch.addcmul(total, to_rx[g] @ cores[:, :, g], to_tx[g])
         return total.sum(-1)
 
-    def _steering(self, dtype: torch.dtype, batch: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Chunks of cells: which, and e^{+jk(d(v) - d(c))} (g, cells, voxels, antennas)."""
+    def _steering(
+        self, dtype: torch.dtype, batch: int
+    ) -> tuple[Callable[[slice], tuple[Tensor, Tensor]], list[slice], int]:
+        """What gives e^{+jk(d(v) - d(c))} (g, cells, voxels, antennas) for transmitters and for
+        receivers, of some cells; the cells of each chunk; how many chunks the budget holds."""
         legs = self.skeleton.legs(self.centres, dtype.to_real())
         sizes = len(self.skeleton.tx) + len(self.skeleton.rx)
         voxels = math.prod(count for _, count in self.counts)
@@ -267,13 +275,16 @@ class _Cells:
         if self.centres.device.type == "cpu":
             memory = min(memory, CACHE)
         size = max(1, memory // per_cell)
-        for start in range(0, len(self.centres), size):
-            index = torch.arange(
-                start, min(start + size, len(self.centres)), device=self.centres.device
-            )
+        cells = torch.arange(len(self.centres), device=self.centres.device)
+
+        def steering(some: slice) -> tuple[Tensor, Tensor]:
+            index = cells[some]
             offset = self._offset(index)
             to_tx, to_rx = (self.skeleton.waves(leg[index].lengths(offset)[1], +1) for leg in legs)
-            yield slice(start, start + len(index)), to_tx, to_rx
+            return to_tx, to_rx
+
+        chunks = [slice(start, start + size) for start in range(0, len(cells), size)]
+        return steering, chunks, self.memory // (size * per_cell)
 
     def _offset(self, index: Tensor) -> Tensor:
         """(cells, voxels, 3) of the numbered cells' voxels from their centres; z slowest."""
@@ -435,41 +446,56 @@ def _kaiser_sinc(fine: Tensor, coarse: Tensor) -> Tensor:
 def _back_project_direct(
     samples: Tensor, array: Array, waveform: Waveform, grid: Grid, memory: int
 ) -> Tensor:
-    parts = []
-    for near, far in _direct_steering(array, waveform, grid, samples, memory):
+    steering, chunks, most = _direct_steering(array, waveform, grid, samples, memory)
+
+    def part(n: int) -> Tensor:
+        near, far = steering(chunks[n])
         volume = torch.zeros((), dtype=samples.dtype, device=samples.device)
         for f in range(len(near)):
             volume = volume + ((far[f] @ samples[:, f]) * near[f]).sum(-1)
-        parts.append(volume)
-    return torch.cat(parts, dim=1).reshape(len(samples), *grid.shape)
+        return volume
+
+    volume = torch.cat(list(divide(part, len(chunks), most)), dim=1)
+    return volume.reshape(len(samples), *grid.shape)
 
 
 def _project_direct(
     volume: Tensor, array: Array, waveform: Waveform, grid: Grid, memory: int
 ) -> Tensor:
     values = volume.flatten(1)
+    steering, chunks, most = _direct_steering(array, waveform, grid, volume, memory)
+
+    def part(n: int) -> Tensor:
+        near, far = steering(chunks[n])
+        some = values[:, chunks[n], None]
+        steps = [(far[f].conj() * some).transpose(1, 2) @ near[f].conj() for f in range(len(near))]
+        return torch.stack(steps, dim=1)
+
     total = torch.zeros((), dtype=volume.dtype, device=volume.device)
-    start = 0
-    for near, far in _direct_steering(array, waveform, grid, volume, memory):
-        part = values[:, start : start + near.shape[1], None]
-        steps = [(far[f].conj() * part).transpose(1, 2) @ near[f].conj() for f in range(len(near))]
-        total = total + torch.stack(steps, dim=1)
-        start += near.shape[1]
+    for signal in divide(part, len(chunks), most):
+        total = total + signal
     return total
 
 
 def _direct_steering(
     array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Chunks of voxels, z slowest: e^{+jkd} for tx (f, V, T) and rx (f, V, R)."""
+) -> tuple[Callable[[slice], tuple[Tensor, Tensor]], list[slice], int]:
+    """What gives e^{+jkd} for tx (f, V, T) and rx (f, V, R) of some voxels, z slowest; the voxels
+    of each chunk; how many chunks the budget holds."""
     antennas = [positions.to(like.device) for positions in (array.tx, array.rx)]
     k = waveform.wavenumbers.to(like.device)
     points = grid.points().reshape(-1, 3).to(like.device)
     per_voxel = sum(map(len, antennas)) * len(k) * 4 * like.dtype.itemsize
-    for chunk in points.split(max(1, memory // per_voxel)):
+
+    def steering(some: slice) -> tuple[Tensor, Tensor]:
         pair = []
         for positions in antennas:
-            distance = (chunk[:, None] - positions).square().sum(-1).sqrt()
+            distance = (points[some, None] - positions).square().sum(-1).sqrt()
             phase = (k[:, None, None] * distance) % (2 * math.pi)
             pair.append(unit(phase.to(like.dtype.to_real())))
-        yield pair[0], pair[1]
+        return pair[0], pair[1]
+
+    at_once = memory if like.device.type != "cpu" else min(memory, CACHE)
+    size = max(1, at_once // per_voxel)
+    chunks = [slice(start, start + size) for start in range(0, len(points), size)]
+    return steering, chunks, memory // (size * per_voxel)

@@ -35,6 +35,7 @@ from radarbook.radar.skeleton import (
 )
 from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
+from radarbook.threads import alone, divide
 
 #: Edges longer than this are divided before a facet radiates, m: with their own phase integrals
 #: such facets give a -30 dB image that correlates 0.999 with the converged one (book, section 3).
@@ -49,6 +50,7 @@ _TRIANGLE = 1536
 _GRAZING = 1e-4
 
 
+@alone()
 def simulate(
     vertices: Tensor,
     triangles: Tensor,
@@ -324,17 +326,18 @@ def _direct(
         gains.append(gain if seen is None else gain * seen)
         lengths.append(length)
         cosines.append(direction[..., 2])
-    out = []
-    for step, weight in zip(k, response, strict=True):
+
+    def signal(f: int) -> Tensor:
         near, far = (
-            wave(gain, (-step * length) % (2 * math.pi)).to(dtype)
+            wave(gain, (-k[f] * length) % (2 * math.pi)).to(dtype)
             for gain, length in zip(gains, lengths, strict=True)
         )
         if layer is not None:
-            crossed = [layer.leg_factor(step[None], cosine)[0].to(dtype) for cosine in cosines]
+            crossed = [layer.leg_factor(k[f, None], cosine)[0].to(dtype) for cosine in cosines]
             near, far = near * crossed[0], far * crossed[1]
-        out.append((weight.to(dtype)[:, None] * far).T @ near)
-    return torch.stack(out)
+        return (response[f].to(dtype)[:, None] * far).T @ near
+
+    return torch.stack(list(divide(signal, len(k))))
 
 
 def group_columns(array: Array) -> list[Tensor]:
@@ -498,8 +501,8 @@ class _Cores:
         self.layer, self.steepest, self.dtype = layer, steepest, dtype
         self.seen = _seen_by(scene, skeleton)
 
-    def chunks(self, dtype: torch.dtype) -> Iterator[Tensor]:
-        """Numbers of the blocks that fit the budget together."""
+    def chunks(self, dtype: torch.dtype) -> tuple[list[Tensor], int]:
+        """Numbers of the blocks of each chunk, and how many chunks fit the budget together."""
         skeleton = self.skeleton
         antennas = len(skeleton.tx) + len(skeleton.rx)
         arrays = 4 * len(skeleton.wavenumbers) + 40
@@ -510,7 +513,8 @@ class _Cores:
         if self.index.device.type == "cpu":
             memory = min(memory, CACHE)
         blocks = torch.arange(len(self.index), device=self.index.device)
-        yield from blocks.split(max(1, memory // per_block))
+        size = max(1, memory // per_block)
+        return list(blocks.split(size)), self.memory // (size * per_block)
 
     def geometry(
         self, blocks: Tensor, vertices: Tensor, material: Tensor, size: Tensor, *layer: Tensor
@@ -582,38 +586,46 @@ class _Cores:
             dtype=_complex(self.dtype),
             device=vertices.device,
         )
-        for blocks in self.chunks(core.dtype):
-            parts = self.geometry(blocks, vertices, material, size, *layer)
+        chunks, most = self.chunks(core.dtype)
+
+        def part(n: int) -> Tensor:
+            parts = self.geometry(chunks[n], vertices, material, size, *layer)
             response, near, far = self._waves(parts)
-            part = (response[..., None] * far).transpose(-1, -2) @ near
-            core.index_add_(0, self.cell[blocks], part.transpose(0, 1))
+            return (response[..., None] * far).transpose(-1, -2) @ near
+
+        for blocks, sums in zip(chunks, divide(part, len(chunks), most), strict=True):
+            core.index_add_(0, self.cell[blocks], sums.transpose(0, 1))
         return core
 
     def backward(self, gradient: Tensor, *given: Tensor) -> list[Tensor]:
         """Gradients with respect to :meth:`forward`'s inputs; each chunk is computed anew."""
-        inputs = [v.detach().requires_grad_() for v in given]
-        total = [torch.zeros_like(v) for v in inputs]
+        total = [torch.zeros_like(v) for v in given]
         k = self.skeleton.wavenumbers.to(gradient.real)[:, None, None, None]
-        for blocks in self.chunks(gradient.dtype):
+        chunks, most = self.chunks(gradient.dtype)
+
+        def part(n: int) -> tuple[Tensor, ...]:
+            blocks = chunks[n]
+            inputs = [v.detach().requires_grad_() for v in given]
             with torch.enable_grad():
                 parts = self.geometry(blocks, *inputs)
-            with torch.no_grad():
-                response, near, far = self._waves([p.detach() for p in parts])
-                back = gradient[self.cell[blocks]].transpose(0, 1).conj()  # (g, blocks, n, m)
-                to_far, to_near = near @ back.transpose(-1, -2), far @ back
-                grads = [(far * to_far).sum(-1).conj()]
-                crossed = []
-                for i, here, there in ((0, near, to_near), (1, far, to_far)):
-                    # d core = response · here · (d gain / gain - jk d difference + d layer / layer)
-                    flow = response[..., None] * here * there
-                    gain = parts[1 + 2 * i]
-                    safe = torch.where(gain == 0, 1, gain)
-                    grads += [flow.real.sum(0) / safe, (k * flow.imag).sum(0)]
-                    if self.layer is not None:
-                        factor = parts[5 + i]
-                        crossed.append((flow / torch.where(factor == 0, 1, factor)).conj())
-                grads += crossed
-            for t, g in zip(total, torch.autograd.grad(parts, inputs, grads), strict=True):
+            response, near, far = self._waves([p.detach() for p in parts])
+            back = gradient[self.cell[blocks]].transpose(0, 1).conj()  # (g, blocks, n, m)
+            to_far, to_near = near @ back.transpose(-1, -2), far @ back
+            grads = [(far * to_far).sum(-1).conj()]
+            crossed = []
+            for i, here, there in ((0, near, to_near), (1, far, to_far)):
+                # d core = response · here · (d gain / gain - jk d difference + d layer / layer)
+                flow = response[..., None] * here * there
+                gain = parts[1 + 2 * i]
+                safe = torch.where(gain == 0, 1, gain)
+                grads += [flow.real.sum(0) / safe, (k * flow.imag).sum(0)]
+                if self.layer is not None:
+                    factor = parts[5 + i]
+                    crossed.append((flow / torch.where(factor == 0, 1, factor)).conj())
+            return torch.autograd.grad(parts, inputs, grads + crossed)
+
+        for grads in divide(part, len(chunks), most):
+            for t, g in zip(total, grads, strict=True):
                 t += g
         return total
 

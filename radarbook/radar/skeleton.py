@@ -30,11 +30,14 @@ from torch import Tensor
 
 from radarbook.radar.array import Array
 from radarbook.radar.waveform import C0, Waveform
+from radarbook.threads import divide
 
 #: Default bound on the relative error of the interpolation of Eq. (3.3).
 TOLERANCE = 4e-4
 #: Bytes of a chunk on a CPU: what its caches hold counts for more than the length of a loop.
 CACHE = 32 * 2**20
+#: Cells that one thread expands or focuses at a time, some milliseconds each.
+_RUN = 8
 
 
 def antenna_groups(positions: Tensor) -> Tensor:
@@ -130,15 +133,34 @@ class Skeleton:
         batch, (n_tx, n_rx), steps = len(core), self._sizes(), len(self.frequency_basis)
         w, p_tx, p_rx = (b.to(core.device, core.dtype.to_real()) for b in self._bases())
         total = core.new_zeros(batch if owner is None else count, steps, n_rx, n_tx)
-        for start, stop, to_tx, to_rx in self._frames(centres, core.dtype, batch, memory):
-            part = _apply(p_tx, core[:, start:stop].transpose(-1, -2)).transpose(-1, -2)
-            part = _apply(p_rx, part)
-            part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
-            part.mul_(to_rx.conj()[..., None]).mul_(to_tx.conj()[..., None, :])
-            if owner is None or count == 1:
-                total += part.sum(1) if part.shape[1] > 1 else part[:, 0]
-            else:
-                total.index_add_(0, owner[start:stop], part[0])
+        several = owner is not None and count > 1
+        # Cells are in the order of their owners: a run of cells adds to few of the signals.
+        runs = _runs(centres)
+
+        def run(number: int) -> tuple[int, Tensor]:
+            low, high = runs[number]
+            first, signals = 0, len(total)
+            if owner is not None and several and (low, high) != (0, len(centres)):
+                first = int(owner[low])
+                signals = int(owner[high - 1]) - first + 1
+            mine = core.new_zeros(signals, *total.shape[1:])
+            for start, stop, to_tx, to_rx in self._frames(
+                centres[low:high], core.dtype, batch, memory
+            ):
+                here = slice(low + start, low + stop)
+                part = _apply(p_tx, core[:, here].transpose(-1, -2)).transpose(-1, -2)
+                part = _apply(p_rx, part)
+                part = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
+                part.mul_(to_rx.conj()[..., None]).mul_(to_tx.conj()[..., None, :])
+                if owner is not None and several:
+                    mine.index_add_(0, owner[here] - first, part[0])
+                else:
+                    mine += part.sum(1) if part.shape[1] > 1 else part[:, 0]
+            return first, mine
+
+        each = total.numel() * total.itemsize
+        for first, mine in divide(run, len(runs), most=memory // max(1, each)):
+            total[first : first + len(mine)] += mine
         return total
 
     def _focus(
@@ -149,21 +171,30 @@ class Skeleton:
         batch = count if owner is None else 1
         real = signal.dtype.to_real()
         w, p_tx, p_rx = (b.to(signal.device, real).T.contiguous() for b in self._bases())
-        parts = []
-        buffer = signal.new_empty(0)
-        for start, stop, to_tx, to_rx in self._frames(centres, signal.dtype, batch, memory):
-            if buffer.shape[1:2] != (stop - start,):
-                buffer = signal.new_empty(batch, stop - start, *signal.shape[1:])
-            if owner is None or count == 1:
-                source = signal[:, None]
-            else:
-                source = signal[owner[start:stop]][None]
-            part = torch.mul(source, to_rx[..., None], out=buffer)
-            part.mul_(to_tx[..., None, :])
-            reduced = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
-            reduced = _apply(p_rx, reduced)
-            parts.append(_apply(p_tx, reduced.transpose(-1, -2)).transpose(-1, -2).contiguous())
-        return torch.cat(parts, dim=1)
+        runs = _runs(centres)
+
+        def run(number: int) -> Tensor:
+            parts = []
+            buffer = signal.new_empty(0)
+            low, high = runs[number]
+            for start, stop, to_tx, to_rx in self._frames(
+                centres[low:high], signal.dtype, batch, memory
+            ):
+                if buffer.shape[1:2] != (stop - start,):
+                    buffer = signal.new_empty(batch, stop - start, *signal.shape[1:])
+                if owner is None or count == 1:
+                    source = signal[:, None]
+                else:
+                    source = signal[owner[low + start : low + stop]][None]
+                part = torch.mul(source, to_rx[..., None], out=buffer)
+                part.mul_(to_tx[..., None, :])
+                reduced = _apply(w, part.flatten(-2)).unflatten(-1, (n_rx, n_tx))
+                reduced = _apply(p_rx, reduced)
+                parts.append(_apply(p_tx, reduced.transpose(-1, -2)).transpose(-1, -2).contiguous())
+            return torch.cat(parts, dim=1)
+
+        each = 2 * batch * signal[0].numel() * signal.itemsize
+        return torch.cat(list(divide(run, len(runs), most=memory // each)), dim=1)
 
     def _bases(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.frequency_basis, self.tx_basis, self.rx_basis
@@ -188,6 +219,12 @@ class Skeleton:
                 phase = k[:, None] * path.square().sum(-1).sqrt()[:, None]
                 pair.append(unit((phase % (2 * math.pi)).to(dtype.to_real())))
             yield start, start + len(chunk), pair[0], pair[1]
+
+
+def _runs(centres: Tensor) -> list[tuple[int, int]]:
+    """First and last + 1 of the cells that one thread takes at a time; all of them on a GPU."""
+    size = _RUN if centres.device.type == "cpu" else max(1, len(centres))
+    return [(low, min(low + size, len(centres))) for low in range(0, len(centres), size)]
 
 
 @dataclass(frozen=True)

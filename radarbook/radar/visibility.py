@@ -18,6 +18,7 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.skeleton import CACHE, antenna_groups
+from radarbook.threads import alone
 
 Way = Literal["embree", "buffer"]
 #: A ray starts this far from its facet, so that it does not meet the facet itself, m.
@@ -35,6 +36,7 @@ def group_centres(array: Array) -> Tensor:
     return torch.stack(centres)
 
 
+@alone()
 def visibility(
     vertices: Tensor,
     triangles: Tensor,
