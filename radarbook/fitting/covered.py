@@ -27,6 +27,7 @@ from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.reconstruct import SCHEDULE, physical_stages
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.threads import alone
 
 #: Steps of the scan over optical thickness, in wavelengths.
 SCAN = 1 / 16
@@ -86,6 +87,7 @@ def behind_layer(renderer: PhysicalRenderer, layer: Layer | None) -> PhysicalRen
     return other
 
 
+@alone()
 def fit_layer(
     signal: Tensor,
     renderer: PhysicalRenderer,

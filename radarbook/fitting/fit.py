@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ from radarbook.fitting.objectives import ImageObjective, Objective
 from radarbook.progress import Progress
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
+from radarbook.threads import alone
 
 #: Names that ``free`` may hold beside the fields: the parts of ``rendering``.
 RENDERING = ("dynamic_range", "material", "antenna_size")
@@ -325,16 +327,17 @@ def fit(
                 reason = "finished"
                 continue
             columns = free_columns(stage.free or free, n_shape, width)
-            work = make_method(
-                stage.method,
-                stage.objective,
-                state.vectors,
-                columns,
-                bounds,
-                n_shape,
-                stage.rate,
-                stage.seed,
-            )
+            with _threads_of(stage.objective):
+                work = make_method(
+                    stage.method,
+                    stage.objective,
+                    state.vectors,
+                    columns,
+                    bounds,
+                    n_shape,
+                    stage.rate,
+                    stage.seed,
+                )
             if state.settled is not None:
                 work.done = state.settled.clone()
             within = state.within or StageState(
@@ -343,7 +346,8 @@ def fit(
                 torch.zeros(len(start), dtype=torch.long),
             )
             state.within = within
-            reason = _run(stage, work, state, within, began, callback, bar)
+            with _threads_of(stage.objective):
+                reason = _run(stage, work, state, within, began, callback, bar)
             losses, state.vectors = within.best, within.vectors
             if within.first is not None:  # else interrupted before the first step was done
                 last = state.history[-1].losses
@@ -373,6 +377,11 @@ def fit(
         resumed,
         state.concluded,
     )
+
+
+def _threads_of(objective: Objective) -> AbstractContextManager[None]:
+    """What an objective's operations run in."""
+    return alone() if objective.alone else nullcontext()
 
 
 def _run(

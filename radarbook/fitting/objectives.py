@@ -21,12 +21,12 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.physics import LeanPhysics
-from radarbook.fitting.threads import each
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import Renderer
 from radarbook.seeds import torch_stream
+from radarbook.threads import divide
 from radarbook.training.losses import AMPLITUDE_SCALE, amplitude_error, depth_error
 
 #: Residuals are scaled to these: 3 nepers of power and 2 mm of mean depth count alike.
@@ -51,6 +51,8 @@ class Objective(Protocol):
     priors: int
     #: Root mean square that a row of residuals would have if the face were right.
     noise: float
+    #: Whether torch's operations are small, so that each runs in one thread (:func:`alone`).
+    alone: bool
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         """(B, M), face b against target b; differentiable where the renderer is."""
@@ -118,7 +120,7 @@ class ImageObjective:
             raise InputError(f"loss inputs: expected both, amplitude or depth, found {inputs!r}")
         self.target, self.renderer, self.inputs = target.detach(), renderer, inputs
         self.anchor = anchor
-        self.faces, self.noise = len(target), 0.02
+        self.faces, self.noise, self.alone = len(target), 0.02, False
         self.priors = 0 if anchor is None else anchor.predicted.shape[1]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
@@ -212,7 +214,7 @@ class FocusedObjective:
         focus: list[RangeFocus] | None = None,
         changes: LeanPhysics | None = None,
     ) -> None:
-        self.physics, self.faces = physics, len(signal)
+        self.physics, self.faces, self.alone = physics, len(signal), not physics.together
         self.changes = changes
         self.prior, self.noise = prior, noise
         self.priors = physics.model.n_shape + physics.model.n_expression
@@ -231,7 +233,7 @@ class FocusedObjective:
             aside = once._aside(parameters[b], b)
             return once._rows(signal[one], parameters[one], b, aside)[0]
 
-        return torch.stack(each(row, len(signal), self.physics.threads))
+        return torch.stack(list(divide(row, len(signal))))
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
@@ -249,7 +251,7 @@ class FocusedObjective:
         if self.physics.together:
             return torch.cat([rows(some) for some in self._parts(len(signal))])
         one = [slice(b, b + 1) for b in range(len(signal))]
-        return torch.cat(each(lambda b: rows(one[b]), len(signal), self.physics.threads))
+        return torch.cat(list(divide(lambda b: rows(one[b]), len(signal))))
 
     def near(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as

@@ -32,7 +32,6 @@ from radarbook.fitting.fused import (
 )
 from radarbook.fitting.pieces import Pieces
 from radarbook.fitting.sums import Steps, facet_sum, gain_and_length, slices
-from radarbook.fitting.threads import each
 from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.layer import Layer, LegTable
@@ -42,6 +41,7 @@ from radarbook.radar.simulate import FACET_SIZE, Scene
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
+from radarbook.threads import divide
 
 #: Facets that one thread sums, where there is one face for all threads. The sum of sums is then the
 #: same for any number of them.
@@ -81,8 +81,6 @@ class LeanPhysics:
         coarse: bool = False,
     ) -> None:
         self.renderer, self.coarse = renderer, coarse
-        #: That faces are shared out to.
-        self.threads = torch.get_num_threads()
         self.facet_size, self.tilts = facet_size, tilts
         self.decimation = decimation
         self.model = renderer.model.to(dtype=torch.float32)
@@ -158,9 +156,9 @@ class LeanPhysics:
 
         Which facets radiate and how they are divided is decided for each face, or for all as for
         the one face ``like`` (ignored where ``coarse``): small differences between faces need it
-        the same on both sides, and it saves time. Without gradients faces are shared out to as many
-        threads as torch had been given when this object was made; on a GPU, faces whose pieces are
-        the same are one batch. The signal is on the model's device, wherever the parameters are.
+        the same on both sides, and it saves time. Without gradients faces are divided among the
+        allowed threads (:mod:`radarbook.threads`); on a GPU, faces whose pieces are the same are
+        one batch. The signal is on the model's device, wherever the parameters are.
         """
         if torch.is_grad_enabled() or len(parameters) > 1:
             return self._made(parameters, like)
@@ -208,9 +206,9 @@ class LeanPhysics:
 
         def make(b: int) -> Tensor:
             scene = one if one is not None else self._scene(vertices[b])
-            return self._one(scene, vertices[b], p[b], self.threads if len(p) == 1 else 1)
+            return self._one(scene, vertices[b], p[b])
 
-        return torch.stack(each(make, len(p), self.threads))
+        return torch.stack(list(divide(make, len(p))))
 
     @property
     def _whole(self) -> bool:
@@ -277,13 +275,11 @@ class LeanPhysics:
         part = ((high - tilt) / (high - low)).clamp(0, 1)
         return part * part * (3 - 2 * part)
 
-    def _one(
-        self, scene: Pieces, vertices: Tensor, face: FaceParameters, threads: int = 1
-    ) -> Tensor:
+    def _one(self, scene: Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(rx, tx, f) of one face of vertices (N, 3)."""
         followed = torch.is_grad_enabled() and (vertices.requires_grad or _followed(face))
         if self.fused and not self.together and not followed:
-            return self._fused_sum(scene, vertices, face, threads).permute(1, 2, 0)
+            return self._fused_sum(scene, vertices, face).permute(1, 2, 0)
         f = scene.facets(vertices)
         response = self._response(f, face.material)
         if scene.weight is not None:
@@ -365,9 +361,7 @@ class LeanPhysics:
         return signal
 
     @torch.no_grad()
-    def _fused_sum(
-        self, scene: Pieces, vertices: Tensor, face: FaceParameters, threads: int
-    ) -> Tensor:
+    def _fused_sum(self, scene: Pieces, vertices: Tensor, face: FaceParameters) -> Tensor:
         """(f, R, T), of facets and waves that kernels make, on a CPU."""
         size = face.antenna_size / self.waveform.wavelength
         material = float(face.material)
@@ -385,7 +379,7 @@ class LeanPhysics:
             )
 
         parts = max(1, -(-len(scene.parent) // PART))
-        return torch.stack(each(part, parts, threads)).sum(0)
+        return torch.stack(list(divide(part, parts))).sum(0)
 
     @torch.no_grad()
     def _scene(self, vertices: Tensor) -> Pieces:

@@ -35,6 +35,7 @@ from radarbook.radar.image import RadarImage
 from radarbook.radar.imaging import Grid
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 from radarbook.radar.waveform import Waveform
+from radarbook.threads import alone
 
 #: How a level simulates faces: ``"coarse"`` leaves the mesh as it is, takes facets that face the
 #: array alone and no occlusion; ``"lean"`` divides facets and leaves out steep ones; ``"whole"``
@@ -154,6 +155,7 @@ def _mean_faces(model: MorphableModel, count: int) -> FaceParameters:
     )
 
 
+@alone()
 def physical_stages(
     signal: Tensor,
     renderer: PhysicalRenderer,
@@ -290,6 +292,7 @@ def _plausible(parameters: FaceParameters) -> Tensor:
     return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], 1e-3))
 
 
+@alone()
 def uncertainty_through_physics(
     signal: Tensor, renderer: PhysicalRenderer, found: FaceParameters
 ) -> Uncertainty:
@@ -305,6 +308,7 @@ def uncertainty_through_physics(
     return uncertainty(stage.objective, part, found, free=stage.free or UNKNOWN)
 
 
+@alone()
 def reconstruct_through_physics(
     signal: Tensor,
     array: Array,

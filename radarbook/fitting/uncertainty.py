@@ -29,6 +29,7 @@ from radarbook.fitting.fit import UNKNOWN, free_columns
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import FocusedObjective
 from radarbook.seeds import torch_stream
+from radarbook.threads import alone
 
 #: How much farther what a fit left unexplained moves it than so much speckle does in the linear
 #: theory: for the share that the fitted material's diffuse reflection accounts for, and for the
@@ -74,6 +75,7 @@ class Uncertainty:
         return torch.einsum("knx,kl,lnx->n", basis, part, basis).clamp(min=0).sqrt()
 
 
+@alone()
 def uncertainty(
     objective: FocusedObjective,
     signal: Tensor,
