@@ -163,7 +163,7 @@ def image_of(
     import torch
 
     from radarbook.radar.image import image_from_volume
-    from radarbook.radar.imaging import Grid, back_project
+    from radarbook.radar.imaging import Grid, back_project, imaging_method
 
     near, far = depth
     if not 0 < near < far:
@@ -172,5 +172,12 @@ def image_of(
     planes = max(4, round((far - near) / 4e-3) + 1)
     grid = Grid.regular(extent, pixels, near, far, planes)
     with torch.no_grad():
-        volume = back_project(recording.signal, recording.array, recording.waveform, grid)
+        volume = back_project(
+            recording.signal,
+            recording.array,
+            recording.waveform,
+            grid,
+            method=imaging_method(recording.array, recording.waveform, grid),
+            progress=True,
+        )
         return image_from_volume(volume[None], grid, dynamic_range)

@@ -13,8 +13,16 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.profiles import Profile
+from radarbook.progress import Progress
 from radarbook.radar.array import Array
-from radarbook.radar.skeleton import CACHE, antenna_groups, build_skeleton, linear, unit
+from radarbook.radar.skeleton import (
+    CACHE,
+    Advance,
+    antenna_groups,
+    build_skeleton,
+    linear,
+    unit,
+)
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone, divide
 
@@ -113,6 +121,7 @@ def back_project(
     window: Window = "rectangular",
     method: ImagingMethod = "fast",
     memory: int = MEMORY_BUDGET,
+    progress: bool = False,
 ) -> Tensor:
     """Volume I(v) = Σ S[rx, tx, f] · w(f) · e^{+jk(d_tx(v) + d_rx(v))}, Eq. (4.1).
 
@@ -126,9 +135,11 @@ def back_project(
         ``"direct"`` sums every antenna and frequency for every voxel; ``"fast"`` does so for the
         skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it;
         ``"interpolated"`` evaluates a coarse grid so, takes the carrier out, interpolates and
-        puts it back, within 2e-3: for grids finer than about 2 mm (:class:`_Refined`).
+        puts it back, within 2e-3: for grids finer than about 1 mm (:func:`imaging_method`).
     memory : int
         Bytes of working memory to stay within (signal and volume not counted).
+    progress : bool
+        Whether to show how far the work is (not by ``"direct"``).
 
     Returns
     -------
@@ -151,7 +162,10 @@ def back_project(
         volume = _back_project_direct(samples, array, waveform, grid, memory)
     else:
         operator = _operator(method, array, waveform, grid, signal, memory)
-        volume = linear(samples, operator.back_project, operator.project)
+        with Progress(operator.pieces, "image", "piece", shown=progress) as shown:
+            volume = linear(
+                samples, lambda s: operator.back_project(s, shown.update), operator.project
+            )
     return volume if signal.ndim == 4 else volume[0]
 
 
@@ -191,6 +205,16 @@ def project(
     return signal if volume.ndim == 4 else signal[0]
 
 
+def imaging_method(array: Array, waveform: Waveform, grid: Grid) -> ImagingMethod:
+    """The quicker of ``"fast"`` and ``"interpolated"`` for a grid.
+
+    Interpolation pays where the coarse grid has less than a third of the grid's voxels
+    (``python -m benchmarks.renderer``).
+    """
+    coarse = math.prod(map(len, _coarse_axes(array, waveform, grid)))
+    return "interpolated" if 3 * coarse < math.prod(grid.shape) else "fast"
+
+
 def _operator(
     method: str, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
 ) -> _Cells | _Refined:
@@ -199,6 +223,10 @@ def _operator(
     if method == "interpolated":
         return _Refined(array, waveform, grid, like, memory)
     raise InputError(f"parameter 'method': expected fast, direct or interpolated, found {method!r}")
+
+
+def _unwatched(count: int) -> None:
+    """Where nobody asks how far the work is."""
 
 
 # -- fast: through the skeletons of cells of voxels ------------------------------------------------
@@ -226,15 +254,24 @@ class _Cells:
             for axis, m in zip(axes, middle, strict=True)
         ]
 
-    def back_project(self, signal: Tensor) -> Tensor:
+    @property
+    def pieces(self) -> int:
+        """Pieces of work that :meth:`back_project` reports: each cell twice."""
+        return 2 * len(self.centres)
+
+    def back_project(self, signal: Tensor, advance: Advance = _unwatched) -> Tensor:
         """(B, f, rx, tx) to (B, z, y, x)."""
-        cores = self.skeleton.focus(signal, self.centres, self.memory)
+        cores = self.skeleton.focus(signal, self.centres, self.memory, advance)
         steering, chunks, most = self._steering(signal.dtype, len(signal))
 
         def part(n: int) -> Tensor:
             return self._image(cores[:, chunks[n]], *steering(chunks[n]))
 
-        return self._join(torch.cat(list(divide(part, len(chunks), most)), dim=1))
+        parts = []
+        for image in divide(part, len(chunks), most):
+            parts.append(image)
+            advance(image.shape[1])
+        return self._join(torch.cat(parts, dim=1))
 
     def project(self, volume: Tensor) -> Tensor:
         """(B, z, y, x) to (B, f, rx, tx), the adjoint."""
@@ -338,13 +375,9 @@ class _Refined:
         self, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
     ) -> None:
         self.grid = grid
-        self.wavenumber = float(waveform.wavenumbers[0] + waveform.wavenumbers[-1]) / 2
-        self.sources = [_group_middles(positions) for positions in (array.tx, array.rx)]
-        steps = math.pi / self._bandwidth(array, waveform) / _OVERSAMPLING
-        axes = [
-            _coarse_axis(axis, float(step))
-            for axis, step in zip((grid.x, grid.y, grid.z), steps, strict=True)
-        ]
+        self.wavenumber = _carrier_wavenumber(waveform)
+        self.sources = _carrier_sources(array)
+        axes = _coarse_axes(array, waveform, grid)
         self.coarse = Grid(*axes)
         self.cells = _Cells(array, waveform, self.coarse, like, memory)
         real = like.dtype.to_real()
@@ -353,15 +386,25 @@ class _Refined:
             for fine, coarse in zip((grid.x, grid.y, grid.z), axes, strict=True)
         ]
 
-    def back_project(self, signal: Tensor) -> Tensor:
+    @property
+    def pieces(self) -> int:
+        """Pieces of work that :meth:`back_project` reports: the cells' and each plane."""
+        return self.cells.pieces + len(self.grid.z)
+
+    def back_project(self, signal: Tensor, advance: Advance = _unwatched) -> Tensor:
         """(B, f, rx, tx) to (B, z, y, x)."""
-        coarse = self.cells.back_project(signal) * self._carrier(self.coarse, signal).conj()
+        coarse = self.cells.back_project(signal, advance)
+        coarse = coarse * self._carrier(self.coarse, signal).conj()
         x, y, z = (w.to(signal.dtype) for w in self.weights)
         planes = torch.einsum("zk,bkyx->bzyx", z, coarse)
         out = signal.new_empty(len(signal), *self.grid.shape)
-        for i in range(out.shape[1]):  # plane by plane: the fine volume is held once
+
+        def plane(i: int) -> None:  # plane by plane: the fine volume is held once
             out[:, i] = y @ planes[:, i] @ x.T
             out[:, i] *= self._carrier(self.grid, signal, i)
+
+        for _ in divide(plane, len(self.grid.z)):
+            advance(1)
         return out
 
     def project(self, volume: Tensor) -> Tensor:
@@ -392,27 +435,48 @@ class _Refined:
         carrier = unit(((self.wavenumber * path) % (2 * math.pi)).to(like.dtype.to_real()))
         return carrier if plane is None else carrier[0]
 
-    def _bandwidth(self, array: Array, waveform: Waveform) -> Tensor:
-        """(3,) largest local frequency beside the carrier's along x, y, z, rad/m."""
-        axes = (self.grid.x, self.grid.y, self.grid.z)
-        ticks = [torch.stack([a[0], (a[0] + a[-1]) / 2, a[-1]]) for a in axes]
-        points = torch.cartesian_prod(*ticks)
-
-        def slopes(antennas: Tensor) -> Tensor:
-            return torch.nn.functional.normalize(points[:, None] - antennas.detach().cpu(), dim=-1)
-
-        carrier = self.wavenumber * sum(slopes(m).mean(1) for m in self.sources)
-        tx, rx = slopes(array.tx), slopes(array.rx)
-        widest = torch.zeros(3, dtype=torch.float64)
-        for k in waveform.wavenumbers[[0, -1]].tolist():
-            for bound in ("amax", "amin"):
-                extreme = k * (getattr(tx, bound)(1) + getattr(rx, bound)(1)) - carrier
-                widest = torch.maximum(widest, extreme.abs().amax(0))
-        return widest
-
 
 _OVERSAMPLING = 1.5
 _TAPS = 6
+
+
+def _coarse_axes(array: Array, waveform: Waveform, grid: Grid) -> list[Tensor]:
+    """x, y and z of the coarse grid: steps that the volume's bandwidth allows."""
+    steps = math.pi / _bandwidth(array, waveform, grid) / _OVERSAMPLING
+    return [
+        _coarse_axis(axis, float(step))
+        for axis, step in zip((grid.x, grid.y, grid.z), steps, strict=True)
+    ]
+
+
+def _carrier_sources(array: Array) -> list[Tensor]:
+    """Points that the carrier's legs start from: middles of the groups of each side."""
+    return [_group_middles(positions) for positions in (array.tx, array.rx)]
+
+
+def _carrier_wavenumber(waveform: Waveform) -> float:
+    return float(waveform.wavenumbers[0] + waveform.wavenumbers[-1]) / 2
+
+
+def _bandwidth(array: Array, waveform: Waveform, grid: Grid) -> Tensor:
+    """(3,) largest local frequency beside the carrier's along x, y, z, rad/m."""
+    axes = (grid.x, grid.y, grid.z)
+    ticks = [torch.stack([a[0], (a[0] + a[-1]) / 2, a[-1]]) for a in axes]
+    points = torch.cartesian_prod(*ticks)
+
+    def slopes(antennas: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(points[:, None] - antennas.detach().cpu(), dim=-1)
+
+    carrier = _carrier_wavenumber(waveform) * sum(
+        slopes(m).mean(1) for m in _carrier_sources(array)
+    )
+    tx, rx = slopes(array.tx), slopes(array.rx)
+    widest = torch.zeros(3, dtype=torch.float64)
+    for k in waveform.wavenumbers[[0, -1]].tolist():
+        for bound in ("amax", "amin"):
+            extreme = k * (getattr(tx, bound)(1) + getattr(rx, bound)(1)) - carrier
+            widest = torch.maximum(widest, extreme.abs().amax(0))
+    return widest
 
 
 def _group_middles(positions: Tensor) -> Tensor:

@@ -97,11 +97,16 @@ class Skeleton:
             lambda x: self._focus(x, centres, memory, owner)[0],
         )
 
-    def focus(self, signal: Tensor, centres: Tensor, memory: int) -> Tensor:
-        """Cores (B, cells, g, n, m) of a signal (B, f, rx, tx): the adjoint of :meth:`expand`."""
+    def focus(
+        self, signal: Tensor, centres: Tensor, memory: int, advance: Advance | None = None
+    ) -> Tensor:
+        """Cores (B, cells, g, n, m) of a signal (B, f, rx, tx): the adjoint of :meth:`expand`.
+
+        ``advance`` is called with the number of further cells that are done.
+        """
         return linear(
             signal,
-            lambda x: self._focus(x, centres, memory),
+            lambda x: self._focus(x, centres, memory, advance=advance),
             lambda x: self._expand(x, centres, memory),
         )
 
@@ -164,7 +169,12 @@ class Skeleton:
         return total
 
     def _focus(
-        self, signal: Tensor, centres: Tensor, memory: int, owner: Tensor | None = None
+        self,
+        signal: Tensor,
+        centres: Tensor,
+        memory: int,
+        owner: Tensor | None = None,
+        advance: Advance | None = None,
     ) -> Tensor:
         count, _, n_rx, n_tx = signal.shape
         # What has owners is one batch of cells, each of which looks at its owner's signal.
@@ -194,7 +204,14 @@ class Skeleton:
             return torch.cat(parts, dim=1)
 
         each = 2 * batch * signal[0].numel() * signal.itemsize
-        return torch.cat(list(divide(run, len(runs), most=memory // each)), dim=1)
+        cores = []
+        for (low, high), part in zip(
+            runs, divide(run, len(runs), most=memory // each), strict=True
+        ):
+            cores.append(part)
+            if advance is not None:
+                advance(high - low)
+        return torch.cat(cores, dim=1)
 
     def _bases(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.frequency_basis, self.tx_basis, self.rx_basis
@@ -271,6 +288,8 @@ def _apply(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 Operator = Callable[[Tensor], Tensor]
+#: Called with the number of further cells or planes that are done.
+Advance = Callable[[int], None]
 
 
 def linear(x: Tensor, operator: Operator, adjoint: Operator) -> Tensor:

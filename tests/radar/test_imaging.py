@@ -16,8 +16,17 @@ from radarbook.faces.model import load_model
 from radarbook.faces.pose import to_radar
 from radarbook.profiles import get_profile
 from radarbook.radar import meshes
+from radarbook.radar.array import qar50
 from radarbook.radar.image import image_from_volume
-from radarbook.radar.imaging import Grid, back_project, frequency_window, project
+from radarbook.radar.imaging import (
+    MEMORY_BUDGET,
+    Grid,
+    _operator,
+    back_project,
+    frequency_window,
+    imaging_method,
+    project,
+)
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.simulate import simulate, simulate_points
 from radarbook.radar.visibility import visibility
@@ -280,3 +289,29 @@ def test_edges_window(array):
     beyond = [cut[int((cut.diff() > 0).nonzero()[0, 0]) :].max() for cut in cuts]
     assert float(beyond[0]) == pytest.approx(-13.3, abs=0.3)
     assert float(beyond[1]) == pytest.approx(-7.4, abs=0.3)
+
+
+def test_the_quicker_method_is_interpolation_for_fine_grids_alone() -> None:
+    array, waveform = qar50(), qar50_waveform(24)
+
+    def quicker(pixels: int) -> str:
+        return imaging_method(array, waveform, Grid.regular(0.3, pixels, 0.25, 0.4, 38))
+
+    assert [quicker(pixels) for pixels in (64, 128, 512, 1024)] == [
+        "fast",
+        "fast",
+        "interpolated",
+        "interpolated",
+    ]
+
+
+@pytest.mark.parametrize("method", ["fast", "interpolated"])
+def test_progress_reports_every_piece_once(method: str) -> None:
+    array, waveform = qar50(), qar50_waveform(8)
+    grid = Grid.regular(0.1, 20, 0.28, 0.32, 9)
+    signal = torch.zeros(1, 8, 94, 94, dtype=torch.complex64)
+    operator = _operator(method, array, waveform, grid, signal, MEMORY_BUDGET)
+    reported: list[int] = []
+    with torch.no_grad():
+        operator.back_project(signal, reported.append)
+    assert sum(reported) == operator.pieces
