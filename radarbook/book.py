@@ -622,7 +622,17 @@ ROOMS = (
     "figures",
     "top",
 )
-_GROUND = ("errors", "seeds", "files", "targets", "hdf5", "profiles", "progress", "provenance")
+_GROUND = (
+    "errors",
+    "seeds",
+    "files",
+    "targets",
+    "hdf5",
+    "threads",
+    "profiles",
+    "progress",
+    "provenance",
+)
 
 
 def library_rooms() -> dict[str, list[str]]:

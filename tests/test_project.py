@@ -176,7 +176,17 @@ def test_shell_scripts_parse():
 
 
 ORDER = (
-    ("errors", "seeds", "files", "targets", "hdf5", "profiles", "progress", "provenance"),
+    (
+        "errors",
+        "seeds",
+        "files",
+        "targets",
+        "hdf5",
+        "threads",
+        "profiles",
+        "progress",
+        "provenance",
+    ),
     ("faces",),
     ("radar",),
     ("datasets",),
