@@ -30,7 +30,22 @@ Inputs = Annotated[
     Literal["amplitude", "depth", "both"], typer.Option(help="What the encoder is shown.")
 ]
 Units = Annotated[
-    Literal["mm", "m"], typer.Option(help="Unit of the mesh file's coordinates (radar frame).")
+    Literal["m", "cm", "mm", "um", "µm", "μm"],
+    typer.Option(help="Unit of the mesh file's coordinates.", metavar="m|cm|mm|µm"),
+]
+ModelFrame = Annotated[
+    float | None,
+    typer.Option(
+        min=0.05,
+        max=5,
+        metavar="DISTANCE",
+        help="The mesh is in the model frame (nose along +z, as `model export` writes): centre it "
+        "and put its foremost point at this distance, metres.",
+    ),
+]
+Occlusion = Annotated[bool, typer.Option(help="Whether the mesh hides parts of itself.")]
+Bounces = Annotated[
+    int, typer.Option(min=1, max=6, help="Reflections a path may have; more than 1 is slower.")
 ]
 Material = Annotated[float, typer.Option(min=0, max=1, help="0: smooth surface … 1: fully rough.")]
 AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]

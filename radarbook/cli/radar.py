@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,13 @@ from radarbook.cli.app import app
 from radarbook.cli.options import (
     AntennaSize,
     Between,
+    Bounces,
     Depth,
     DynamicRange,
     Extent,
     Material,
+    ModelFrame,
+    Occlusion,
     Pixels,
     Units,
     check,
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from radarbook.datasets.recordings import Recording
     from radarbook.radar.image import RadarImage
+    from radarbook.radar.meshes import Mesh
 
 
 @app.command()
@@ -39,13 +43,21 @@ def simulate(
     material: Material = 0.1,
     antenna_size: AntennaSize = 2e-3,
     layer: Between = None,
+    occlusion: Occlusion = True,
+    bounces: Bounces = 1,
+    model_frame: ModelFrame = None,
     frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
 ) -> None:
     """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
+    from radarbook.radar.scene_file import read_scene
     from radarbook.radar.signal import write_signal
 
     check({"--output": Target(output, (".npy",))}, {"MESH": mesh})
-    signal = _mesh_signal(mesh, units, material, antenna_size, frequencies, layer)
+    scene, notes = read_scene(mesh, units, model_frame=model_frame)
+    _say(mesh, notes)
+    signal = _mesh_signal(
+        mesh, scene, material, antenna_size, frequencies, layer, occlusion, bounces
+    )
     write_signal(output, signal)
     typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
 
@@ -76,6 +88,9 @@ def render(
     material: Material = 0.1,
     antenna_size: AntennaSize = 2e-3,
     layer: Between = None,
+    occlusion: Occlusion = True,
+    bounces: Bounces = 1,
+    model_frame: ModelFrame = None,
     pixels: Pixels = 128,
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
@@ -87,10 +102,13 @@ def render(
 
     from radarbook.datasets.recordings import Recording
     from radarbook.radar.array import qar50
+    from radarbook.radar.scene_file import check_in_image, read_scene
     from radarbook.radar.waveform import qar50_waveform
 
     check(_image_targets(output, png), {"MESH": mesh})
-    signal = _mesh_signal(mesh, units, material, antenna_size, 128, layer)
+    scene, notes = read_scene(mesh, units, model_frame=model_frame)
+    _say(mesh, notes + check_in_image(scene, extent, depth, str(mesh), units))
+    signal = _mesh_signal(mesh, scene, material, antenna_size, 128, layer, occlusion, bounces)
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
@@ -100,27 +118,31 @@ def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
     return {"--output": Target(output, HDF5), "--png": picture}
 
 
+def _say(mesh: Path, notes: list[str]) -> None:
+    for note in notes:
+        typer.echo(f"note: {mesh}: {note}", err=True)
+
+
 def _mesh_signal(
     path: Path,
-    units: Literal["mm", "m"],
+    mesh: Mesh,
     material: float,
     antenna_size: float,
     frequencies: int,
     layer: tuple[float, float, str] | None,
+    occlusion: bool,
+    bounces: int,
 ) -> NDArray[np.complex64]:
-    """Signal of a mesh file in front of the QAR50 array, complex64 (rx, tx, f)."""
+    """Signal of a mesh, read from ``path``, in front of the QAR50; complex64 (rx, tx, f)."""
     import torch
 
-    from radarbook.faces.mesh import read_mesh
     from radarbook.radar.array import qar50
-    from radarbook.radar.meshes import check_scene
-    from radarbook.radar.simulate import simulate
+    from radarbook.radar.renderer import mesh_signal
     from radarbook.radar.waveform import qar50_waveform
 
-    mesh = read_mesh(path, units)
-    vertices, triangles = check_scene(mesh.vertices, mesh.triangles, str(path))
+    vertices, triangles = mesh
     with torch.no_grad():
-        signal = simulate(
+        signal = mesh_signal(
             vertices.float(),
             triangles,
             qar50(),
@@ -128,7 +150,11 @@ def _mesh_signal(
             material=material,
             antenna_size=antenna_size,
             layer=layer_of(layer),
+            occlusion=occlusion,
+            bounces=bounces,
         )
+    if not signal.any():
+        raise InputError(f"{path}: the mesh reflects nothing to the array, the signal is zero")
     return signal.numpy()
 
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import trimesh
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.faces.obj import parse_obj
+from radarbook.faces.ply import parse_ply
+from radarbook.faces.polygons import triangulated
+from radarbook.faces.stl import parse_stl
 from radarbook.files import is_stream, write_bytes
 
-Units = Literal["mm", "m"]
-SUFFIXES = (".ply", ".obj", ".stl")
-#: A scene wider than this is taken for millimetres read as metres.
-LARGEST_SCENE = 10.0
+#: "µm" with either of Unicode's two signs, or "um".
+Units = Literal["m", "cm", "mm", "um", "µm", "μm"]
+METRES: dict[str, float] = {"m": 1.0, "cm": 1e-2, "mm": 1e-3} | dict.fromkeys(
+    ("um", "µm", "μm"), 1e-6
+)
+_READERS = {".ply": parse_ply, ".obj": parse_obj, ".stl": parse_stl}
+SUFFIXES = tuple(_READERS)
 
 
 @dataclass(frozen=True)
@@ -40,64 +48,86 @@ class Mesh:
 def read_mesh(path: str | os.PathLike[str], units: Units = "m") -> Mesh:
     """Read a PLY, OBJ or STL file whose coordinates are in ``units``; the result is in metres.
 
-    Polygons are split into triangles, STL corners that coincide are merged. Raises
-    :class:`~radarbook.errors.InputError` if the file is missing, of another kind, unreadable,
-    empty, or has NaN or a face index out of range.
+    Polygons and strips are split into triangles, STL corners that coincide are merged; else the
+    mesh is the file's (:func:`~radarbook.radar.scene_file.read_scene` mends and checks a scene).
+    Raises :class:`~radarbook.errors.InputError` if the file is missing, of another kind, ends
+    early, is unreadable or empty, or has NaN or a face index out of range.
     """
     path = Path(path)
-    if units not in ("mm", "m"):
-        raise InputError(f"units: expected mm or m, found '{units}'")
+    if units not in METRES:
+        raise InputError(f"units: expected {', '.join(get_args(Units))}, found '{units}'")
     if not path.is_file():
         raise InputError(f"{path}: mesh file not found")
-    if path.suffix.lower() not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise InputError(f"{path}: expected a mesh as {', '.join(SUFFIXES)}")
+    data = path.read_bytes()
+    for start, kind in _OTHER_CONTENT.items():
+        if data.startswith(start):
+            raise InputError(f"{path}: expected a {suffix[1:]} mesh, found {kind}")
+    if not data.strip():
+        raise InputError(f"{path}: the file is empty")
+    stated = _STATED.search(data[:1000])
+    if stated and METRES[stated[1].decode()] != METRES[units]:
+        raise InputError(
+            f"{path}: its header states units {stated[1].decode()}, but it is read in {units}: "
+            f"pass --units {stated[1].decode()}"
+        )
     try:
-        loaded: Any = trimesh.load_mesh(path, process=False, maintain_order=True)
-    except Exception as error:  # each of trimesh's readers fails in its own way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: not a readable {path.suffix[1:]} mesh ({reason})") from error
-    vertices = np.asarray(getattr(loaded, "vertices", np.empty((0, 3))), dtype=np.float64)
-    triangles = np.asarray(getattr(loaded, "faces", np.empty((0, 3))), dtype=np.int64)
-    require_mesh(str(path), vertices, triangles)
-    if path.suffix.lower() == ".stl":
-        vertices, corner = np.unique(vertices, axis=0, return_inverse=True)
-        triangles = corner.reshape(-1)[triangles]
-    return Mesh(vertices * (1e-3 if units == "mm" else 1.0), triangles)
+        polygons = _READERS[suffix](data)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    require_mesh(str(path), polygons.points, polygons.corners)
+    vertices, triangles = polygons.points, triangulated(polygons)
+    if suffix == ".stl":
+        vertices, corner = welded(vertices)
+        triangles = corner[triangles]
+    return Mesh(vertices * METRES[units], triangles)
+
+
+#: What :func:`write_mesh` states.
+_NOTE = "units {units}, written by radarbook"
+_STATED = re.compile(rb"units (m|cm|mm|um), written by radarbook")
+_OTHER_CONTENT = {
+    b"\x1f\x8b": "gzip-compressed data: decompress the file first",
+    b"PK\x03\x04": "a zip archive: decompress it first",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself (git lfs pull)",
+}
+
+
+def welded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct points (M, 3) of (N, 3) in ascending order, and which of them each one is (N,)."""
+    points = points + 0.0  # -0 is 0
+    order = np.lexsort(points.T)
+    ranked = points[order]
+    new = np.ones(len(points), dtype=bool)
+    new[1:] = (ranked[1:] != ranked[:-1]).any(axis=1)
+    number = np.empty(len(points), dtype=np.int64)
+    number[order] = np.cumsum(new) - 1
+    return ranked[new], number
 
 
 def require_mesh(source: str, vertices: np.ndarray, triangles: np.ndarray) -> None:
-    """Raise unless there are triangles, finite vertices and indices in range."""
+    """Raise unless there are triangles, finite vertices (N, 3) and whole indices in range."""
     if len(vertices) == 0 or len(triangles) == 0:
         raise InputError(
             f"{source}: expected a mesh, found {len(vertices)} vertices and "
             f"{len(triangles)} triangles"
         )
+    if vertices.ndim != 2 or vertices.shape[1] != 3:
+        raise InputError(f"{source}: expected vertices (count, 3), found {vertices.shape}")
     bad = ~np.isfinite(vertices).all(axis=1)
     if bad.any():
         raise InputError(
             f"{source}: {bad.sum()} vertices are not finite, first vertex {bad.argmax()}"
         )
-    if triangles.min() < 0 or triangles.max() >= len(vertices):
-        wrong = triangles.min() if triangles.min() < 0 else triangles.max()
+    if not np.issubdtype(triangles.dtype, np.integer):
+        raise InputError(f"{source}: expected integer triangles, found dtype {triangles.dtype}")
+    low, high = int(triangles.min()), int(triangles.max())
+    if low < 0 or high >= len(vertices):
         raise InputError(
-            f"{source}: face index {wrong} out of range, expected 0 to {len(vertices) - 1}"
-        )
-
-
-def require_in_front(source: str, mesh: Mesh) -> None:
-    """Raise unless a mesh in the radar frame lies in front of the array, in believable metres."""
-    span = float(np.ptp(mesh.vertices, axis=0).max())
-    reach = float(np.abs(mesh.vertices).max())
-    if max(span, reach) > LARGEST_SCENE:
-        raise InputError(
-            f"{source}: reaches {reach:.4g} m, expected a scene within {LARGEST_SCENE:.0f} m of "
-            "the array; is it in millimetres (--units mm)?"
-        )
-    nearest = float(mesh.vertices[:, 2].min())
-    if nearest <= 0:
-        raise InputError(
-            f"{source}: behind the radar (nearest z = {nearest:.4g} m), expected all z > 0 in the "
-            "radar frame"
+            f"{source}: face index {low if low < 0 else high} out of range, expected 0 to "
+            f"{len(vertices) - 1}"
         )
 
 
@@ -118,7 +148,7 @@ def write_mesh(
     path: str | os.PathLike[str],
     vertices: np.ndarray | Tensor,
     triangles: np.ndarray | Tensor,
-    units: Units = "mm",
+    units: Literal["m", "mm"] = "mm",
     *,
     values: Mapping[str, np.ndarray | Tensor] | None = None,
 ) -> None:
@@ -144,7 +174,7 @@ def write_mesh(
                 f"vertex, found {suffix[1:].upper()} and {column.shape}"
             )
         mesh.vertex_attributes[name] = column
-    note = f"units {units}, written by radarbook"
+    note = _NOTE.format(units=units)
     if suffix == ".obj":
         data: Any = mesh.export(file_type="obj", header=note, include_normals=False)
     else:

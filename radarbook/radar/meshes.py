@@ -1,4 +1,4 @@
-"""Meshes in the radar frame: checks of a user's scene, and the primitives that physics knows.
+"""Meshes in the radar frame: the primitives that physics knows.
 
 All meshes are ``(vertices (N, 3) metres, triangles (F, 3) int64)``, counter-clockwise seen from
 outside, so that a closed body's normals point away from it.
@@ -14,51 +14,7 @@ import trimesh
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from radarbook.errors import InputError
-
 Mesh = tuple[Tensor, Tensor]
-
-
-def check_scene(
-    vertices: ArrayLike | Tensor, triangles: ArrayLike | Tensor, source: str = "mesh"
-) -> Mesh:
-    """The mesh as (float64, int64) tensors, if it is a scene this radar can look at.
-
-    Raises :class:`~radarbook.errors.InputError` for a mesh that is empty or ill-shaped, has a
-    vertex that is not finite, a face index out of range, a part behind the radar (z ≤ 0), or a
-    size or distance that metres do not explain (most often millimetres read as metres).
-    """
-    points = np.asarray(vertices, dtype=np.float64)
-    faces = np.asarray(triangles)
-    for name, value in (("vertices", points), ("triangles", faces)):
-        if value.size == 0:
-            raise InputError(f"{source}: expected a mesh with {name}, found none")
-        if value.ndim != 2 or value.shape[1] != 3:
-            raise InputError(f"{source}: expected {name} (count, 3), found {value.shape}")
-    bad = int(np.count_nonzero(~np.isfinite(points).all(axis=1)))
-    if bad:
-        raise InputError(f"{source}: expected finite vertices, found {bad} with NaN or infinity")
-    if not np.issubdtype(faces.dtype, np.integer):
-        raise InputError(f"{source}: expected integer triangles, found dtype {faces.dtype}")
-    low, high = int(faces.min()), int(faces.max())
-    if low < 0 or high >= len(points):
-        raise InputError(
-            f"{source}: expected face indices 0 … {len(points) - 1}, found {low} … {high}"
-        )
-    used = points[np.unique(faces)]
-    extent = float(np.ptp(used, axis=0).max())
-    nearest, farthest = float(used[:, 2].min()), float(used[:, 2].max())
-    if extent > 5 or farthest > 10:
-        raise InputError(
-            f"{source}: expected a scene in metres, found a size of {extent:.4g} and depths up to "
-            f"{farthest:.4g}; this looks like millimetres: pass --units mm"
-        )
-    if nearest <= 0:
-        raise InputError(
-            f"{source}: expected every vertex in front of the radar (z > 0), "
-            f"found z = {nearest:.4g} m; the mesh must be in the radar frame"
-        )
-    return torch.from_numpy(points), torch.from_numpy(faces.astype(np.int64))
 
 
 def sphere(centre: tuple[float, float, float], radius: float, facet: float) -> Mesh:

@@ -38,6 +38,74 @@ class Renderer(Protocol):
         ...
 
 
+def mesh_signal(
+    vertices: Tensor,
+    triangles: Tensor,
+    array: Array,
+    waveform: Waveform,
+    *,
+    occlusion: bool = True,
+    bounces: int = 1,
+    material: Tensor | float = 0.0,
+    antenna_size: Tensor | float = 2e-3,
+    permittivity: complex | None = SKIN_PERMITTIVITY,
+    layer: Layer | None = None,
+    facet_size: float = FACET_SIZE,
+    seed: int = 0,
+    memory: int = MEMORY_BUDGET,
+) -> Tensor:
+    """Signal of meshes with what hides what, and with paths of several reflections.
+
+    Parameters are those of :func:`~radarbook.radar.simulate.simulate`, and
+
+    occlusion : bool
+        Whether a mesh hides parts of itself (:mod:`radarbook.radar.visibility`).
+    bounces : int
+        Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+
+    Returns (rx, tx, f) for vertices (N, 3), (B, rx, tx, f) for (B, N, 3), complex.
+    """
+    seen = visibility(vertices, triangles, array, memory=memory) if occlusion else None
+    signal = simulate(
+        vertices,
+        triangles,
+        array,
+        waveform,
+        visibility=seen,
+        material=material,
+        antenna_size=antenna_size,
+        permittivity=permittivity,
+        layer=layer,
+        facet_size=facet_size,
+        seed=seed,
+        memory=memory,
+    )
+    if bounces == 1:
+        return signal
+    batch = vertices if vertices.ndim == 3 else vertices[None]
+    rough, size = (
+        torch.as_tensor(value, device=batch.device).expand(len(batch))
+        for value in (material, antenna_size)
+    )
+    extra = [
+        multiple_bounces(
+            points,
+            triangles,
+            array,
+            waveform,
+            bounces=bounces,
+            material=rough[b],
+            antenna_size=size[b],
+            permittivity=permittivity,
+            visibility=seen if seen is None or seen.ndim == 2 else seen[b],
+            layer=None if layer is None else layer[b],
+            facet_size=facet_size,
+        )
+        for b, points in enumerate(batch)
+    ]
+    return signal + (torch.stack(extra) if vertices.ndim == 3 else extra[0])
+
+
 class PhysicalRenderer:
     """Face parameters to radar images by physics: mesh, signal, back-projection, projection.
 
@@ -119,17 +187,13 @@ class PhysicalRenderer:
 
     def signal(self, parameters: FaceParameters) -> Tensor:
         """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
-        vertices = to_radar(self.model, parameters, self.distance)
-        triangles = self.model.triangles
-        seen = None
-        if self.occlusion:
-            seen = visibility(vertices, triangles, self.array, memory=self.memory)
-        signal = simulate(
-            vertices,
-            triangles,
+        return mesh_signal(
+            to_radar(self.model, parameters, self.distance),
+            self.model.triangles,
             self.array,
             self.waveform,
-            visibility=seen,
+            occlusion=self.occlusion,
+            bounces=self.bounces,
             material=parameters.material,
             antenna_size=parameters.antenna_size,
             permittivity=self.permittivity,
@@ -138,25 +202,6 @@ class PhysicalRenderer:
             seed=self.seed,
             memory=self.memory,
         )
-        if self.bounces == 1:
-            return signal
-        extra = [
-            multiple_bounces(
-                points,
-                triangles,
-                self.array,
-                self.waveform,
-                bounces=self.bounces,
-                material=face.material[0],
-                antenna_size=face.antenna_size[0],
-                permittivity=self.permittivity,
-                visibility=None if seen is None else seen[b],
-                layer=None if self.layer is None else self.layer[b],
-                facet_size=self.facet_size,
-            )
-            for b, (points, face) in enumerate((v, parameters[b]) for b, v in enumerate(vertices))
-        ]
-        return signal + torch.stack(extra)
 
     def volume(self, parameters: FaceParameters) -> Tensor:
         """(B, z, y, x) complex volumes on the renderer's grid."""

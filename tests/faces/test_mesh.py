@@ -8,7 +8,7 @@ import torch
 import trimesh
 
 from radarbook.errors import InputError
-from radarbook.faces.mesh import Mesh, coarser, read_mesh, require_in_front, write_mesh
+from radarbook.faces.mesh import coarser, read_mesh, welded, write_mesh
 
 SQUARE = np.array([[0, 0, 300], [100, 0, 300], [100, 100, 310], [0, 100, 300.0]])
 FACES = np.array([[0, 1, 2], [0, 2, 3]])
@@ -57,7 +57,9 @@ def ply(vertices, faces):
         ("a.ply", "", "a.ply"),
         ("a.obj", "# nothing\n", "a.obj"),
         ("a.ply", ply([(0, 0, 1), (1, 0, 1), (0, 1, 1)], []), "0 triangles"),
-        ("a.ply", "this is no mesh", "not a readable ply"),
+        ("a.ply", "this is no mesh", "not a PLY file"),
+        ("a.ply", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: fetch"),
+        ("a.ply", "PK\x03\x04", "a zip archive: decompress it first"),
         ("a.txt", "hello", "expected a mesh as .ply, .obj, .stl"),
     ],
 )
@@ -71,16 +73,41 @@ def test_bad_files(tmp_path, name, content, says):
 def test_missing_file_and_unknown_units(tmp_path):
     with pytest.raises(InputError, match="mesh file not found"):
         read_mesh(tmp_path / "a.ply")
-    with pytest.raises(InputError, match="expected mm or m, found 'cm'"):
-        read_mesh(tmp_path / "a.ply", "cm")
+    with pytest.raises(InputError, match="expected m, cm, mm, um, µm, μm, found 'inch'"):
+        read_mesh(tmp_path / "a.ply", "inch")
 
 
-def test_scene_in_front_of_the_array():
-    require_in_front("a.ply", Mesh(SQUARE * 1e-3, FACES))
-    with pytest.raises(InputError, match=r"a\.ply: reaches 310 m.*millimetres"):
-        require_in_front("a.ply", Mesh(SQUARE, FACES))
-    with pytest.raises(InputError, match="behind the radar"):
-        require_in_front("a.ply", Mesh(SQUARE * [1e-3, 1e-3, -1e-3], FACES))
+@pytest.mark.parametrize(
+    ("units", "metres"),
+    [("m", 1), ("cm", 1e-2), ("mm", 1e-3), ("um", 1e-6), ("µm", 1e-6), ("μm", 1e-6)],
+)
+def test_units(tmp_path, units, metres):
+    path = tmp_path / "a.ply"
+    path.write_text(ply(SQUARE, FACES))
+    np.testing.assert_allclose(read_mesh(path, units).vertices, metres * SQUARE)
+
+
+def test_units_that_the_file_states(tmp_path):
+    for suffix in (".ply", ".obj", ".stl"):
+        path = tmp_path / f"a{suffix}"
+        write_mesh(path, SQUARE, FACES, "mm")
+        with pytest.raises(InputError, match="states units mm, but it is read in m: pass --units"):
+            read_mesh(path)
+
+
+def test_unused_vertices_stay(tmp_path):
+    path = tmp_path / "a.ply"
+    path.write_text(ply([*SQUARE, *SQUARE, (1e9, 0, 0)], FACES))
+    assert len(read_mesh(path).vertices) == 9
+
+
+def test_welded():
+    points = np.array([[1.0, 0, 0], [0, 0, 1], [-0.0, 0, 1], [1, 0, 0], [1, 0, 1e-300]])
+    distinct, number = welded(points)
+    np.testing.assert_array_equal(distinct[number], points)
+    assert len(distinct) == 3
+    assert number[0] == number[3] != number[4]
+    assert number[1] == number[2]
 
 
 def test_nothing_bad_is_written(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from radarbook.faces.mesh import read_mesh
 from radarbook.radar import meshes
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.waveform import Waveform, qar50_waveform
@@ -47,3 +48,13 @@ def ict_face() -> meshes.Mesh:
     points = (points - [*((low + high) / 2)[:2], high[2]]) * 1e-3
     vertices = np.stack([-points[:, 0], points[:, 1], 0.30 - points[:, 2]], axis=1)
     return torch.from_numpy(vertices), torch.from_numpy(triangles)
+
+
+@pytest.fixture(scope="session")
+def shared_head() -> tuple[np.ndarray, np.ndarray]:
+    """A scanned face in front of the array: vertices (N, 3) metres, triangles (F, 3)."""
+    path = ICT.parents[1] / "faces/james_face_frontal.ply"
+    if not path.exists():
+        pytest.skip(f"needs the scan {path.name} in ../shared/faces, which is absent")
+    mesh = read_mesh(path)
+    return mesh.vertices, mesh.triangles

@@ -1,4 +1,4 @@
-"""Scenes from outside: what is refused, in one clear line; and the primitives' geometry."""
+"""The primitives' geometry."""
 
 from __future__ import annotations
 
@@ -9,38 +9,7 @@ import pytest
 import torch
 import trimesh
 
-from radarbook.errors import InputError
 from radarbook.radar import meshes
-
-GOOD = np.array([[0, 0, 0.3], [0.1, 0, 0.3], [0, 0.1, 0.3]])
-FACE = np.array([[0, 1, 2]])
-
-
-@pytest.mark.parametrize(
-    ("vertices", "triangles", "words"),
-    [
-        (np.zeros((0, 3)), FACE, "with vertices, found none"),
-        (GOOD, np.zeros((0, 3), dtype=int), "with triangles, found none"),
-        (GOOD[:, :2], FACE, r"vertices \(count, 3\)"),
-        (np.where(GOOD == 0.1, np.nan, GOOD), FACE, "2 with NaN"),
-        (GOOD, FACE + 1, "face indices 0 … 2, found 1 … 3"),
-        (GOOD, FACE - 1, "found -1 … 1"),
-        (GOOD, FACE.astype(float), "integer triangles"),
-        (GOOD - [0, 0, 0.4], FACE, "in front of the radar"),
-        (GOOD * 1000, FACE, "looks like millimetres: pass --units mm"),
-    ],
-)
-def test_refused(vertices, triangles, words):
-    with pytest.raises(InputError, match=words) as caught:
-        meshes.check_scene(vertices, triangles, "scene.ply")
-    assert str(caught.value).startswith("scene.ply: ")
-    assert "\n" not in str(caught.value)
-
-
-def test_accepted():
-    vertices, triangles = meshes.check_scene(GOOD, FACE.astype(np.uint32))
-    assert vertices.dtype == torch.float64
-    assert triangles.dtype == torch.int64
 
 
 def test_sphere():

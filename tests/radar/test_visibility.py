@@ -7,7 +7,10 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.radar import meshes
+from radarbook.radar.renderer import mesh_signal
+from radarbook.radar.simulate import group_columns
 from radarbook.radar.visibility import group_centres, visibility
+from radarbook.radar.waveform import qar50_waveform
 
 
 def test_groups_are_the_columns_and_rows(array):
@@ -66,3 +69,37 @@ def test_bad_input(array):
     vertices, triangles = meshes.plate((0, 0, 0.3), 0.05, 0.05, 0.02)
     with pytest.raises(InputError, match="way"):
         visibility(vertices, triangles, array, way="guess")
+
+
+def test_a_ball_before_a_wall(array):
+    """The signal with occlusion equals that of the scene without the wall's hidden part.
+
+    Which facets of the wall the ball hides follows from the distance of straight lines to the
+    ball's centre. Each pair of a transmitter and a receiver group has a shadow of its own, so that
+    every block of the signal is simulated with the facets that both groups see, and without
+    occlusion. Facets along the shadow's rim are decided for polyhedron and sphere differently:
+    0.35 % of the signal are found, 2 % allowed. The hidden part is half of the signal.
+    """
+    waveform, centre, radius = qar50_waveform(3), torch.tensor([0.0, 0.0, 0.3]).double(), 0.04
+    ball, wall = (
+        meshes.sphere((0, 0, 0.3), radius, 3e-3),
+        meshes.plate((0, 0, 0.45), 0.24, 0.24, 3e-3),
+    )
+    vertices, triangles = meshes.join(ball, wall)
+    found = mesh_signal(vertices, triangles, array, waveform)
+    open_ = mesh_signal(vertices, triangles, array, waveform, occlusion=False)
+    groups = group_centres(array)
+    line = vertices[triangles[len(ball[1]) :]].mean(1)[:, None] - groups
+    along = ((centre - groups) * line).sum(-1) / line.square().sum(-1)
+    hidden = (groups + along[..., None] * line - centre).norm(dim=-1) < radius
+    tx, rx = group_columns(array)
+    wanted = torch.zeros_like(found)
+    for i in tx.unique():
+        for j in rx.unique():
+            rest = ~(hidden[:, i] | hidden[:, j])
+            seen = torch.cat([torch.ones(len(ball[1]), dtype=torch.bool), rest])
+            signal = mesh_signal(vertices, triangles[seen], array, waveform, occlusion=False)
+            block = (rx == j)[:, None] & (tx == i)
+            wanted[block] = signal[block]
+    assert (found - wanted).norm() < 0.02 * wanted.norm()
+    assert (open_ - wanted).norm() > 0.4 * wanted.norm()
