@@ -144,8 +144,8 @@ def test_triangles_without_area_are_dropped():
 def test_edges_of_more_than_two_triangles():
     """Two boxes that share an edge stay right; so does a box with a wall across it."""
     box = trimesh.creation.box((0.04, 0.04, 0.04))
-    first = (np.asarray(box.vertices) + [-0.02, -0.02, 0.3], np.array(box.faces))
-    second = (np.asarray(box.vertices) + [0.02, 0.02, 0.3], np.array(box.faces))
+    first = (np.add(box.vertices, (-0.02, -0.02, 0.3)), np.array(box.faces))
+    second = (np.add(box.vertices, (0.02, 0.02, 0.3)), np.array(box.faces))
     points, triangles = together(first, second)
     found, notes = repaired(*inside_out((points, triangles)))
     assert oriented(found) == oriented(triangles)
@@ -162,8 +162,8 @@ def test_edges_of_more_than_two_triangles():
 def test_a_surface_with_one_side_stays():
     """A Möbius strip has no consistent winding: it stays, and that is said."""
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-    across = np.stack([np.cos(turn) * np.cos(turn / 2), np.sin(turn) * np.cos(turn / 2), np.sin(turn / 2)], 1)  # fmt: skip
     middle = np.stack([np.cos(turn), np.sin(turn), 0 * turn], 1)
+    across = np.cos(turn / 2)[:, None] * middle + np.sin(turn / 2)[:, None] * [0, 0, 1]
     points = np.concatenate([middle - 0.3 * across, middle + 0.3 * across]) * 0.1 + [0, 0, 0.4]
     low, high = np.arange(40), np.arange(40) + 40
     after, above = np.roll(low, -1), np.roll(high, -1)
@@ -179,7 +179,7 @@ def test_the_part_that_shows_its_back_is_said():
     tube = trimesh.creation.cylinder(0.03, 0.06, sections=64).subdivide().subdivide().subdivide()
     wall = np.abs(tube.face_normals[:, 2]) < 0.5
     tilt = trimesh.transformations.rotation_matrix(1.0, [0, 1, 0])
-    points = trimesh.transformations.transform_points(tube.vertices, tilt) + [0, 0, 0.35]
+    points = np.add(trimesh.transform_points(tube.vertices, tilt), (0, 0, 0.35))
     found, notes = repaired(points, np.array(tube.faces[wall]))
     np.testing.assert_array_equal(found, tube.faces[wall])
     [note] = notes
@@ -200,7 +200,7 @@ def test_winding_of_what_is_hidden_stays():
 def test_a_scanned_head(shared_head):
     """A real scan with texture seams, and the same inside out with a tenth turned round."""
     points, triangles = shared_head
-    found, notes = repaired(points, triangles)
+    found, _ = repaired(points, triangles)
     assert len(found) == len(triangles)
     again, _ = repaired(*some_turned(inside_out((points, triangles)), 0.1))
     a, b = (np.cross(*np.diff(points[t], axis=1).transpose(1, 0, 2)) for t in (found, again))
