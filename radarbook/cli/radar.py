@@ -76,6 +76,7 @@ def image(
     from radarbook.datasets.recordings import files_read, read_recording
 
     check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
+    _require_depths(depth)
     recording = read_recording(signal)
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
@@ -106,8 +107,10 @@ def render(
     from radarbook.radar.waveform import qar50_waveform
 
     check(_image_targets(output, png), {"MESH": mesh})
+    _require_depths(depth)
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
-    _say(mesh, notes + check_in_image(scene, extent, depth, str(mesh), units))
+    _say(mesh, notes)
+    _say(mesh, check_in_image(scene, extent, depth, str(mesh), units))
     signal = _mesh_signal(mesh, scene, material, antenna_size, 128, layer, occlusion, bounces)
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
@@ -116,6 +119,12 @@ def render(
 def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
     picture = None if png is None else Target(png, (".png",))
     return {"--output": Target(output, HDF5), "--png": picture}
+
+
+def _require_depths(depth: tuple[float, float]) -> None:
+    near, far = depth
+    if not 0 < near < far:
+        raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
 
 
 def _say(mesh: Path, notes: list[str]) -> None:
@@ -191,9 +200,8 @@ def image_of(
     from radarbook.radar.image import image_from_volume
     from radarbook.radar.imaging import Grid, back_project, imaging_method
 
+    _require_depths(depth)
     near, far = depth
-    if not 0 < near < far:
-        raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
     # A plane every 4 mm: four to the 15 mm resolution cell, so the peak's parabola is well fed.
     planes = max(4, round((far - near) / 4e-3) + 1)
     grid = Grid.regular(extent, pixels, near, far, planes)

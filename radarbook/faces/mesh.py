@@ -73,12 +73,14 @@ def read_mesh(path: str | os.PathLike[str], units: Units = "m") -> Mesh:
             f"{path}: its header states units {stated[1].decode()}, but it is read in {units}: "
             f"pass --units {stated[1].decode()}"
         )
-    try:
-        polygons = _READERS[suffix](data)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    require_mesh(str(path), polygons.points, polygons.corners)
-    vertices, triangles = polygons.points, triangulated(polygons)
+    # NaN, infinite and huge values are found by the checks, here and of the scene.
+    with np.errstate(invalid="ignore", over="ignore"):
+        try:
+            polygons = _READERS[suffix](data)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        require_mesh(str(path), polygons.points, polygons.corners)
+        vertices, triangles = polygons.points, triangulated(polygons)
     if suffix == ".stl":
         vertices, corner = welded(vertices)
         triangles = corner[triangles]

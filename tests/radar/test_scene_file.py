@@ -99,8 +99,7 @@ def test_metres_read_as_millimetres(tmp_path):
 def test_a_far_scene_is_said(tmp_path):
     _, [note] = read_scene(ball(tmp_path / "a.ply", 1e3), "cm")
     assert note == (
-        "the mesh reaches 3.97 m from the array; if that is not meant, its unit may be mm "
-        "(--units mm)"
+        "the mesh reaches 4 m from the array; if that is not meant, its unit may be mm (--units mm)"
     )
 
 
@@ -156,4 +155,6 @@ def test_scenes_in_and_beside_the_image():
     with pytest.raises(InputError, match=r"pass --depth or --units mm$"):
         check_in_image(centimetres, *IMAGE, units="cm")
     [note] = check_in_image(meshes.join(inside, meshes.sphere((0, 0, 0.9), 0.1, 0.02)), *IMAGE)
-    assert note.startswith("80 % of the area that faces the array lies outside the image's ±0.15 m")
+    # Of two balls, one with four times the other's area and farther away, the array sees caps.
+    assert 75 < float(note.partition(" %")[0]) < 85
+    assert "of the area that faces the array lies outside the image's ±0.15 m and depths" in note

@@ -80,7 +80,7 @@ def test_a_ball_before_a_wall(array):
     occlusion. Facets along the shadow's rim are decided for polyhedron and sphere differently:
     0.35 % of the signal are found, 2 % allowed. The hidden part is half of the signal.
     """
-    waveform, centre, radius = qar50_waveform(3), torch.tensor([0.0, 0.0, 0.3]).double(), 0.04
+    waveform, centre, radius = qar50_waveform(2), torch.tensor([0.0, 0.0, 0.3]).double(), 0.04
     ball, wall = (
         meshes.sphere((0, 0, 0.3), radius, 3e-3),
         meshes.plate((0, 0, 0.45), 0.24, 0.24, 3e-3),
