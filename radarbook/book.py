@@ -629,6 +629,7 @@ _GROUND = (
     "targets",
     "hdf5",
     "threads",
+    "processes",
     "profiles",
     "progress",
     "provenance",

@@ -1,9 +1,10 @@
-"""The one kind of error that a user causes and a user can mend.
+"""Errors that a user can mend: bad input, and long work that could not go on.
 
 Every check of outside input (files, command-line values, notebook parameters) raises
 :class:`InputError` with a message that names the file or the parameter, what was expected and
-what was found. The command line prints that one line and exits with status 2; anything else is a
-defect of ours and keeps its traceback.
+what was found. The command line prints that one line and exits with status 2. Long work that could
+not go on raises :class:`StoppedError`, exit status 1. Anything else is a defect of ours and keeps
+its traceback.
 """
 
 from __future__ import annotations
@@ -11,3 +12,10 @@ from __future__ import annotations
 
 class InputError(ValueError):
     """Bad input from outside: the message is one clear line meant for the user."""
+
+
+class StoppedError(RuntimeError):
+    """Long work stopped before its end; what was finished is kept.
+
+    The message is one clear line: why it stopped, what is kept, and how to go on.
+    """

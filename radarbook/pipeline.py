@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import generate_from_settings
 from radarbook.datasets.workers import CODE
-from radarbook.errors import InputError
+from radarbook.errors import InputError, StoppedError
 from radarbook.evaluation.drawing import evaluate_renderer
 from radarbook.evaluation.findings import from_results
 from radarbook.evaluation.metrics import baselines, evaluate
@@ -40,6 +41,7 @@ from radarbook.evaluation.tables import (
 )
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.files import digest, source_digest, write_json
+from radarbook.processes import children_end_when_interrupted, children_ignore_interrupts
 from radarbook.profiles import Profile, get_profile, written_settings
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.training.checkpoints import load_autoencoder, load_encoder, load_renderer
@@ -188,17 +190,26 @@ class Pipeline:
         given = self.profile, self.model_spec, self.output, self.seed
         running: dict[Future[None], str] = {}
         threads = max(1, (os.cpu_count() or 1) // processes)
-        with ProcessPoolExecutor(
+        pool = ProcessPoolExecutor(
             processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
-        ) as pool:
+        )
+        with pool, children_end_when_interrupted():
             try:
                 while waiting or running:
                     for name in [name for name in waiting if self._ready(name)]:
-                        running[pool.submit(_get, *given, name)] = name
+                        with children_ignore_interrupts():
+                            running[pool.submit(_get, *given, name)] = name
                         waiting.remove(name)
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        del running[future]
-                        future.result()
+                        name = running.pop(future)
+                        try:
+                            future.result()
+                        except BrokenProcessPool:
+                            raise StoppedError(
+                                f"{name}: a process was killed, often because memory ran out; "
+                                f"finished artefacts are kept in {self.artefacts}, the same "
+                                "command goes on, with fewer processes if memory is short"
+                            ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

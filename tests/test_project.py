@@ -183,6 +183,7 @@ ORDER = (
         "targets",
         "hdf5",
         "threads",
+        "processes",
         "profiles",
         "progress",
         "provenance",

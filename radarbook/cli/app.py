@@ -11,21 +11,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from radarbook.errors import InputError
+from radarbook.cli.interrupts import interruptible, signals_interrupt
+from radarbook.errors import InputError, StoppedError
 from radarbook.files import explain
+from radarbook.processes import out_of_memory
 
 
 class Commands(TyperGroup):
-    """Commands that end in one line when the user interrupts them."""
+    """Commands that end in one line when the user interrupts them.
+
+    A command that keeps finished work says so itself (:func:`interruptible`).
+    """
 
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with interruptible():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            if "--debug" in sys.argv:
-                raise
-            typer.echo("radarbook: interrupted", err=True)
-            raise typer.Exit(130) from None
 
 
 app = typer.Typer(
@@ -46,12 +46,12 @@ app.add_typer(book_app, name="book")
 def main() -> None:
     """Entry point: one clear line and exit status 2 for bad input; ``--debug`` for a traceback.
 
-    So end a disk that is full or read-only and memory that does not suffice, too. An interrupt
-    has exit status 130.
+    So end a disk that is full or read-only and memory that does not suffice, too. Long work that
+    could not go on has exit status 1, an interrupt 130 (SIGTERM: 143).
     """
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    with _own_streams():
+    with _own_streams(), signals_interrupt():
         try:
             app(args=arguments, prog_name="radarbook")
         except (InputError, OSError, MemoryError, RuntimeError) as error:
@@ -59,18 +59,16 @@ def main() -> None:
             if debug or line is None:
                 raise
             typer.echo(f"radarbook: {' '.join(line.split())}", err=True)
-            sys.exit(2)
+            sys.exit(1 if isinstance(error, StoppedError) else 2)
 
 
 def _line(error: Exception) -> str | None:
     """What to say of an error; None for a defect, which keeps its traceback."""
-    if isinstance(error, InputError):
+    if isinstance(error, InputError | StoppedError):
         return str(error)
     if isinstance(error, OSError):
         return explain(error)
-    # torch has no class of its own for a processor's memory.
-    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if short or "can't allocate memory" in str(error):
+    if out_of_memory(error):
         return "not enough memory; fewer pixels, modes or workers need less"
     return None
 

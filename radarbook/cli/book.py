@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from radarbook.cli.app import app, book_app
+from radarbook.cli.interrupts import interruptible
 from radarbook.cli.options import ProfileName, Set, check
 from radarbook.targets import Target
 
@@ -62,7 +63,9 @@ def run(
     check({"--output": Target(output or Path("build") / profile, folder=True)})
     try:
         given = read_settings(parameter or [])
-        run_notebooks(chapters, profile, given, output, force=force)
+        folder = output or Path("build") / profile
+        with interruptible(f"finished chapters are kept in {folder}, the same command goes on"):
+            run_notebooks(chapters, profile, given, output, force=force)
     except ChapterFailed as failure:
         typer.echo(f"{failure.report}\nradarbook: {failure}", err=True)
         raise typer.Exit(1) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from radarbook.cli.app import app, train_app
+from radarbook.cli.interrupts import interruptible
 from radarbook.cli.options import (
     Device,
     Inputs,
@@ -58,18 +59,20 @@ def generate(
         raise InputError("expected --workers or --scheduler, found both")
     if not dry_run:
         check({"--output": Target(output, folder=True)}, {"--model": model})
-    report = generate_from_settings(
-        output,
-        model=model,
-        profile=profile_of(profile, parameter),
-        count=count,
-        seed=seed,
-        workers=workers,
-        scheduler=scheduler,
-        repair=repair,
-        dry_run=dry_run,
-        device=device,
-    )
+    kept = "" if dry_run else f"finished shards are kept in {output}, the same command goes on"
+    with interruptible(kept):
+        report = generate_from_settings(
+            output,
+            model=model,
+            profile=profile_of(profile, parameter),
+            count=count,
+            seed=seed,
+            workers=workers,
+            scheduler=scheduler,
+            repair=repair,
+            dry_run=dry_run,
+            device=device,
+        )
     if isinstance(report, Estimate):
         typer.echo(str(report))
         return
@@ -78,6 +81,9 @@ def generate(
         f"({report.seconds:.1f} s)"
     )
 
+
+#: What an interrupted training keeps.
+_KEPT = "the last checkpoint is kept in {}, the same command goes on"
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A generated dataset.")]
 Folder = Annotated[
@@ -106,16 +112,17 @@ def train_encoder_command(
     _check_training(output, data, model)
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
-    _, history = train_encoder(
-        train,
-        validation,
-        settings,
-        inputs,
-        output,
-        seed,
-        model=_model_of(train, model),
-        device=device,
-    )
+    with interruptible(_KEPT.format(output)):
+        _, history = train_encoder(
+            train,
+            validation,
+            settings,
+            inputs,
+            output,
+            seed,
+            model=_model_of(train, model),
+            device=device,
+        )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
@@ -136,15 +143,16 @@ def train_renderer_command(
     _check_training(output, data, model)
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
-    _, history = train_renderer(
-        train,
-        validation,
-        settings,
-        output,
-        seed,
-        model=_model_of(train, model),
-        device=device,
-    )
+    with interruptible(_KEPT.format(output)):
+        _, history = train_renderer(
+            train,
+            validation,
+            settings,
+            output,
+            seed,
+            model=_model_of(train, model),
+            device=device,
+        )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
@@ -168,17 +176,18 @@ def train_autoencoder_command(
     _check_training(output, data, model, weights_file(encoder), weights_file(renderer))
     train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
     settings = profile_of(profile, parameter)
-    _, history = train_autoencoder(
-        train,
-        validation,
-        settings,
-        load_encoder(weights_file(encoder)),
-        load_renderer(weights_file(renderer)),
-        output,
-        seed,
-        model=_model_of(train, model),
-        device=device,
-    )
+    with interruptible(_KEPT.format(output)):
+        _, history = train_autoencoder(
+            train,
+            validation,
+            settings,
+            load_encoder(weights_file(encoder)),
+            load_renderer(weights_file(renderer)),
+            output,
+            seed,
+            model=_model_of(train, model),
+            device=device,
+        )
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
@@ -278,6 +287,8 @@ def results(
     where = output or Path("build") / profile
     check({"--output": Target(where, folder=True)}, {"--model": model})
     pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)
-    pipeline.prepare(processes)
+    kept = f"finished artefacts are kept in {pipeline.artefacts}, the same command goes on"
+    with interruptible(kept):
+        pipeline.prepare(processes)
     typer.echo(markdown_table(pipeline.get("results")))
     typer.echo(str(pipeline.folder("results") / "results.json"))

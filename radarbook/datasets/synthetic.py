@@ -17,8 +17,8 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,9 @@ def generate(
         kept = total - sum(len(samples) for samples in missing.values())
         results = _render(built, spec, wanted, missing, workers, scheduler)
         render_seconds = 0.0
-        with Progress(total, "generate", "image", shown=progress, done=kept) as bar:
+        # Closed at once, also when this process is interrupted: it may hold workers.
+        shown = Progress(total, "generate", "image", shown=progress, done=kept)
+        with closing(results), shown as bar:
             for number, arrays, seconds in results:
                 write_shard(folder / shard_name(number), arrays, _attributes(wanted, number))
                 render_seconds += seconds
@@ -284,7 +286,7 @@ def _render(
     shards: dict[int, range],
     workers: int | None,
     scheduler: str | None,
-) -> Iterator[Rendered]:
+) -> Generator[Rendered]:
     if shards and spec is not None and (workers or scheduler):
         yield from render_on_cluster(spec, settings, shards, workers=workers, scheduler=scheduler)
         return

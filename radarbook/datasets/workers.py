@@ -11,7 +11,8 @@ import logging
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, contextmanager
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
@@ -26,10 +27,11 @@ from torch import Tensor
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import encode
-from radarbook.errors import InputError
+from radarbook.errors import InputError, StoppedError
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import source_digest
+from radarbook.processes import children_ignore_interrupts, out_of_memory
 from radarbook.profiles import Profile, get_profile
 from radarbook.progress import write_line
 from radarbook.radar.image import RadarImage, image_from_volume
@@ -45,8 +47,8 @@ CODE = (
     "datasets/imperfections",
     "datasets/workers",
 )
-#: How long to try to reach a scheduler.
-CONNECT_SECONDS = 20
+#: How long to try to reach a scheduler, and to say goodbye to one.
+CONNECT_SECONDS, CLOSE_SECONDS = 20, 5
 #: A finished shard: its number, its arrays, seconds spent in the renderer.
 Rendered = tuple[int, dict[str, NDArray[Any]], float]
 
@@ -214,28 +216,16 @@ def render_on_cluster(
     """Render shards with dask.distributed and yield (number, arrays, seconds) as they finish.
 
     ``scheduler`` is the address of a running one; otherwise ``workers`` local processes of one
-    thread each are started, and stopped at the end. A worker that dies has its shard done again by
-    another; a shard that kills four workers stops the run.
-    """
-    from distributed import Client, LocalCluster, as_completed
+    thread each are started, and stopped at the end. A worker that dies has its shard rendered
+    again by another.
 
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise InputError(f"scheduler '{scheduler}': cannot connect ({error})") from None
-        cluster = None
-    else:
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
-        client = Client(cluster)
-    try:
-        write_line(f"dask dashboard: {client.dashboard_link}")
+    Raises :class:`~radarbook.errors.InputError` for a scheduler that cannot be reached and for
+    workers with other code, :class:`~radarbook.errors.StoppedError` for a shard that killed four
+    workers, workers without memory and a scheduler that was lost.
+    """
+    from distributed import as_completed
+
+    with _quiet_logs(), _client(workers, scheduler) as client:
         arguments = (
             spec.model_dump_json(),
             settings.model_dump_json(include=_SAMPLE_FIELDS),
@@ -258,11 +248,108 @@ def render_on_cluster(
         for _ in range(4 * max(1, sum(client.nthreads().values()))):
             submit_next()
         for future in futures:
-            arrays, seconds = future.result()
-            yield numbers.pop(future.key), arrays, seconds
+            number = numbers.pop(future.key)
+            with _failures(shards[number], scheduler):
+                arrays, seconds = future.result()
+            yield number, arrays, seconds
             future.release()
             submit_next()
+
+
+@contextmanager
+def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
+    """A client of the scheduler at an address, or of local workers that end with the block."""
+    from distributed import Client, LocalCluster
+
+    with ExitStack() as stack:
+        if scheduler is not None:
+            client = stack.enter_context(_connection(scheduler))
+            if not client.nthreads():
+                write_line(f"scheduler '{scheduler}': no workers yet, waiting for the first")
+        else:
+            with children_ignore_interrupts():
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=workers,
+                        threads_per_worker=1,
+                        processes=True,
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.CRITICAL,
+                    )
+                )
+            client = stack.enter_context(Client(cluster))
+        if client.dashboard_link:
+            write_line(f"dask dashboard: {client.dashboard_link}")
+        yield client
+
+
+@contextmanager
+def _connection(scheduler: str) -> Iterator[Any]:
+    """A client of a running scheduler. It does not wait long for one that has gone."""
+    from distributed import Client
+
+    try:
+        client = Client(scheduler, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"scheduler '{scheduler}': expected the address of a running dask scheduler such as "
+            f"tcp://host:8786, cannot connect ({why})"
+        ) from None
+    try:
+        yield client
     finally:
-        client.close()
-        if cluster is not None:
-            cluster.close()
+        client.close(timeout=CLOSE_SECONDS)
+
+
+@contextmanager
+def _failures(samples: range, scheduler: str | None) -> Iterator[None]:
+    """Say in one line why a shard could not be rendered; errors of our own code pass."""
+    from distributed import KilledWorker
+    from distributed.comm import CommClosedError
+
+    shard = f"samples {samples.start} to {samples.stop - 1}"
+    kept = "finished shards are kept, the same command goes on"
+    try:
+        yield
+    except KilledWorker as error:
+        times = error.allowed_failures + 1
+        raise StoppedError(
+            f"{shard}: {times} workers were killed one after another while rendering them, "
+            f"often because memory ran out; {kept}, with fewer workers if memory is short"
+        ) from None
+    except ImportError as error:
+        raise InputError(
+            f"{shard}: a worker cannot import what it needs ({error}): expected the same "
+            "radarbook on every worker"
+        ) from None
+    except (CancelledError, CommClosedError, TimeoutError) as error:
+        where = f"scheduler '{scheduler}'" if scheduler else "local scheduler"
+        raise StoppedError(
+            f"{where}: the connection was lost ({type(error).__name__}); {kept} once it runs again"
+        ) from None
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise StoppedError(
+            f"{shard}: a worker ran out of memory ({' '.join(str(error).split())}); {kept}, "
+            "with fewer workers"
+        ) from None
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """What happened is said in one line of our own, not in logs of dask and its event loop."""
+    import distributed  # noqa: F401  (sets the levels of its loggers, each one's own)
+
+    talkative = ("distributed", "tornado", "asyncio")
+    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] in talkative]
+    loggers = [logging.getLogger(name) for name in {*talkative, *names}]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -24,11 +24,17 @@ class FakeRenderer:
     #: Not settings: what the process does beside rendering.
     seconds: float = 0.0
     dies_once: str = ""  # path of a file: if it exists, remove it and die by SIGKILL
+    fails_beyond: float = float("inf")  # faces farther to the side than this, m, fail to render
+    failure: str = ""  # how they fail: "killed" (by SIGKILL), or the words of an error
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         if self.dies_once and os.path.exists(self.dies_once):
             os.unlink(self.dies_once)
             os.kill(os.getpid(), signal.SIGKILL)
+        if bool((parameters.translation[:, 0] > self.fails_beyond).any()):
+            if self.failure == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError(self.failure)
         time.sleep(self.seconds * len(parameters))
         p = parameters
         axis = (torch.arange(self.pixels, dtype=p.shape.dtype) + 0.5) / self.pixels * 0.3 - 0.15

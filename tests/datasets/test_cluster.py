@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from radarbook.datasets import workers
+from radarbook.datasets.distribution import random_parameters
 from radarbook.datasets.synthetic import generate
-from radarbook.errors import InputError
+from radarbook.errors import InputError, StoppedError
 from tests.datasets.fake_renderer import FakeRenderer, spec
 from tests.datasets.test_generation import fingerprints
 
@@ -60,6 +61,68 @@ def test_a_worker_with_other_code_is_refused(tmp_path, cluster, monkeypatch):
     with pytest.raises(InputError, match=r"worker on .* \(other\), found .* the same radarbook"):
         generate(tmp_path, spec(), 60, 9, scheduler=cluster.scheduler_address, **OPTIONS)
     assert not list(tmp_path.glob("shard-*"))
+
+
+def farthest(samples: int) -> float:
+    """Just less than the largest sideways place of the first samples: one face is beyond it."""
+    places = random_parameters(range(60), 9).translation[:samples, 0]
+    return float(places.max()) - 1e-6
+
+
+def test_a_shard_that_kills_every_worker_stops_with_one_line(
+    tmp_path, cluster, alone, monkeypatch, caplog
+):
+    monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
+    deadly = spec(fails_beyond=farthest(60), failure="killed")
+    with pytest.raises(StoppedError, match=r"^samples \d+ to \d+: 1 workers were killed") as stop:
+        generate(tmp_path, deadly, 60, 9, scheduler=cluster.scheduler_address, **OPTIONS)
+    assert "the same command goes on" in str(stop.value)
+    assert "\n" not in str(stop.value)
+    there = len(list(tmp_path.glob("shard-*.h5")))
+    # The command is repeated on a machine with more memory.
+    report = generate(tmp_path, spec(), 60, 9, **OPTIONS)
+    assert report.kept == 5 * there < 60
+    assert fingerprints(tmp_path) == alone
+
+
+def test_a_worker_without_memory_is_one_line(tmp_path, cluster):
+    greedy = spec(fails_beyond=farthest(60), failure="[enforce fail] can't allocate memory")
+    with pytest.raises(StoppedError, match=r"samples .* ran out of memory .* with fewer workers"):
+        generate(tmp_path, greedy, 60, 9, scheduler=cluster.scheduler_address, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("tcp://127.0.0.1:9", "Timed out"), ("nonsense://here", "unknown address scheme")],
+)
+def test_a_scheduler_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, address, why):
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(InputError, match=f"scheduler '{address}': expected .* {why}"):
+        generate(tmp_path, spec(), 60, 9, scheduler=address, **OPTIONS)
+
+
+def failures() -> list[tuple[BaseException, type[Exception], str]]:
+    from distributed.client import FutureCancelledError
+    from distributed.comm import CommClosedError
+
+    lost = "scheduler 'tcp://a:1': the connection was lost"
+    memory = "samples 5 to 9: a worker ran out of memory"
+    return [
+        (FutureCancelledError("key", "lost"), StoppedError, lost),
+        (CommClosedError("gone"), StoppedError, lost),
+        (MemoryError("Unable to allocate 4 GiB"), StoppedError, memory),
+        (RuntimeError("CUDA out of memory. Tried"), StoppedError, memory),
+        (ModuleNotFoundError("No module named 'x'"), InputError, "cannot import"),
+        (ZeroDivisionError("a defect"), ZeroDivisionError, "a defect"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"), failures(), ids=lambda value: type(value).__name__
+)
+def test_failures_of_a_shard_are_named(error, kind, words):
+    with pytest.raises(kind, match=words), workers._failures(range(5, 10), "tcp://a:1"):
+        raise error
 
 
 @pytest.mark.slow
