@@ -10,7 +10,6 @@ JOBS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.md)
 
 # One thread a process: the tests run $(JOBS) processes at once.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -65,8 +64,8 @@ format: setup ## put the sources into the house format
 pairing: setup ## each notebook's .ipynb and .md say the same
 	$(BIN)/python -m pytest -q tests/test_project.py -k pair
 
-sync: setup ## bring each notebook's two files to the newer of them
-	$(if $(NOTEBOOKS),$(BIN)/jupytext --sync $(NOTEBOOKS),@echo "no notebooks")
+sync: setup ## bring each notebook's two files together, from the one that was edited
+	$(BIN)/radarbook book sync
 
 clean: ## remove what was built or computed (not .venv)
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,7 +15,6 @@ Everything lives under one output folder::
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 import json
 import math
@@ -26,14 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from radarbook import provenance
-from radarbook.errors import InputError
+from radarbook import pairing, provenance
+from radarbook.errors import InputError, StoppedError
 from radarbook.files import (
     PACKAGE,
     digest,
@@ -43,7 +42,11 @@ from radarbook.files import (
     write_json,
     write_text,
 )
+from radarbook.locks import hold
+from radarbook.pages import outside_addresses, strip_outputs
 from radarbook.profiles import Profile, get_profile
+from radarbook.progress import Progress, write_line
+from radarbook.provenance import BUSY_SHARE, processor_share
 from radarbook.targets import same_file
 
 #: Parameters that every notebook has; the first three are set by the run itself.
@@ -110,21 +113,40 @@ def parse_chapters(text: str, known: Sequence[int]) -> list[int]:
     """``"1-3,6"`` as ``[1, 2, 3, 6]``; unknown chapters and other text raise."""
     chosen: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", part)
         if not found:
-            raise InputError(f"chapters: expected numbers and ranges as in '1-3,6', found '{text}'")
+            raise InputError(
+                f"chapters: expected numbers and ranges as in '1-3,6' of {_listed(known)}, "
+                f"found '{_shown(text)}'"
+            )
         first = int(found[1])
-        chosen |= set(range(first, int(found[2] or first) + 1))
-    return _known_chapters(sorted(chosen), known)
+        last = int(found[2] or first)
+        if last < first:
+            raise InputError(
+                f"chapters: expected a range from low to high, found '{part.strip()}': "
+                f"chapters are {_listed(known)}"
+            )
+        # Only the ends: a range may be as long as a typing error makes it.
+        chosen |= set(_known_chapters([first, last], known))
+        chosen |= {number for number in known if first <= number <= last}
+    return sorted(chosen)
 
 
 def _known_chapters(chosen: Sequence[int], known: Sequence[int]) -> list[int]:
-    unknown = [n for n in chosen if n not in known]
+    """The same numbers, in order and once; raises where one is no chapter or none is chosen."""
+    unknown = sorted({n for n in chosen if n not in known})
     if unknown or not chosen:
-        names = ", ".join(str(n) for n in known)
-        found = ", ".join(str(n) for n in unknown) or "none"
-        raise InputError(f"unknown chapter {found}: expected some of {names}")
-    return list(chosen)
+        found = ", ".join(str(n) for n in unknown[:5]) or "none"
+        raise InputError(f"unknown chapter {found}: expected some of {_listed(known)}")
+    return sorted(set(chosen))
+
+
+def _listed(known: Sequence[int]) -> str:
+    return ", ".join(str(number) for number in sorted(known))
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 def _read_chapter(path: Path) -> Chapter:
@@ -301,12 +323,14 @@ def run_notebooks(
     ------
     InputError
         Before anything runs: unknown chapter, profile or parameter, ill-typed value, model file
-        that cannot be read.
+        that cannot be read, another run in the same folder.
     ChapterFailed
         A cell failed; the notebook as far as it came is ``<output>/notebooks/NN_name.failed.ipynb``
         and nothing stands under the final name that was not there before.
+    StoppedError
+        A chapter's kernel was killed; what is finished is kept.
     """
-    from tqdm import tqdm
+    from radarbook.execution import own_kernel
 
     root = root or find_root()
     known = find_chapters(root)
@@ -324,12 +348,14 @@ def run_notebooks(
     if same_file(folder, root / "notebooks"):
         raise InputError(f"output: expected another folder than the project's own, found {output}")
     folder.mkdir(parents=True, exist_ok=True)
+    for chapter in selected:
+        if line := pairing.warning(chapter.path):
+            write_line(f"radarbook: {line}")
     runs: list[ChapterRun] = []
-    # A log that is no terminal gets few, whole lines.
-    calm: dict[str, Any] = {} if sys.stderr.isatty() else {"mininterval": 20.0}
-    bar = tqdm(selected, desc="chapters", unit="chapter", disable=not progress, **calm)
-    with bar, _own_kernel():
-        for chapter in bar:
+    busy = False
+    bar = Progress(len(selected), "chapters", "chapter", shown=progress)
+    with hold(output.resolve()), bar, own_kernel():
+        for chapter in selected:
             values = resolved[chapter.number] | {"output": _portable(output, root)}
             mark = _fingerprint(chapter, values, root)
             final = folder / f"{chapter.name}.ipynb"
@@ -337,15 +363,27 @@ def run_notebooks(
             if not force and past.get("fingerprint") == mark and final.exists():
                 run = ChapterRun(chapter, final, float(past["seconds"]), skipped=True)
             else:
-                inner = {"desc": chapter.name, "leave": False, "position": 1, **calm}
-                seconds = _execute(chapter, values, final, root, inner if progress else False)
-                _write_record(chapter, final, values, mark, seconds)
+                share = processor_share()
+                seconds = _execute(chapter, values, final, root, progress)
+                share = min(share, processor_share())
+                _write_record(chapter, final, values, mark, seconds, share)
                 run = ChapterRun(chapter, final, seconds, skipped=False)
+                if share < BUSY_SHARE and not busy:
+                    busy = True
+                    write_line(_busy_line(share))
             runs.append(run)
             if progress:
                 state = "unchanged" if run.skipped else f"{run.seconds:.0f} s"
-                tqdm.write(f"{chapter.name}: {state}", file=sys.stderr)
+                write_line(f"{chapter.name}: {state}")
+            bar.update()
     return runs
+
+
+def _busy_line(share: float) -> str:
+    return (
+        f"radarbook: other processes use this machine (a fixed piece of work got {share:.0%} of "
+        "the processors): times on the status page are marked and say little"
+    )
 
 
 def _checked_model(model: Any, root: Path) -> str:
@@ -376,38 +414,17 @@ def _fingerprint(chapter: Chapter, values: Mapping[str, Any], root: Path) -> str
     )
 
 
-@contextlib.contextmanager
-def _own_kernel() -> Iterator[None]:
-    """Let the kernel name ``python3`` mean this very interpreter, whatever a user has installed."""
-    with tempfile.TemporaryDirectory() as folder:
-        kernel = Path(folder) / "kernels" / "python3"
-        kernel.mkdir(parents=True)
-        argv = [sys.executable, "-Xfrozen_modules=off", "-m", "ipykernel_launcher"]
-        # Errors only: a kernel on this machine warns that its own socket is not encrypted.
-        argv += ["--IPKernelApp.log_level=ERROR", "-f", "{connection_file}"]
-        spec = {"argv": argv, "display_name": "Python 3"}
-        (kernel / "kernel.json").write_text(json.dumps(spec | {"language": "python"}))
-        before = os.environ.get("JUPYTER_PATH")
-        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, before]))
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ["JUPYTER_PATH"]
-            else:
-                os.environ["JUPYTER_PATH"] = before
-
-
 def _execute(
     chapter: Chapter,
     values: Mapping[str, Any],
     final: Path,
     root: Path,
-    bar: dict[str, Any] | bool,
+    progress: bool,
 ) -> float:
     """Execute one notebook into ``final``; returns seconds. Nothing half-done gets that name."""
     import nbformat
-    import papermill
+
+    from radarbook.execution import KernelDied, execute
 
     partial = final.with_suffix(".partial.ipynb")
     failed = final.with_suffix(".failed.ipynb")
@@ -416,22 +433,23 @@ def _execute(
     advice = f"the same command goes on with chapter {chapter.number} when there is room"
     with disk_errors(final.parent, advice), tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / partial.name
-        nbformat.write(_read_text_notebook(chapter.path), source)  # papermill reads no .md
+        notebook = _read_text_notebook(chapter.path)
+        nbformat.write(notebook, source)  # papermill reads no .md
+        # One more cell: papermill adds the one with the parameters.
+        cells = len(notebook.cells) + 1
+        bar = Progress(cells, chapter.name, "cell", shown=progress, leave=False)
         try:
-            papermill.execute_notebook(
-                source,
-                partial,
-                parameters=dict(values),
-                kernel_name="python3",
-                language="python",
-                cwd=root,
-                progress_bar=bar,
-                autosave_cell_every=5,
-            )
+            with bar:
+                execute(source, partial, values, root, bar)
         except BaseException as error:
             _keep_whole(partial, failed)
             if isinstance(error, OSError) or not isinstance(error, Exception):
                 raise  # interrupted or not written: the notebook stays readable, the error goes on
+            if isinstance(error, KernelDied):
+                raise StoppedError(
+                    f"chapter {chapter.number} ({chapter.name}): {error}, often because memory ran "
+                    f"out: see {failed}; finished chapters are kept, the same command goes on"
+                ) from None
             raise ChapterFailed(chapter, failed, str(error)) from error
         notebook = nbformat.read(partial, as_version=4)
         # papermill notes absolute paths of this machine; the record beside it has the rest.
@@ -471,7 +489,12 @@ def read_record(notebook: Path) -> dict[str, Any]:
 
 
 def _write_record(
-    chapter: Chapter, notebook: Path, values: Mapping[str, Any], mark: str, seconds: float
+    chapter: Chapter,
+    notebook: Path,
+    values: Mapping[str, Any],
+    mark: str,
+    seconds: float,
+    share: float,
 ) -> None:
     write_json(
         _record_path(notebook),
@@ -483,6 +506,7 @@ def _write_record(
             "profile": values["profile"],
             "parameters": {k: v for k, v in values.items() if k != "profile"},
             "seconds": round(seconds, 1),
+            "processor_share": round(share, 2),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             **provenance.record(),
         },
@@ -498,7 +522,8 @@ def build_book(
     """Build ``<output>/book/html`` from the executed notebooks; returns its ``index.html``.
 
     Chapters that were not executed appear with their text and code, without outputs and with a
-    note. Sphinx warnings are errors. The finished folder replaces the old one in one step, and
+    note. Sphinx warnings are errors, and so is whatever a page would fetch from another server. The
+    finished folder replaces the old one in one step, and
     when nothing changed since it was built it is left as it is. Raises ``RuntimeError`` with
     Sphinx's messages when the build fails.
     """
@@ -530,6 +555,12 @@ def build_book(
     with tempfile.TemporaryDirectory(dir=base, prefix=".build-") as folder:
         fresh = Path(folder) / "html"
         _sphinx(source, fresh, Path(folder) / "doctrees")
+        if outside := outside_addresses(fresh):
+            page, asked = next(iter(outside.items()))
+            raise StoppedError(
+                f"{len(outside)} pages of the book would ask other servers, the first {page} for "
+                f"{', '.join(asked[:3])}: expected nothing but files of the book"
+            )
         (fresh / ".fingerprint").write_text(mark)
         old = Path(folder) / "old"
         if html.exists():
@@ -587,6 +618,7 @@ def stage(source: Path, executed: Path, root: Path) -> None:
             first = next(c for c in notebook.cells if c.cell_type == "markdown")
             head, _, rest = first.source.partition("\n")
             first.source = f"{head}\n\n{note}\n{rest}"
+        strip_outputs(notebook)
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"  # or text notebooks would get random ones each time
         nbformat.write(notebook, source / "notebooks" / f"{chapter.name}.ipynb")
@@ -629,6 +661,7 @@ _GROUND = (
     "targets",
     "hdf5",
     "threads",
+    "locks",
     "processes",
     "profiles",
     "progress",
@@ -684,10 +717,11 @@ def _status_row(chapter: Chapter, record: Mapping[str, Any], note: str) -> str:
     hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB"
     if machine["accelerator"] != "none":
         hardware += f", {machine['accelerator']}"
+    busy = " on a busy machine" if record.get("processor_share", 1.0) < BUSY_SHARE else ""
     return (
         f"| {title} | {record['profile']}"
         + "".join(f", {k} = {v}" for k, v in changed.items())
-        + f" | {record['seconds']:.0f} s | {record['finished'][:16].replace('T', ' ')} UTC"
+        + f" | {record['seconds']:.0f} s{busy} | {record['finished'][:16].replace('T', ' ')} UTC"
         + f" | {hardware} | python {parts['python']}, torch {parts['torch']} |"
     )
 
@@ -696,7 +730,8 @@ def _status_page(rows: Sequence[str]) -> str:
     head = """# Status
 
 When each chapter was last executed, at which profile, on what, and how long it took. This page is
-written by the run itself.
+written by the run itself. On a busy machine other processes took a good part of the processors,
+and a time says little.
 
 | chapter | profile and changes | time | finished | machine | versions |
 |---|---|---|---|---|---|

@@ -100,7 +100,7 @@ def processes_of(session: int) -> list[str]:
 
 @pytest.mark.parametrize(
     ("workers", "number", "to_group"),
-    [("2", signal.SIGINT, True), ("0", signal.SIGTERM, False)],
+    [("1", signal.SIGINT, True), ("0", signal.SIGTERM, False)],
     ids=["ctrl-c-with-workers", "sigterm-without"],
 )
 def test_an_interrupted_generation_keeps_its_shards_and_leaves_no_process(

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from radarbook.pages import outside_addresses
+
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HTML = Path(os.environ.get("RADARBOOK_BOOK", ROOT / "build" / "smoke" / "book" / "html"))
@@ -55,6 +57,11 @@ def console(page: Path, profile: Path) -> tuple[str, str]:
         check=True,
     )
     return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(not HTML.is_dir(), reason=f"no built book: {HTML.name} is absent")
+def test_no_page_asks_another_server():
+    assert outside_addresses(HTML) == {}
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -85,3 +85,24 @@ def book_build(
     check({"--output": Target(folder, folder=True)})
     page = build_book(folder)
     typer.echo(f"Open {page}")
+
+
+@book_app.command("sync")
+def book_sync(
+    keep: Annotated[
+        Literal["md", "ipynb"] | None,
+        typer.Option(help="Which file to keep where both were edited."),
+    ] = None,
+    chapters: Annotated[
+        str | None, typer.Option(help="For example 1-7, or 2,4-5; default all.")
+    ] = None,
+) -> None:
+    """Bring each notebook's .md and .ipynb together, from the one that was edited."""
+    from radarbook import pairing
+    from radarbook.book import find_root, parse_chapters
+
+    folder = find_root() / "notebooks"
+    known = sorted(int(path.name[:2]) for path in pairing.pairs(folder))
+    wanted = None if chapters is None else parse_chapters(chapters, known)
+    for pair in pairing.sync(folder, keep, wanted):
+        typer.echo(f"{pair.written.name}: written from {pair.edited.name}")

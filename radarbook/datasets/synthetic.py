@@ -13,12 +13,11 @@ import math
 import os
 import platform
 import resource
-import socket
 import sys
 import time
 import warnings
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from pydantic import Field
 
 import radarbook
@@ -60,6 +58,7 @@ from radarbook.datasets.workers import (
 from radarbook.errors import InputError
 from radarbook.files import digest, disk_errors, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
+from radarbook.locks import hold
 from radarbook.profiles import Profile
 from radarbook.progress import Progress
 from radarbook.radar.renderer import Renderer
@@ -242,7 +241,7 @@ def generate(
     wanted = dataset_settings(built, count, seed, **settings)
     folder = Path(folder)
     advice = "finished shards are kept, run the same command again when there is room"
-    with disk_errors(folder, advice), _lock(folder, wait):
+    with disk_errors(folder, advice), hold(folder, wait):
         _remove_leftovers(folder)
         _check_settings(folder, wanted, repair)
         shards = wanted.shards()
@@ -500,22 +499,3 @@ def _remove_leftovers(folder: Path) -> None:
     for stem in ("shard-*", Path(INDEX_FILE).stem, Path(SETTINGS_FILE).stem):
         for leftover in folder.glob(f".{stem}.*"):
             leftover.unlink(missing_ok=True)
-
-
-@contextmanager
-def _lock(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold the folder. The operating system's lock: it ends with the process, killed or not."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    owner = folder / ".lock-owner"
-    try:
-        lock.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        who = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
-        raise InputError(f"{folder}: another run is writing here ({who})") from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
-        owner.unlink(missing_ok=True)
-    finally:
-        lock.release()
