@@ -659,6 +659,7 @@ _GROUND = (
     "seeds",
     "files",
     "targets",
+    "threads",
     "hdf5",
     "threads",
     "locks",

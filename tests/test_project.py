@@ -172,6 +172,7 @@ ORDER = (
         "seeds",
         "files",
         "targets",
+        "threads",
         "hdf5",
         "threads",
         "locks",
