@@ -661,7 +661,6 @@ _GROUND = (
     "targets",
     "threads",
     "hdf5",
-    "threads",
     "locks",
     "processes",
     "profiles",

@@ -174,7 +174,6 @@ ORDER = (
         "targets",
         "threads",
         "hdf5",
-        "threads",
         "locks",
         "processes",
         "profiles",
