@@ -125,6 +125,15 @@ def test_render_refuses_a_scene_outside_its_image(tmp_path: Path, run: Callable,
     assert not (tmp_path / "i.h5").exists()
 
 
+def test_a_mesh_that_the_array_sees_edge_on(tmp_path: Path, run: Callable) -> None:
+    points = np.array([[-0.05, 0, 0.3], [0.05, 0, 0.3], [0.05, 0, 0.4], [-0.05, 0, 0.4]])
+    write_mesh(tmp_path / "edge.ply", points, np.array([[0, 1, 2], [0, 2, 3]]), "m")
+    code, _, err = run("simulate", tmp_path / "edge.ply", "-o", tmp_path / "s.npy", *FEW)
+    assert code == 2
+    assert "edge.ply: the mesh reflects nothing to the array" in one_line(err)
+    assert not (tmp_path / "s.npy").exists()
+
+
 def test_what_is_hidden_does_not_reflect(tmp_path: Path, run: Callable) -> None:
     """A ball before a wall, the wall's shadowed part found by geometry (see tests/radar)."""
     near = meshes.sphere((0, 0, 0.28), 0.04, 0.004)

@@ -163,7 +163,9 @@ def _mesh_signal(
             bounces=bounces,
         )
     if not signal.any():
-        raise InputError(f"{path}: the mesh reflects nothing to the array, the signal is zero")
+        raise InputError(
+            f"{path}: the mesh reflects nothing to the array, which sees it edge-on or not at all"
+        )
     return signal.numpy()
 
 

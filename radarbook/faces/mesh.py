@@ -57,7 +57,8 @@ def read_mesh(path: str | os.PathLike[str], units: Units = "m") -> Mesh:
     if units not in METRES:
         raise InputError(f"units: expected {', '.join(get_args(Units))}, found '{units}'")
     if not path.is_file():
-        raise InputError(f"{path}: mesh file not found")
+        found = "is no file" if path.exists() else "not found"
+        raise InputError(f"{path}: mesh file {found}")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise InputError(f"{path}: expected a mesh as {', '.join(SUFFIXES)}")

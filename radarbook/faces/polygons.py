@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,25 +77,31 @@ def _flat(ring: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.
 
 def _ears(ring: NDArray[np.float64]) -> list[tuple[int, int, int]]:
     """Triangles of a counter-clockwise polygon (n, 2) by clipping ears, as corner numbers."""
-
-    def twice(a: int, b: int, c: int) -> float:
-        (ax, ay), (bx, by), (cx, cy) = ring[a], ring[b], ring[c]
-        return float((bx - ax) * (cy - ay) - (by - ay) * (cx - ax))
-
-    def is_ear(k: int) -> bool:
-        a, b, c = left[k - 1], left[k], left[(k + 1) % len(left)]
-        if twice(a, b, c) <= 0:
-            return False
-        return not any(
-            twice(a, b, p) >= 0 and twice(b, c, p) >= 0 and twice(c, a, p) >= 0
-            for p in left
-            if p not in (a, b, c) and not (ring[p] == ring[[a, b, c]]).all(axis=1).any()
-        )
-
-    left, triangles = list(range(len(ring))), []
+    left, triangles, k = np.arange(len(ring)), [], 0
     while len(left) > 3:
-        # A polygon that crosses itself may have no ear: its first corner is cut off then.
-        k = next((k for k in range(len(left)) if is_ear(k)), 0)
-        triangles.append((left[k - 1], left[k], left[(k + 1) % len(left)]))
-        del left[k]
-    return [*triangles, (left[0], left[1], left[2])]
+        # From the last ear on, once round. A polygon that crosses itself may have no ear: its next
+        # corner is cut off then.
+        turns = ((k + step) % len(left) for step in range(len(left)))
+        k = next((at for at in turns if _is_ear(ring[np.roll(left, 1 - at)])), k % len(left))
+        a, b, c = np.roll(left, 1 - k)[:3].tolist()
+        triangles.append((a, b, c))
+        left = np.delete(left, k)
+    return [*triangles, (int(left[0]), int(left[1]), int(left[2]))]
+
+
+def _is_ear(ring: NDArray[np.float64]) -> bool:
+    """Whether the first three corners of a polygon (n, 2) form a triangle within it."""
+    a, b, c = ring[:3]
+    if _twice(a, b, c) <= 0:
+        return False
+    others = ring[3:]
+    # Corners at the same place, as along a bridge to a hole, are not in the way.
+    others = others[~(others[:, None] == ring[:3]).all(axis=2).any(axis=1)]
+    within = [_twice(p, q, others) >= 0 for p, q in ((a, b), (b, c), (c, a))]
+    return not np.all(within, axis=0).any()
+
+
+def _twice(a: NDArray[np.float64], b: NDArray[np.float64], c: NDArray[np.float64]) -> Any:
+    """Twice the signed area of triangles whose third corners are ``c`` (..., 2)."""
+    along, across = b - a, c - a
+    return along[0] * across[..., 1] - along[1] * across[..., 0]

@@ -136,7 +136,8 @@ def check_scene(
 
 def _unit_advice(reach: float, units: Units) -> str:
     likely = likely_unit(reach, units)
-    if METRES[likely] == METRES[units]:
+    meant = reach / METRES[units] * METRES[likely]
+    if METRES[likely] == METRES[units] or not SMALLEST_REACH < meant < LARGEST_REACH:
         return ""
     return f"; read in {units}, but this looks like {likely}: pass --units {likely}"
 

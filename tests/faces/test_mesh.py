@@ -73,6 +73,9 @@ def test_bad_files(tmp_path, name, content, says):
 def test_missing_file_and_unknown_units(tmp_path):
     with pytest.raises(InputError, match="mesh file not found"):
         read_mesh(tmp_path / "a.ply")
+    (tmp_path / "folder.ply").mkdir()
+    with pytest.raises(InputError, match="mesh file is no file"):
+        read_mesh(tmp_path / "folder.ply")
     with pytest.raises(InputError, match="expected m, cm, mm, um, µm, μm, found 'inch'"):
         read_mesh(tmp_path / "a.ply", "inch")
 

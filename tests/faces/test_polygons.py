@@ -19,17 +19,24 @@ SHAPES = {
     "arrow": (ring((1, 0), (0.2, 0.2), (0, 1), (0, 0)), 0.2),
     "arrow, from another corner": (ring((0.2, 0.2), (0, 1), (0, 0), (1, 0)), 0.2),
     "ell": (ring((0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)), 3.0),
-    # No corner of a comb sees all the others: no fan lies within it.
-    "comb": (
-        ring((0, 0), (5, 0), (5, 3), (4, 3), (4, 1), (3, 1), (3, 3), (2, 3), (2, 1), (1, 1),
-             (1, 3), (0, 3)),
-        11.0,
-    ),
     "octagon with a corner on a side": (
         ring((1, 0), (2, 0), (3, 1), (3, 2), (2, 3), (1.5, 3), (1, 3), (0, 2), (0, 1)),
         7.0,
     ),
 }  # fmt: skip
+
+
+def comb(teeth):
+    """Teeth of 1 by 2 on a back of height 1, with gaps of 1 between: corners and area."""
+    width = 2 * teeth - 1
+    corners = [(0, 0), (width, 0)]
+    for k in reversed(range(teeth)):
+        corners += [(2 * k + 1, 3), (2 * k, 3)] + ([(2 * k, 1), (2 * k - 1, 1)] if k else [])
+    return ring(*corners), width + 2 * teeth
+
+
+# No corner of a comb sees all the others: no fan lies within it.
+SHAPES |= {"comb of 3 teeth": comb(3), "comb of 60 teeth": comb(60)}
 
 
 @pytest.mark.parametrize("turn", ["front", "back", "upright"])

@@ -36,7 +36,7 @@ FACE = np.array([[0, 2, 1]])
         (GOOD * 1e6, FACE, "this looks like um: pass --units um$"),
         (GOOD * 1000 - [0, 0, 400], FACE, "pass --units mm; a mesh in the model frame"),
         (GOOD * 1e-3, FACE, r"found 0\.0003 m$"),
-        (GOOD * 1e30, FACE, "expected a scene that reaches 0.04 to 10 m"),
+        (GOOD * 1e30, FACE, r"reaches 0\.04 to 10 m from the array, found 3e\+29 m$"),
         (GOOD * [1e-3, 1e-3, 1], FACE, r"of at least 0\.002 m, found 0\.0001 m$"),
     ],
 )
