@@ -24,8 +24,8 @@ SMALLEST_REACH = 0.04
 SMALLEST_SIZE = 2e-3
 #: Reach and size of the scenes that the array is made for, m: a likely unit comes near it.
 _USUAL_REACH = 0.22
-#: From here on another unit is a likely reason, m.
-_FAR = 2.0
+#: Beyond these another unit is a likely reason, m: reach of a scene, size of a placed mesh.
+_USUAL_REACHES, _USUAL_SIZES = (0.1, 2.0), (0.05, 1.0)
 
 
 def read_scene(
@@ -65,14 +65,24 @@ def read_scene(
         raise InputError(f"{source}: {error}") from None
     if not _facing(points, triangles).any():
         raise InputError(f"{source}: no triangle faces the array, so that none reflects to it")
-    reach = float(np.abs(points[triangles]).max())
-    likely = likely_unit(reach, units)
-    if reach > _FAR and METRES[likely] != METRES[units]:
-        notes.append(
-            f"the mesh reaches {reach:.3g} m from the array; if that is not meant, "
-            f"its unit may be {likely} (--units {likely})"
-        )
-    return (torch.from_numpy(points), torch.from_numpy(triangles)), notes
+    return (torch.from_numpy(points), torch.from_numpy(triangles)), [
+        *notes,
+        *_unit_doubt(points[triangles], units, placed=model_frame is not None),
+    ]
+
+
+def _unit_doubt(corners: NDArray[np.float64], units: Units, placed: bool) -> list[str]:
+    """A note where another unit explains the reach of a scene, or the size of a placed mesh, better
+    than the one it was read in."""
+    reach = float(np.abs(corners).max())
+    size = float(np.ptp(corners, axis=(0, 1)).max())
+    measure, usual, found = reach, _USUAL_REACHES, f"reaches {reach:.3g} m from the array"
+    if placed:
+        measure, usual, found = size, _USUAL_SIZES, f"is {size:.3g} m in size"
+    likely = likely_unit(measure, units)
+    if usual[0] <= measure <= usual[1] or METRES[likely] == METRES[units]:
+        return []
+    return [f"the mesh {found}; if that is not meant, its unit may be {likely} (--units {likely})"]
 
 
 def in_radar_frame(

@@ -103,6 +103,25 @@ def test_a_far_scene_is_said(tmp_path):
     )
 
 
+def test_centimetres_read_as_millimetres_are_said(tmp_path):
+    _, [note] = read_scene(ball(tmp_path / "a.ply", 1e2, z=0.38), "mm")
+    assert note.startswith("the mesh reaches 0.043 m from the array; ")
+    assert note.endswith("its unit may be cm (--units cm)")
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("cm", 1e2), ("mm", 1e3)])
+@pytest.mark.parametrize("read_in", ["cm", "mm"])
+def test_a_placed_mesh_of_unlikely_size_is_said(tmp_path, unit, scale, read_in):
+    path = ball(tmp_path / "a.ply", 2 * scale)
+    _, notes = read_scene(path, read_in, model_frame=0.6)
+    if read_in == unit:
+        assert notes == []
+    else:
+        [note] = notes
+        assert note.startswith(f"the mesh is {'2' if read_in == 'cm' else '0.02'} m in size; ")
+        assert note.endswith(f"its unit may be {unit} (--units {unit})")
+
+
 def test_repair_is_part_of_reading(tmp_path):
     (vertices, triangles), notes = read_scene(ball(tmp_path / "a.ply", inward=True))
     assert trimesh.Trimesh(vertices.numpy(), triangles.numpy(), process=False).volume > 0
