@@ -74,14 +74,14 @@ def repaired(points: Points, triangles: Triangles) -> tuple[Triangles, list[str]
     flat, repeated = int((~solid).sum()), int((solid & ~keep).sum())
     notes = []
     if flat:
-        notes.append(f"{_triangles(flat)} without area dropped")
+        notes.append(f"{_counted(flat)} without area dropped")
     if repeated:
-        notes.append(f"{_triangles(repeated)} dropped that the file repeats")
+        notes.append(f"{_counted(repeated)} dropped that the file repeats")
     return out[keep], notes + surface.notes(two_sided)
 
 
-def _triangles(count: int) -> str:
-    return f"{count} triangle" + ("s" if count != 1 else "")
+def _counted(count: int, things: str = "triangle") -> str:
+    return f"{count} {things}" + ("s" if count != 1 else "")
 
 
 def _has_area(points: Points, triangles: Triangles) -> NDArray[np.bool_]:
@@ -188,31 +188,31 @@ class _Surface:
         mixed = int((self.sign[~two_sided] < 0).sum())
         if mixed:
             notes.append(
-                f"{mixed} of {_triangles(len(self.sign))} turned round: their winding was not that "
+                f"{mixed} of {_counted(len(self.sign))} turned round: their winding was not that "
                 "of their neighbours"
             )
         away = (self.wanted[self.part] < 0) & ~two_sided
         whole = self.closed[self.part]
         if (away & whole).any():
             notes.append(
-                f"closed surfaces of {_triangles(int((away & whole).sum()))} had inward normals "
+                f"closed surfaces of {_counted(int((away & whole).sum()))} had inward normals "
                 "and were turned outward"
             )
         if (away & ~whole).any():
             notes.append(
-                f"open surfaces of {_triangles(int((away & ~whole).sum()))} had their normals away "
+                f"open surfaces of {_counted(int((away & ~whole).sum()))} had their normals away "
                 "from the array and were turned towards it; the mesh must be in the radar frame "
                 "(--model-frame places one that is not)"
             )
         if self.crowded:
             notes.append(
-                f"{self.crowded} edges belong to more than two triangles; the winding is not "
-                "carried across them"
+                f"more than two triangles meet at {_counted(self.crowded, 'edge')}, across which "
+                "the winding is not carried"
             )
         loose = int((~self.orientable[self.part]).sum())
         if loose:
             notes.append(
-                f"{_triangles(loose)} form a surface without a consistent winding; it stays as in "
+                f"{_counted(loose)} form a surface without a consistent winding; it stays as in "
                 "the file"
             )
         seen = np.where(self.turned, -self.seen, self.seen)[~two_sided]
