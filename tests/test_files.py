@@ -154,7 +154,7 @@ def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
         write_text(null, "into the void")
     except PermissionError:
         null = Path(os.devnull)  # where no device can be made, none can be replaced either
-    write_signal(null, np.ones((2, 2, 2), np.complex64))
+    write_signal(null, np.ones((2, 2, 128), np.complex64))
     with new_hdf5(null) as file:
         file["x"] = np.zeros(3)
     save_tensors(null, {"a": torch.zeros(1)}, {})
@@ -171,7 +171,7 @@ def test_a_full_device_is_an_error_that_names_it() -> None:
 
 
 def test_a_pipe_gets_the_whole_file(tmp_path: Path) -> None:
-    pipe, signal = tmp_path / "pipe", np.ones((20, 20, 300), np.complex64)  # more than it holds
+    pipe, signal = tmp_path / "pipe", np.ones((30, 30, 128), np.complex64)  # more than it holds
     os.mkfifo(pipe)
     read: list[bytes] = []
     reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
@@ -284,7 +284,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 256) as disk:
         tensors = {"a": torch.zeros(10**6)}
         for name, write in {
-            "a.npy": lambda path: write_signal(path, np.ones((50, 50, 50), np.complex64)),
+            "a.npy": lambda path: write_signal(path, np.ones((50, 20, 128), np.complex64)),
             "a.txt": lambda path: write_text(path, "x" * 10**6),
             "a.safetensors": lambda path: save_tensors(path, tensors, {}),
         }.items():

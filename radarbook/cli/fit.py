@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from radarbook.cli.app import app
-from radarbook.cli.options import Between, Extent, Model, check, layer_of, weights_file
+from radarbook.cli.options import (
+    AntennaUnits,
+    Between,
+    Conjugate,
+    Extent,
+    Frequencies,
+    FrequencyUnit,
+    Model,
+    check,
+    layer_of,
+    recording_of,
+    weights_file,
+)
 from radarbook.cli.radar import image_of
 from radarbook.errors import InputError
 from radarbook.files import write_or_rescue
@@ -17,6 +31,7 @@ from radarbook.targets import Target
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from radarbook.datasets.recordings import Recording
     from radarbook.faces.model import MorphableModel
     from radarbook.faces.parameters import FaceParameters
     from radarbook.fitting.fit import Record
@@ -70,6 +85,10 @@ def reconstruct(
             help="Reflections of a path that a fit through physics reckons with; 2 if not given.",
         ),
     ] = None,
+    frequencies: Frequencies = None,
+    frequency_unit: FrequencyUnit = None,
+    units: AntennaUnits = None,
+    conjugate: Conjugate = False,
 ) -> None:
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
@@ -102,13 +121,20 @@ def reconstruct(
             "--renderer": None if renderer is None else weights_file(renderer),
         },
     )
+    read = partial(
+        recording_of,
+        frequencies=frequencies,
+        frequency_unit=frequency_unit,
+        units=units,
+        conjugate=conjugate,
+    )
     if through == "physical":
         face_model = load_model(model, *modes)
         if thickest is not None and layer is None:
             raise InputError("--thickest: expected together with --layer, found it alone")
         between = layer_of(layer)
         found, note, deviation = _fit_physical(
-            source, face_model, optimize, distance, state, between, thickest, bounces
+            source, read, face_model, optimize, distance, state, between, thickest, bounces
         )
     else:
         alone = {
@@ -122,7 +148,7 @@ def reconstruct(
                 raise InputError(
                     f"{name}: expected with --through physical, found --through learned"
                 )
-        found, note = _fit_learned(source, model, encoder, renderer, optimize, extent)
+        found, note = _fit_learned(source, read, model, encoder, renderer, optimize, extent)
         deviation = None
         face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
@@ -153,6 +179,7 @@ def _say(note: str, found: FaceParameters) -> None:
 
 def _fit_physical(
     source: Path,
+    read: Callable[[Path], Recording],
     face_model: MorphableModel,
     steps: int | None,
     distance: float,
@@ -162,7 +189,6 @@ def _fit_physical(
     bounces: int | None,
 ) -> tuple[FaceParameters, str, Tensor | None]:
     """The face, what to say of the fit, and, if it is finished, deviations of vertices (N,) mm."""
-    from radarbook.datasets.recordings import read_recording
     from radarbook.fitting.covered import behind_layer, fit_layer
     from radarbook.fitting.reconstruct import (
         BOUNCES,
@@ -176,7 +202,7 @@ def _fit_physical(
             f"{source}: expected a raw recording to fit through physics, found an image; "
             "pass the signal, or --through learned"
         )
-    recording = read_recording(source)
+    recording = read(source)
     physical = physical_renderer(
         face_model, recording.array, recording.waveform, distance, bounces=bounces or BOUNCES
     )
@@ -250,6 +276,7 @@ def _fit_physical(
 
 def _fit_learned(
     source: Path,
+    read: Callable[[Path], Recording],
     model: str,
     encoder: Path | None,
     renderer: Path | None,
@@ -277,11 +304,9 @@ def _fit_learned(
         predictor = load_predictor(weights_file(encoder))
     config = predictor.config.get("encoder", predictor.config)
     if image is None:
-        from radarbook.datasets.recordings import read_recording
-
         near = config["distance"]
         depth = (near - 0.07, near + 0.17)
-        image = image_of(read_recording(source), config["pixels"], extent, depth, -20.0)
+        image = image_of(read(source), config["pixels"], extent, depth, -20.0)
     elif side != config["pixels"]:
         raise InputError(
             f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "

@@ -14,6 +14,7 @@ from radarbook.files import is_standard_output
 from radarbook.targets import Target, check_targets
 
 if TYPE_CHECKING:
+    from radarbook.datasets.recordings import Recording
     from radarbook.profiles import Profile
     from radarbook.radar.layer import Layer
 
@@ -64,6 +65,30 @@ Between = Annotated[
     ),
 ]
 
+Frequencies = Annotated[
+    tuple[float, float, int] | None,
+    typer.Option(
+        "--frequencies",
+        metavar="START STOP COUNT",
+        help="Equal frequency steps of a recording, both ends included, instead of those that its "
+        "file states.",
+    ),
+]
+FrequencyUnit = Annotated[
+    Literal["Hz", "kHz", "MHz", "GHz"] | None,
+    typer.Option(help="Unit of --frequencies or of those in the file; Hz if nobody says."),
+]
+AntennaUnits = Annotated[
+    Literal["m", "cm", "mm"] | None,
+    typer.Option("--units", help="Unit of the antenna positions in the file; m if nobody says."),
+]
+Conjugate = Annotated[
+    bool,
+    typer.Option(
+        "--conjugate", help="Conjugate the signal: its I and Q are swapped, or its time factor is."
+    ),
+]
+
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -85,6 +110,34 @@ def profile_of(name: str, settings: list[str] | None) -> Profile:
     from radarbook.profiles import get_profile, read_settings
 
     return get_profile(name, read_settings(settings or []))
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What a user should know of an input that is used all the same, one line each."""
+    for note in notes:
+        typer.echo(f"note: {' '.join(note.split())}", err=True)
+
+
+def recording_of(
+    path: Path,
+    frequencies: tuple[float, float, int] | None = None,
+    frequency_unit: str | None = None,
+    units: str | None = None,
+    conjugate: bool = False,
+) -> Recording:
+    """A recording read as the options say; its notes are written."""
+    from radarbook.datasets.recordings import read_recording
+    from radarbook.radar.waveform import stepped
+
+    recording = read_recording(
+        path,
+        frequencies=None if frequencies is None else stepped(*frequencies, frequency_unit or "Hz"),
+        frequency_unit=frequency_unit,
+        units=units,
+        conjugate=conjugate,
+    )
+    say_notes(recording.notes)
+    return recording
 
 
 def weights_file(path: Path) -> Path:

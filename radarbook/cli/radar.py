@@ -10,11 +10,15 @@ import typer
 from radarbook.cli.app import app
 from radarbook.cli.options import (
     AntennaSize,
+    AntennaUnits,
     Between,
     Bounces,
+    Conjugate,
     Depth,
     DynamicRange,
     Extent,
+    Frequencies,
+    FrequencyUnit,
     Material,
     ModelFrame,
     Occlusion,
@@ -22,6 +26,8 @@ from radarbook.cli.options import (
     Units,
     check,
     layer_of,
+    recording_of,
+    say_notes,
 )
 from radarbook.errors import InputError
 from radarbook.targets import HDF5, Target
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
 @app.command()
 def simulate(
     mesh: Annotated[Path, typer.Argument(help="PLY, OBJ or STL in the radar frame.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="signal.npy")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="signal.npy|signal.h5")],
     units: Units = "m",
     material: Material = 0.1,
     antenna_size: AntennaSize = 2e-3,
@@ -48,36 +54,56 @@ def simulate(
     model_frame: ModelFrame = None,
     frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
 ) -> None:
-    """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order."""
-    from radarbook.radar.scene_file import read_scene
-    from radarbook.radar.signal import write_signal
+    """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order.
 
-    check({"--output": Target(output, (".npy",))}, {"MESH": mesh})
+    A name in .h5 gets the project's recording layout. Other frequencies than 72-82 GHz in 128
+    steps stand in a file next to a .npy, signal.frequencies.json.
+    """
+    import torch
+
+    from radarbook.datasets.recordings import Recording, save_recording, saved_files
+    from radarbook.radar.array import qar50
+    from radarbook.radar.scene_file import read_scene
+    from radarbook.radar.waveform import qar50_waveform
+
+    waveform = qar50_waveform(frequencies)
+    name, *beside = saved_files(output, waveform)
+    targets = {"--output": Target(name, (".npy", *HDF5))}
+    if beside:
+        targets["frequencies of --output"] = Target(beside[0])
+    check(targets, {"MESH": mesh})
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
     _say(mesh, notes)
     signal = _mesh_signal(
         mesh, scene, material, antenna_size, frequencies, layer, occlusion, bounces
     )
-    write_signal(output, signal)
-    typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f)")
+    about: dict[str, str | bool] = {"mesh": mesh.name, "simulated": True}
+    save_recording(output, Recording(torch.from_numpy(signal), qar50(), waveform, about))
+    where = f"; frequencies in {beside[0]}" if beside else ""
+    typer.echo(f"wrote {output}: {signal.dtype} {tuple(signal.shape)} = (rx, tx, f){where}")
 
 
 @app.command()
 def image(
-    signal: Annotated[Path, typer.Argument(help="complex (94, 94, 128) .npy, or a recording.")],
+    signal: Annotated[Path, typer.Argument(help="complex (94, 94, f) .npy, or a recording.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
     pixels: Pixels = 128,
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
     dynamic_range: DynamicRange = -20.0,
     png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+    frequencies: Frequencies = None,
+    frequency_unit: FrequencyUnit = None,
+    units: AntennaUnits = None,
+    conjugate: Conjugate = False,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
-    from radarbook.datasets.recordings import files_read, read_recording
+    from radarbook.datasets.recordings import files_read, outside_depths
 
     check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
     _require_depths(depth)
-    recording = read_recording(signal)
+    recording = recording_of(signal, frequencies, frequency_unit, units, conjugate)
+    say_notes(f"{signal}: {n}" for n in outside_depths(recording, *depth, extent=extent))
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
 
@@ -128,8 +154,7 @@ def _require_depths(depth: tuple[float, float]) -> None:
 
 
 def _say(mesh: Path, notes: list[str]) -> None:
-    for note in notes:
-        typer.echo(f"note: {mesh}: {note}", err=True)
+    say_notes(f"{mesh}: {note}" for note in notes)
 
 
 def _mesh_signal(

@@ -9,6 +9,13 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 
+#: Metres in a unit of antenna positions.
+POSITION_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
+#: m, how far from the origin an antenna can be: beyond it the unit is another than assumed.
+_FARTHEST = 2.0
+#: Numbers up to which positions beyond 2 m may be centimetres: an array of 40 cm at most.
+_CENTIMETRES = 20.0
+
 
 @dataclass(frozen=True)
 class Array:
@@ -21,7 +28,8 @@ class Array:
         gradient gets one from :func:`~radarbook.radar.simulate.simulate` and
         :func:`~radarbook.radar.imaging.back_project`.
 
-    Raises :class:`~radarbook.errors.InputError` where a list is empty, ill-shaped or not finite.
+    Raises :class:`~radarbook.errors.InputError` where a list is empty, ill-shaped, not finite or
+    has a coordinate beyond 2 m; positions in mm are so found.
     """
 
     tx: Tensor
@@ -33,9 +41,16 @@ class Array:
             if value.ndim != 2 or value.shape[1] != 3 or len(value) == 0:
                 raise InputError(
                     f"array {name}: expected positions (antennas, 3), found {tuple(value.shape)}"
+                    + (", which is transposed" if value.ndim == 2 and len(value) == 3 else "")
                 )
             if not bool(torch.isfinite(value).all()):
                 raise InputError(f"array {name}: expected finite positions, found NaN or infinity")
+            farthest = float(value.detach().abs().max())
+            if farthest > _FARTHEST:
+                raise InputError(
+                    f"array {name}: expected positions within 2 m of the origin, found "
+                    f"{farthest:g}, likely in {' or '.join(likely_position_unit(farthest))}"
+                )
             object.__setattr__(self, name, value)
 
     def to(self, device: torch.device | str) -> Array:
@@ -50,6 +65,11 @@ class Array:
     def virtual(self) -> Tensor:
         """(T · R, 3) midpoints of all pairs: the array's virtual aperture, receiver-major."""
         return ((self.rx[:, None] + self.tx[None]) / 2).reshape(-1, 3)
+
+
+def likely_position_unit(farthest: float) -> tuple[str, ...]:
+    """Units in which the largest coordinate of an array may be written, if not metres."""
+    return ("mm", "cm") if farthest <= _CENTIMETRES else ("mm",)
 
 
 def qar50() -> Array:

@@ -13,6 +13,11 @@ from radarbook.errors import InputError
 #: Speed of light in vacuum, m/s (exact, SI).
 C0 = 299_792_458.0
 
+#: Hertz in a unit of frequency.
+FREQUENCY_UNITS = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
+#: Hz, what a frequency of a radar can be: beyond it the unit is another than assumed.
+_LOWEST, _HIGHEST = 1e9, 1e12
+
 
 @dataclass(frozen=True)
 class Waveform:
@@ -21,7 +26,9 @@ class Waveform:
     Attributes
     ----------
     frequencies : Tensor (F,), float64
-        Hz, strictly ascending and positive.
+        Hz, strictly ascending, 1e9 to 1e12.
+
+    Raises :class:`~radarbook.errors.InputError` otherwise; frequencies in GHz are so found.
     """
 
     frequencies: Tensor
@@ -34,6 +41,14 @@ class Waveform:
             raise InputError("waveform: expected finite, positive frequencies in hertz")
         if bool((value.diff() <= 0).any()):
             raise InputError("waveform: expected strictly ascending frequencies")
+        lowest, highest = float(value[0]), float(value[-1])
+        if lowest < _LOWEST or highest > _HIGHEST:
+            unit = likely_frequency_unit(lowest, highest)
+            hint = "" if unit is None else f", likely in {unit}"
+            raise InputError(
+                f"waveform: expected frequencies of 1e9 to 1e12 Hz, "
+                f"found {lowest:g} to {highest:g}{hint}"
+            )
         object.__setattr__(self, "frequencies", value)
 
     def __len__(self) -> int:
@@ -69,6 +84,32 @@ class Waveform:
     def to(self, device: torch.device | str) -> Waveform:
         """The same waveform on another device (frequencies stay float64)."""
         return Waveform(self.frequencies.to(device))
+
+
+def stepped(start: float, stop: float, count: int, unit: str = "Hz") -> Waveform:
+    """``count`` equal steps from ``start`` to ``stop``, both included, in ``unit``.
+
+    Raises :class:`~radarbook.errors.InputError` unless they ascend between 1e9 and 1e12 Hz.
+    """
+    if unit not in FREQUENCY_UNITS:
+        raise InputError(f"unit: expected one of {', '.join(FREQUENCY_UNITS)}, found '{unit}'")
+    if not (math.isfinite(start) and math.isfinite(stop) and start < stop and count > 1):
+        raise InputError(
+            f"frequencies: expected START < STOP and a COUNT of 2 or more, "
+            f"found {start:g} {stop:g} {count}"
+        )
+    hertz = FREQUENCY_UNITS[unit]
+    return Waveform(torch.linspace(start * hertz, stop * hertz, count, dtype=torch.float64))
+
+
+def likely_frequency_unit(lowest: float, highest: float) -> str | None:
+    """The unit in which both numbers are a radar's frequencies, where there is just one."""
+    units = [
+        unit
+        for unit, hertz in FREQUENCY_UNITS.items()
+        if lowest * hertz >= _LOWEST and highest * hertz <= _HIGHEST
+    ]
+    return units[0] if len(units) == 1 else None
 
 
 def qar50_waveform(steps: int = 128) -> Waveform:

@@ -3,6 +3,7 @@ import os
 import pickle
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,12 +15,15 @@ from radarbook.datasets.recordings import (
     Recording,
     find_recordings,
     read_recording,
+    save_recording,
+    saved_files,
     write_maroon,
     write_recording,
 )
 from radarbook.errors import InputError
 from radarbook.radar.array import Array, qar50
-from radarbook.radar.waveform import Waveform, qar50_waveform
+from radarbook.radar.signal import write_signal
+from radarbook.radar.waveform import Waveform, qar50_waveform, stepped
 
 
 def noise(shape=(94, 94, 128), seed=0):
@@ -216,3 +220,395 @@ def test_other_bad_input_is_one_clear_line(tmp_path, recording):
         read_recording(folder)
     with pytest.raises(InputError, match="recording: expected a signal of shape"):
         replace(recording, waveform=qar50_waveform(64))
+
+
+# -- units, order and kinds of numbers ------------------------------------------------------------
+
+
+def small(frequencies=(60e9, 61e9, 63e9)) -> Recording:
+    random = np.random.default_rng(1)
+    array = Array(*(torch.from_numpy(random.uniform(-0.1, 0.1, (n, 3))) for n in (4, 5)))
+    waveform = Waveform(torch.tensor(frequencies, dtype=torch.float64))
+    return Recording(torch.from_numpy(noise((5, 4, len(frequencies)))), array, waveform)
+
+
+def rewritten(path, recording, **values):
+    """Our layout with other datasets; a name with ``None`` is left out, ``_attrs`` are root's."""
+    write_recording(path, recording)
+    with h5py.File(path, "r+") as file:
+        for name, value in values.pop("_attrs", {}).items():
+            file.attrs[name] = value
+        for name, value in values.items():
+            del file[name]
+            if value is not None:
+                file[name] = value
+    return path
+
+
+def test_frequencies_travel_with_a_npy_signal(tmp_path):
+    path = tmp_path / "s.npy"
+    signal = noise((94, 94, 24))
+    recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(24))
+    save_recording(path, recording)
+    back = read_recording(path)
+    assert torch.equal(back.signal, recording.signal)
+    assert torch.equal(back.waveform.frequencies, recording.waveform.frequencies)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s.frequencies.json", "s.npy"]
+    # Without its frequencies, with those of another signal, and with damaged ones: refused.
+    side = tmp_path / "s.frequencies.json"
+    whole = side.read_text()
+    np.save(path, signal * 2)
+    with pytest.raises(InputError, match=r"s\.frequencies\.json: belongs to another signal"):
+        read_recording(path)
+    np.save(path, signal)
+    for damaged, says in (
+        ("{", "expected JSON"),
+        ("[]", "layout = 'radarbook signal frequencies'"),
+        (whole.replace('"layout_version": 1', '"layout_version": 2'), "layout_version 1, found 2"),
+        (whole.replace("72000000000.0", '"72"'), "a list of numbers"),
+        (whole.replace("72000000000.0", "72.0"), "expected frequencies of 1e9 to 1e12 Hz"),
+        (whole.replace("72000000000.0,", ""), r"\(94, 94, 23\).*found \(94, 94, 24\)"),
+    ):
+        assert damaged != whole
+        side.write_text(damaged)
+        with pytest.raises(InputError, match=says):
+            read_recording(path)
+    side.unlink()
+    with pytest.raises(InputError, match=r"s\.npy: expected .*128.*--frequencies START STOP COUNT"):
+        read_recording(path)
+    given = read_recording(path, frequencies=stepped(72, 82, 24, "GHz"))
+    assert torch.equal(given.waveform.frequencies, recording.waveform.frequencies)
+
+
+def test_the_usual_frequencies_need_no_file_and_take_a_stale_one_away(tmp_path, recording):
+    path = tmp_path / "s.npy"
+    few = Recording(torch.from_numpy(noise((94, 94, 2))), qar50(), qar50_waveform(2))
+    save_recording(path, few)
+    save_recording(path, recording)
+    assert [p.name for p in tmp_path.iterdir()] == ["s.npy"]
+    assert torch.equal(read_recording(path).waveform.frequencies, recording.waveform.frequencies)
+    # 128 steps of another band are not taken for the usual ones.
+    other = replace(recording, waveform=stepped(60, 64, 128, "GHz"))
+    save_recording(path, other)
+    assert torch.equal(read_recording(path).waveform.frequencies, other.waveform.frequencies)
+
+
+def test_saved_in_the_layout_of_the_name(tmp_path, recording):
+    save_recording(tmp_path / "s.H5", recording)
+    assert h5py.is_hdf5(tmp_path / "s.H5")
+    assert same(read_recording(tmp_path / "s.H5"), recording)
+    with pytest.raises(InputError, match=r"s: expected a name ending in .npy, .h5 or .hdf5"):
+        save_recording(tmp_path / "s", recording)
+    with pytest.raises(InputError, match=r"a.npy: expected the QAR50 array"):
+        save_recording(tmp_path / "a.npy", small())
+    assert [p.name for p in tmp_path.iterdir()] == ["s.H5"]
+
+
+def test_a_file_that_is_not_ours_stays(tmp_path, recording):
+    """Of a name that the frequencies would have."""
+    side = tmp_path / "s.frequencies.json"
+    side.write_text("mine")
+    save_recording(tmp_path / "s.npy", recording)
+    few = Recording(torch.from_numpy(noise((94, 94, 2))), qar50(), qar50_waveform(2))
+    with pytest.raises(
+        InputError, match=r"s\.frequencies\.json: expected the frequencies of a signal"
+    ):
+        save_recording(tmp_path / "s.npy", few)
+    assert side.read_text() == "mine"
+    assert saved_files(tmp_path / "s.npy", few.waveform) == [tmp_path / "s.npy", side]
+    assert saved_files(tmp_path / "s.h5", few.waveform) == [tmp_path / "s.h5"]
+    with pytest.raises(InputError, match="/dev/null: expected a file for a signal of other freq"):
+        saved_files("/dev/null", few.waveform)
+    assert saved_files("/dev/null", recording.waveform) == [Path("/dev/null")]
+
+
+def test_upper_case_suffixes_are_found_and_read(tmp_path, recording):
+    first = write_maroon(tmp_path / "head" / "30", recording)
+    first.rename(first.with_suffix(".NPY"))
+    filtered = write_maroon(
+        tmp_path / "head" / "30", replace(recording, meta={"empty_filtered": True})
+    )
+    write_recording(tmp_path / "x.HDF5", recording)
+    write_signal(tmp_path / "y.NPY", recording.signal.numpy())
+    found = list(find_recordings(tmp_path))
+    assert [f.path.name for f in found] == ["x.HDF5", "y.NPY", filtered.name]
+    assert all(torch.equal(f.read().signal, recording.signal) for f in found)
+    assert (
+        read_recording(tmp_path / "head" / "30", empty_filtered=False).meta["path"].endswith(".NPY")
+    )
+
+
+@pytest.mark.parametrize("unit", ["GHz", "MHz"])
+def test_frequencies_in_another_unit(tmp_path, recording, unit):
+    factor = {"GHz": 1e9, "MHz": 1e6}[unit]
+    frequencies = recording.waveform.frequencies.numpy()
+    radar = tmp_path / "bunny" / "30" / "radar_72.0_82.0_128" / "calibrated_data"
+    _published(radar / "000000.npy", noise((96, 96, 128)), fvec=frequencies / factor)
+    h5 = rewritten(tmp_path / "a.h5", small(), frequency=np.array([60e9, 61e9, 63e9]) / factor)
+    for path, wanted in ((radar / "000000.npy", frequencies), (h5, [60e9, 61e9, 63e9])):
+        says = rf"{path.name}: .*expected frequencies of 1e9 to 1e12 Hz.*--frequency-unit {unit}"
+        with pytest.raises(InputError, match=says):
+            read_recording(path)
+        back = read_recording(path, frequency_unit=unit)
+        np.testing.assert_allclose(back.waveform.frequencies, wanted, rtol=1e-12)
+    # A unit in the file is believed, and one that is not known is not.
+    for name, expected in ((unit, None), ("1/cm", r"frequency: expected unit Hz, .*'1/cm'")):
+        with h5py.File(h5, "r+") as file:
+            file["frequency"].attrs["unit"] = name
+        if expected is None:
+            assert read_recording(h5).waveform.frequencies.tolist() == [60e9, 61e9, 63e9]
+        else:
+            with pytest.raises(InputError, match=expected):
+                read_recording(h5)
+
+
+def test_positions_in_another_unit(tmp_path):
+    mine = small()
+    tx, rx = mine.array.tx.numpy(), mine.array.rx.numpy()
+    path = rewritten(tmp_path / "a.h5", mine, tx=tx * 1e3, rx=rx * 1e3)
+    with pytest.raises(InputError, match=r"a.h5: array tx: .*within 2 m.*likely in mm.*--units mm"):
+        read_recording(path)
+    back = read_recording(path, units="mm")
+    np.testing.assert_allclose(back.array.tx, tx, rtol=1e-12)
+    np.testing.assert_allclose(back.array.rx, rx, rtol=1e-12)
+    with h5py.File(path, "r+") as file:
+        file["tx"].attrs["units"] = file["rx"].attrs["units"] = np.bytes_(b"mm")
+    np.testing.assert_allclose(read_recording(path).array.rx, rx, rtol=1e-12)
+    # Metres that are taken for millimetres would be an array smaller than a wavelength.
+    write_recording(path, mine)
+    with pytest.raises(InputError, match=r"a.h5: .*antennas within .*wavelength"):
+        read_recording(path, units="mm")
+
+
+def test_other_orders_of_frequencies(tmp_path):
+    mine = small()
+    signal = mine.signal.numpy()
+    for order, says in (([2, 1, 0], "descending frequencies, reversed"), ([1, 2, 0], "sorted")):
+        path = rewritten(
+            tmp_path / "a.h5",
+            mine,
+            frequency=mine.waveform.frequencies.numpy()[order],
+            signal=signal[..., order],
+        )
+        back = read_recording(path)
+        assert torch.equal(back.signal, mine.signal)
+        assert torch.equal(back.waveform.frequencies, mine.waveform.frequencies)
+        [note] = back.notes
+        assert says in note
+        assert "a.h5: " in note
+    path = rewritten(tmp_path / "a.h5", mine, frequency=[60e9, 61e9, 60e9])
+    with pytest.raises(
+        InputError, match=r"a.h5: expected each frequency once, found 6e\+10 Hz twice"
+    ):
+        read_recording(path)
+
+
+def test_frequencies_given_replace_those_of_the_file(tmp_path):
+    path = rewritten(tmp_path / "a.h5", small(), frequency=[60e9, 61e9, 60e9])
+    back = read_recording(path, frequencies=stepped(60e9, 62e9, 3))
+    assert back.waveform.frequencies.tolist() == [60e9, 61e9, 62e9]
+    assert back.notes == (f"{path}: the frequencies in the file are not used",)
+    with pytest.raises(InputError, match=r"a.h5: expected a signal of shape \(5, 4, 4\)"):
+        read_recording(path, frequencies=stepped(60e9, 62e9, 4))
+
+
+def test_hdf5_of_other_writers(tmp_path):
+    mine = small()
+    signal = mine.signal.numpy()
+    big = {
+        "frequency": mine.waveform.frequencies.numpy().astype(">f8"),
+        "tx": mine.array.tx.numpy().astype(">f4"),
+        "rx": np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [1, -1, 0]], ">i2"),
+        "signal": signal.astype(">c16"),
+    }
+    back = read_recording(rewritten(tmp_path / "a.h5", mine, **big))
+    assert torch.equal(back.signal, mine.signal)
+    assert back.array.rx[4].tolist() == [1, -1, 0]
+    np.testing.assert_allclose(back.array.tx, mine.array.tx, atol=1e-7)
+    for fields in (("re", "im"), ("real", "imag"), ("R", "I")):
+        pairs = np.empty(signal.shape, [(name, "<f8") for name in fields])
+        pairs[fields[0]], pairs[fields[1]] = signal.real, signal.imag
+        back = read_recording(rewritten(tmp_path / "a.h5", mine, signal=pairs))
+        assert torch.equal(back.signal, mine.signal)
+    layouts = (
+        np.bytes_(b"radarbook signal"),
+        np.bytes_(b"radarbook signal\0\0\0"),
+        np.array([b"radarbook signal"]),
+        np.array(["radarbook signal"], h5py.string_dtype()),
+    )
+    for layout in layouts:
+        path = rewritten(tmp_path / "a.h5", mine, _attrs={"layout": layout}, meta=None)
+        assert torch.equal(read_recording(path).signal, mine.signal)
+        assert [f.path for f in find_recordings(tmp_path)] == [path]
+    with h5py.File(path, "r+") as file:
+        file.attrs["calibration"] = np.array([b'{"gain": 2}'])
+        file.create_group("meta").attrs["subject"] = np.bytes_(b"A")
+        file["meta"].attrs["distance"] = np.array([0.3])
+    back = read_recording(path)
+    assert back.calibration == {"gain": 2}
+    assert (back.meta["subject"], back.meta["distance"]) == ("A", 0.3)
+
+
+def test_frequencies_of_single_precision_have_equal_steps(tmp_path):
+    equal = Recording(torch.from_numpy(noise((5, 4, 50))), small().array, stepped(60e9, 64e9, 50))
+    single = equal.waveform.frequencies.numpy().astype(np.float32)
+    assert np.ptp(np.diff(single.astype(float))) > 1000
+    back = read_recording(rewritten(tmp_path / "a.h5", equal, frequency=single))
+    gaps = back.waveform.frequencies.diff()
+    assert float(gaps.max() - gaps.min()) < 1e-6 * float(gaps.mean())
+    np.testing.assert_allclose(back.waveform.frequencies, equal.waveform.frequencies, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"tx": np.array([b"a", b"b"])}, "tx: expected numbers, found text"),
+        ({"tx": np.array(["left", "right"], dtype=h5py.string_dtype())}, "tx: .*found text"),
+        ({"tx": None}, "expected a dataset 'tx', found none"),
+        ({"frequency": np.array([b"60 GHz"])}, "frequency: expected numbers, found text"),
+        ({"frequency": [60e9, 61e9, np.nan]}, "expected finite frequencies"),
+        ({"frequency": np.zeros(0)}, r"expected frequencies \(F,\)"),
+        ({"tx": np.zeros((3, 4))}, r"tx: .*\(antennas, 3\), found \(3, 4\), which is transposed"),
+        ({"signal": noise((4, 5, 3))}, "receivers and transmitters are likely swapped"),
+        ({"signal": np.zeros((5, 4, 3), np.complex64)}, "expected a signal, found zeros only"),
+        ({"signal": np.ones((5, 4, 3))}, r"found dtype float64; join the parts, I \+ 1j \* Q"),
+        ({"signal": np.full((5, 4, 3), 1e300 + 0j)}, "single precision holds.*1e\\+300"),
+        ({"signal": np.full((5, 4, 3), 1e-200 + 0j)}, "single precision holds.*1e-200"),
+        ({"reference_depth": np.zeros(3)}, r"reference_depth: expected an image \[y, x\]"),
+        (
+            {"_attrs": {"calibration": "gain = 2"}},
+            "calibration: expected a JSON object.*'gain = 2'",
+        ),
+        ({"_attrs": {"calibration": "[1]"}}, "calibration: expected a JSON object"),
+        ({"_attrs": {"calibration": 3.0}}, "calibration: expected a JSON object as text.*float64"),
+        ({"_attrs": {"layout_version": 2}}, "expected layout_version 1, found 2"),
+        ({"_attrs": {"layout": 1}}, "layout = 'radarbook signal'"),
+    ],
+)
+def test_hdf5_that_is_refused_is_one_clear_line(tmp_path, values, says):
+    mine = replace(small(), reference_depth=torch.zeros(2, 2))
+    path = rewritten(tmp_path / "a.h5", mine, **values)
+    with pytest.raises(InputError, match=says) as error:
+        read_recording(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_huge_signal_is_refused_by_its_shape(tmp_path):
+    path = rewritten(tmp_path / "a.h5", small(), signal=None)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("signal", (10**6, 10**6, 3), np.complex64, chunks=(10, 10, 3))
+    with pytest.raises(InputError, match=r"\(5, 4, 3\).*found \(1000000, 1000000, 3\)"):
+        read_recording(path)
+
+
+# -- .npy files -----------------------------------------------------------------------------------
+
+
+def saved(path, *arrays):
+    with open(path, "wb") as file:
+        for array in arrays:
+            np.save(file, array)
+    return path
+
+
+def test_several_arrays_in_one_file(tmp_path):
+    signal, path = noise(), tmp_path / "a.npy"
+    back = read_recording(saved(path, signal.real, signal.imag))
+    assert np.array_equal(back.signal, signal)
+    assert back.notes == (f"{path}: two arrays, read as real and imaginary part",)
+    few = signal[..., :5]
+    frequencies = np.linspace(60, 62, 5)
+    path = saved(path, few, frequencies)
+    with pytest.raises(InputError, match=r"a.npy: .*--frequency-unit GHz"):
+        read_recording(path)
+    back = read_recording(path, frequency_unit="GHz")
+    assert np.array_equal(back.signal, few)
+    np.testing.assert_allclose(back.waveform.frequencies, frequencies * 1e9)
+    assert back.notes == (f"{path}: two arrays, read as signal and frequencies",)
+    back = read_recording(saved(path, *np.moveaxis(signal, 2, 0)))
+    assert np.array_equal(back.signal, signal)
+    assert back.notes == (f"{path}: 128 arrays, read as one for each frequency",)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ([noise((94, 94, 2))] * 3, r"found 3 arrays \(complex64 \(94, 94, 2\), .*write_recording"),
+        ([noise((94, 94))] * 94, r"found 94 arrays \(complex64 \(94, 94\), .*, \.\.\.\)"),
+        ([noise((94, 94, 2)), np.zeros((94, 94, 2))], "found 2 arrays"),
+        ([np.zeros((2, 11, 7, 4), np.uint16), 22e9, 26e9], r"3 arrays \(uint16 \(2, 11, 7, 4\), "),
+    ],
+)
+def test_arrays_that_cannot_be_joined_are_refused(tmp_path, arrays, says):
+    with pytest.raises(InputError, match=rf"a.npy: expected one signal .*{says}"):
+        read_recording(saved(tmp_path / "a.npy", *arrays))
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((128, 94, 94), r"axis 0 is likely the frequency: numpy.moveaxis\(signal, 0, -1\)"),
+        ((94, 24, 94), r"axis 1 is likely the frequency: numpy.moveaxis\(signal, 1, -1\)"),
+        ((1, 94, 94, 128), r"drop the axes of length 1 \(numpy.squeeze\)"),
+        ((6, 75, 75), r"found \(6, 75, 75\); write other formats with .*write_recording"),
+        ((94, 94), r"found \(94, 94\)"),
+    ],
+)
+def test_axes_in_another_order(tmp_path, shape, says):
+    with pytest.raises(InputError, match=says):
+        read_recording(saved(tmp_path / "a.npy", noise(shape)))
+
+
+def test_damaged_and_foreign_npy_files(tmp_path):
+    path = saved(tmp_path / "a.npy", noise((94, 94, 128)))
+    whole = path.read_bytes()
+    for content, says in (
+        (whole[:-1], "the file ends early: expected 9048064 bytes for the array complex64"),
+        (whole[:40], "expected a NumPy .npy array, found"),
+        (b"", "found an empty file"),
+        (whole + b"more", "expected nothing after the array, found 4 bytes that are no NumPy"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"a.npy: {says}" if says[:3] == "the" else says):
+            read_recording(path)
+    np.savez(tmp_path / "b.npz", noise((2, 2, 2)))
+    (tmp_path / "b.npz").rename(path)
+    with pytest.raises(InputError, match=r"a.npy: .*an .npz archive; save its signal alone"):
+        read_recording(path)
+    with pytest.raises(InputError, match="expected complex numbers, found dtype float64; join"):
+        read_recording(saved(path, np.ones((94, 94, 128))))
+    loop = tmp_path / "loop.npy"
+    loop.symlink_to(loop)
+    with pytest.raises(
+        InputError, match=r"loop.npy: expected a recording, found a loop of symbolic"
+    ):
+        read_recording(loop)
+    pairs = np.ones((94, 94, 128), [("re", "<f4"), ("im", "<f4")])
+    assert bool((read_recording(saved(path, pairs)).signal == 1 + 1j).all())
+
+
+def test_conjugated_on_reading(tmp_path):
+    path = tmp_path / "a.h5"
+    mine = small()
+    write_recording(path, mine)
+    assert torch.equal(read_recording(path, conjugate=True).signal, mine.signal.conj())
+    with pytest.raises(InputError, match="frequency unit: expected one of Hz, kHz, MHz, GHz"):
+        read_recording(path, frequency_unit="THz")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("panel_24ghz.npy", r"found 6 arrays \(uint16 \(2, 11, 187, 144\).*write_recording"),
+        ("class_22ghz.npy", r"found 6 arrays \(complex128 \(6, 75, 75\).*write_recording"),
+        ("vayyar_62_69ghz.mat", "found '.mat'; write other formats with .*write_recording"),
+    ],
+)
+def test_measured_recordings_of_other_instruments_get_advice(name, says):
+    path = Path(__file__).parents[3] / "shared" / "recordings" / name
+    if not path.is_file():
+        pytest.skip(f"needs ../shared/recordings/{name}, which is not part of the project")
+    with pytest.raises(InputError, match=says) as error:
+        read_recording(path)
+    assert "\n" not in str(error.value)

@@ -44,5 +44,5 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(InputError, match="expected a NumPy"):
         read_signal(tmp_path / "text.npy")
     np.save(tmp_path / "pickle.npy", np.array([{}]), allow_pickle=True)
-    with pytest.raises(InputError, match="expected a NumPy"):
+    with pytest.raises(InputError, match="expected a signal of shape"):
         read_signal(tmp_path / "pickle.npy")

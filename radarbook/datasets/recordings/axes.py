@@ -1,0 +1,75 @@
+"""Numbers of a recording's file in the library's units, order and precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radarbook.errors import InputError
+from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform, likely_frequency_unit
+
+
+def numbers(values: Any, source: str) -> NDArray[np.float64]:
+    """Real numbers of a file as float64, whatever their byte order and size."""
+    found = np.asarray(values)
+    if found.dtype.kind not in "fiu":
+        kind = "text" if found.dtype.kind in "OSUT" else f"dtype {found.dtype}"
+        raise InputError(f"{source}: expected numbers, found {kind}")
+    return found.astype(np.float64)
+
+
+def waveform_of(values: NDArray[np.float64], unit: str, source: str) -> Waveform:
+    """The ascending frequencies of a file; the caller orders the signal's steps."""
+    ordered = np.sort(values)
+    if not np.isfinite(ordered).all():
+        raise InputError(f"{source}: expected finite frequencies, found NaN or infinity")
+    twice = ordered[1:][np.diff(ordered) == 0]
+    if len(twice):
+        raise InputError(f"{source}: expected each frequency once, found {twice[0]:g} {unit} twice")
+    try:
+        return Waveform(torch.from_numpy(_equal_steps(ordered) * FREQUENCY_UNITS[unit]))
+    except InputError as error:
+        likely = likely_frequency_unit(ordered[0], ordered[-1]) if ordered.size else None
+        advice = f" (--frequency-unit {likely})" if likely not in (None, unit) else ""
+        raise InputError(f"{source}: {error}{advice}") from None
+
+
+def _equal_steps(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Numbers of single precision whose steps are equal but for its rounding, with equal steps.
+
+    Some methods need equal steps, and a file of float32 can only come near them.
+    """
+    if ordered.size == 0 or not np.array_equal(ordered, ordered.astype(np.float32)):
+        return ordered
+    equal = np.linspace(ordered[0], ordered[-1], len(ordered))
+    rounding = np.finfo(np.float32).eps * np.abs(ordered)
+    return equal if bool((np.abs(equal - ordered) <= rounding).all()) else ordered
+
+
+def in_order(
+    signal: NDArray[Any], values: NDArray[np.float64], source: str
+) -> tuple[NDArray[Any], list[str]]:
+    """The signal (rx, tx, f) in the order of ascending frequencies, and a note if that is new."""
+    steps = np.diff(values)
+    if (steps > 0).all():
+        return signal, []
+    if (steps < 0).all():
+        found = "descending frequencies, reversed together with the signal"
+    else:
+        found = "unordered frequencies, sorted together with the signal"
+    return signal[..., np.argsort(values)], [f"{source}: {found}"]
+
+
+def complex64(signal: NDArray[Any], source: str) -> Tensor:
+    with np.errstate(over="ignore"):
+        single = np.ascontiguousarray(signal, dtype=np.complex64)
+    if single is not signal and not (np.isfinite(single).all() and single.any()):
+        raise InputError(
+            f"{source}: expected numbers that single precision holds, found amplitudes up to "
+            f"{np.abs(signal).max():.3g}; scale the signal"
+        )
+    return torch.from_numpy(single)

@@ -1,0 +1,201 @@
+"""Faults of a recording that leave it readable but its image wrong.
+
+Everything here returns text for the user, one line for each finding, and stays silent where a
+finding is not certain.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from radarbook.datasets.recordings.recording import Recording
+from radarbook.radar.array import Array
+from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.waveform import C0, Waveform
+
+#: Power of a channel, relative to the median of all, below which it is dead: -60 dB. The channels
+#: of simulated faces, plates and spheres differ by 30 dB at most.
+_DEAD = 1e-6
+#: Fewer steps make no range profile.
+_FEWEST_STEPS = 8
+#: m, unambiguous range below which it cannot be told from which side an echo comes.
+_SHORTEST_RANGE = 0.4
+#: How much more peak power the image of the conjugated signal must have: 6 dB. It is at least 8 dB
+#: for conjugated faces and spheres and at most 0 dB for sound signals whose range is ambiguous; a
+#: plate is sharp in neither image, and nothing is said of it.
+_SHARPER = 4.0
+#: Peak of the range profile outside the image's depths over that inside, from which on the image
+#: shows side lobes and noise: 10 dB.
+_OUTSIDE = 10.0
+#: Antennas and steps that are enough to compare two images.
+_ANTENNAS = 32
+_STEPS = 32
+
+
+def check_recording(recording: Recording) -> list[str]:
+    """What is wrong with a recording as such: dead channels, missing pairs, a conjugated signal.
+
+    One line for each finding, none for a sound recording.
+    """
+    half = _missing_part(recording.signal)
+    # Half of a signal has each echo at positive and negative ranges alike.
+    return [*_silent_parts(recording.signal), *(half or _phase_sign(recording))]
+
+
+def _silent_parts(signal: Tensor) -> list[str]:
+    """Receivers, transmitters, frequency steps and single pairs without a signal."""
+    power = signal.real.square() + signal.imag.square()
+    pairs = power.sum(2)  # (rx, tx)
+    notes = []
+    dead = []
+    for name, sums in (
+        ("receiver", pairs.sum(1)),
+        ("transmitter", pairs.sum(0)),
+        ("frequency step", power.sum((0, 1))),
+    ):
+        # Of the channels that live at all, or half of them dead would look usual.
+        living = sums[sums > 0]
+        silent = sums <= _DEAD * living.median()
+        dead.append(silent)
+        if bool(silent.any()):
+            notes.append(_dead_line(name, silent))
+    missing = (pairs == 0) & ~dead[0][:, None] & ~dead[1][None]
+    count = int(missing.sum())
+    if count:
+        rx, tx = missing.nonzero()[0].tolist()
+        notes.append(
+            f"{count} of {missing.numel()} pairs of antennas have no signal (zeros), "
+            f"the first is receiver {rx}, transmitter {tx}, counted from 0"
+        )
+    return notes
+
+
+def _missing_part(signal: Tensor) -> list[str]:
+    """A signal of real or of imaginary numbers only."""
+    for name, part in (("real", signal.real), ("imaginary", signal.imag)):
+        if not bool(part.any()):
+            return [f"the {name} part is 0 everywhere: one of I and Q was not recorded"]
+    return []
+
+
+def _dead_line(name: str, silent: Tensor) -> str:
+    numbers = silent.nonzero()[:, 0].tolist()
+    shown = ", ".join(map(str, numbers[:6])) + (", ..." if len(numbers) > 6 else "")
+    return (
+        f"{len(numbers)} of {len(silent)} {name}s {'is' if len(numbers) == 1 else 'are'} dead "
+        f"(at least 60 dB below the median): number {shown}, counted from 0"
+    )
+
+
+# -- range profiles -----------------------------------------------------------------------------
+
+
+def range_profile(signal: Tensor, waveform: Waveform) -> tuple[Tensor, Tensor]:
+    """Mean power of all pairs at half the path, over one unambiguous range.
+
+    Parameters
+    ----------
+    signal : Tensor (rx, tx, f)
+
+    Returns
+    -------
+    ranges : Tensor (N,), float64
+        Half paths, m, from minus to plus half the unambiguous range.
+    power : Tensor (N,), float64
+    """
+    span = waveform.unambiguous_range
+    count = 2 * len(waveform)
+    ranges = (torch.arange(count, dtype=torch.float64) / count - 0.5) * span
+    window = torch.hann_window(len(waveform) + 2, periodic=False, dtype=torch.float64)[1:-1]
+    phase = 2 * waveform.wavenumbers[:, None] * ranges
+    kernel = torch.polar(window[:, None].expand_as(phase), phase)
+    pairs = signal.reshape(-1, signal.shape[2])
+    profile = pairs @ kernel.to(signal.dtype)
+    return ranges, (profile.real.double().square() + profile.imag.double().square()).mean(0)
+
+
+def _phase_sign(recording: Recording) -> list[str]:
+    """A signal whose echoes come from negative ranges and which focuses when it is conjugated.
+
+    The range profile alone could also be that of a target beyond half the unambiguous range. But a
+    conjugated signal has wave fronts that are curved the wrong way: no image of it is sharp.
+    """
+    waveform = recording.waveform
+    if len(waveform) < _FEWEST_STEPS or waveform.unambiguous_range < _SHORTEST_RANGE:
+        return []
+    ranges, power = range_profile(recording.signal, waveform)
+    peak = float(ranges[power.argmax()])
+    if peak >= 0:
+        return []
+    span = waveform.unambiguous_range
+    as_it_is = _focus(recording, peak % span, conjugate=False)
+    conjugated = _focus(recording, -peak % span, conjugate=True)
+    if conjugated < _SHARPER * as_it_is:
+        return []
+    return [
+        f"the strongest echo is at a negative range, {peak:.2f} m, and only the conjugated signal "
+        "focuses: I and Q are likely swapped; --conjugate turns them"
+    ]
+
+
+def _focus(recording: Recording, distance: float, *, conjugate: bool) -> float:
+    """Peak power of a coarse image around ``distance`` (m), of every n-th antenna and step."""
+
+    def every(count: int, at_most: int) -> Tensor:
+        return torch.arange(0, count, math.ceil(count / at_most))
+
+    rx, tx = (every(len(p), _ANTENNAS) for p in (recording.array.rx, recording.array.tx))
+    steps = every(len(recording.waveform), _STEPS)
+    signal = recording.signal[rx][:, tx][..., steps]
+    array = Array(recording.array.tx[tx], recording.array.rx[rx])
+    width = max(0.2, 0.6 * distance)
+    grid = Grid.regular(width, 48, max(0.02, distance - 0.06), distance + 0.08, 12)
+    with torch.no_grad():
+        volume = back_project(
+            signal.conj().resolve_conj() if conjugate else signal.contiguous(),
+            array,
+            Waveform(recording.waveform.frequencies[steps]),
+            grid,
+        )
+    return float((volume.real.square() + volume.imag.square()).max())
+
+
+# -- against an image's depths ------------------------------------------------------------------
+
+
+def outside_depths(
+    recording: Recording, near: float, far: float, *, extent: float = 0.3
+) -> list[str]:
+    """Why an image of depths ``near`` to ``far`` (m) shows no target, or shows it several times.
+
+    ``extent`` is the image's side, m. One line for each finding.
+    """
+    span = recording.waveform.unambiguous_range
+    if far - near > span:
+        return [
+            f"the depths span {far - near:.3g} m, more than the unambiguous range {span:.3g} m of "
+            f"{len(recording.waveform)} frequency steps: each echo appears more than once"
+        ]
+    if len(recording.waveform) < _FEWEST_STEPS:
+        return []
+    # The longest half path to a corner of the image at its far end.
+    reach = max(float(p[:, :2].norm(dim=1).max()) for p in (recording.array.tx, recording.array.rx))
+    farthest = math.hypot(far, reach + extent / math.sqrt(2))
+    # A cell of range on either side: twice the resolution of the windowed profile.
+    cell = C0 / (2 * recording.waveform.bandwidth)
+    if farthest - near + 4 * cell >= span:
+        return []
+    ranges, power = range_profile(recording.signal, recording.waveform)
+    inside = (ranges - (near - 2 * cell)) % span <= farthest - near + 4 * cell
+    if float(power[~inside].max()) < _OUTSIDE * float(power[inside].max()):
+        return []
+    strongest = float(ranges[power.argmax()])
+    lower = 10 * math.log10(float(power.max()) / max(float(power[inside].max()), 1e-300))
+    return [
+        f"the strongest echo is at {strongest:.2f} m (or {strongest + span:.2f} m), outside the "
+        f"depths {near:g} to {far:g} m, within which the range profile is {lower:.0f} dB lower; "
+        "--depth NEAR FAR sets them"
+    ]
