@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from radarbook.radar.legs import GRAZING
 from radarbook.radar.scattering import wave
 from radarbook.radar.skeleton import unit
 
@@ -38,7 +39,7 @@ def gain_and_length(
     length = torch.addmm(square, centre, antennas.T, alpha=-2).sqrt()
     away = 1 / length
     cosine = torch.addmm(-(normal * centre).sum(1, keepdim=True), normal, antennas.T) * away
-    lit = cosine > 1e-4
+    lit = cosine > GRAZING
     gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) * away
     for axis in (0, 1):
         gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) * (away * size))

@@ -21,10 +21,10 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer
+from radarbook.radar.legs import leg_gain
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
-    element_pattern,
     facet_response,
     facets,
     fresnel,
@@ -195,11 +195,9 @@ def _radiate(
         length = path.square().sum(-1).sqrt()
         direction = path / length[..., None]
         cosine = -(direction * foot.normal[:, None]).sum(-1)
-        lit = cosine > 1e-4
-        gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) / length
         # What left a transmitter is this direction with the reflections undone.
         outward = direction @ tube.turn if mirrored else direction
-        gain = gain * element_pattern(outward, size, wavelength)
+        gain = leg_gain(cosine, outward, length, size, wavelength)
         if weight is not None:
             gain = gain * weight
         # The layer is crossed on the way in and on the way out, as each antenna sees it.

@@ -16,10 +16,10 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET, Method
 from radarbook.radar.layer import Layer, LegTable
+from radarbook.radar.legs import leg_gain
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
-    element_pattern,
     facet_response,
     facets,
     middles,
@@ -46,8 +46,6 @@ _CELL = (0.030, 0.030, 0.030)
 _BLOCK = 256
 #: Bytes that a triangle of a scene takes while its signal is computed, its pieces and cores.
 _TRIANGLE = 1536
-#: A facet seen more flatly than this (cosine) does not radiate.
-_GRAZING = 1e-4
 
 
 @alone()
@@ -287,19 +285,6 @@ def _division(deepest: int) -> Tensor:
     return torch.cat(levels)
 
 
-def _gain(
-    cosine: Tensor, direction: Tensor, length: Tensor, size: Tensor, wavelength: float
-) -> Tensor:
-    """One leg's amplitude: obliquity, element pattern, spreading, Eq. (3.2).
-
-    The obliquity is √(cos_tx · cos_rx), one factor to each leg: at the specular point it equals
-    the Kirchhoff mean of the cosines, and it is reciprocal.
-    """
-    lit = cosine > _GRAZING
-    oblique = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0)
-    return oblique * element_pattern(direction, size, wavelength) / length
-
-
 # -- direct ----------------------------------------------------------------------------------------
 
 
@@ -322,7 +307,7 @@ def _direct(
         length = path.square().sum(-1).sqrt()
         direction = path / length[..., None]
         cosine = -(direction * f.normal[:, None]).sum(-1)
-        gain = _gain(cosine, direction, length, size.double(), scene.waveform.wavelength)
+        gain = leg_gain(cosine, direction, length, size.double(), scene.waveform.wavelength)
         gains.append(gain if seen is None else gain * seen)
         lengths.append(length)
         cosines.append(direction[..., 2])
@@ -561,7 +546,7 @@ class _Cores:
                 (normal * offset).sum(-1, keepdim=True), normal, leg.base.transpose(1, 2)
             )
             across = [(offset[..., None, i] + leg.base[:, None, :, i]) / length for i in range(2)]
-            gain = _gain(
+            gain = leg_gain(
                 -fall / length,
                 torch.stack(across, -1),
                 length,
