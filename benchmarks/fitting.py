@@ -20,7 +20,6 @@ instead of taking turns, NVIDIA's MPS must run (``nvidia-cuda-mps-control -d``).
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import platform
@@ -86,9 +85,7 @@ def target_signal(
     """(1, rx, tx, 128) of one face, rough in its own way: with the same phases on every face, all
     fits would err alike."""
     if kind == "same":
-        own = copy.copy(fitted)
-        own.seed = face
-        return own.signal(truth)
+        return fitted.replace(seed=face).signal(truth)
     settings: dict[str, Any] = {
         "seed": face,
         "array": NOMINAL.array(fitted.array, 0, face),

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
-from copy import copy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -179,8 +178,7 @@ def measured_signal(
     """
     signals = []
     for row, i in enumerate(samples):
-        as_built = copy(renderer)
-        as_built.array = imperfections.array(renderer.array, seed, i)
+        as_built = renderer.replace(array=imperfections.array(renderer.array, seed, i))
         clean = as_built.signal(parameters[row])
         signals.append(imperfections.apply(clean, as_built.array, renderer.waveform, seed, [i]))
     return torch.cat(signals)

@@ -11,7 +11,6 @@ follows by linear theory, at one rendering for each layer (variable projection, 
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -82,9 +81,7 @@ class CoveredFit:
 
 def behind_layer(renderer: PhysicalRenderer, layer: Layer | None) -> PhysicalRenderer:
     """The same renderer with another layer, or with none, between array and face."""
-    other = copy.copy(renderer)
-    other.layer = layer
-    return other
+    return renderer.replace(layer=layer)
 
 
 @alone()

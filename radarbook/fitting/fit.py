@@ -380,8 +380,8 @@ def fit(
 
 
 def _threads_of(objective: Objective) -> AbstractContextManager[None]:
-    """What an objective's operations run in."""
-    return alone() if objective.alone else nullcontext()
+    """One thread for each of an objective's operations; networks have large ones, and use more."""
+    return nullcontext() if isinstance(objective, ImageObjective) else alone()
 
 
 def _run(

@@ -51,8 +51,6 @@ class Objective(Protocol):
     priors: int
     #: Root mean square that a row of residuals would have if the face were right.
     noise: float
-    #: Whether torch's operations are small, so that each runs in one thread (:func:`alone`).
-    alone: bool
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
         """(B, M), face b against target b; differentiable where the renderer is."""
@@ -120,7 +118,7 @@ class ImageObjective:
             raise InputError(f"loss inputs: expected both, amplitude or depth, found {inputs!r}")
         self.target, self.renderer, self.inputs = target.detach(), renderer, inputs
         self.anchor = anchor
-        self.faces, self.noise, self.alone = len(target), 0.02, False
+        self.faces, self.noise = len(target), 0.02
         self.priors = 0 if anchor is None else anchor.predicted.shape[1]
 
     def residuals(self, parameters: FaceParameters) -> Tensor:
@@ -214,7 +212,7 @@ class FocusedObjective:
         focus: list[RangeFocus] | None = None,
         changes: LeanPhysics | None = None,
     ) -> None:
-        self.physics, self.faces, self.alone = physics, len(signal), not physics.together
+        self.physics, self.faces = physics, len(signal)
         self.changes = changes
         self.prior, self.noise = prior, noise
         self.priors = physics.model.n_shape + physics.model.n_expression

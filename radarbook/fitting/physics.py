@@ -141,15 +141,20 @@ class LeanPhysics:
         self._layer, self._last_signal = layer, None
         # Gradients through a layer: by the renderer itself, on this part of its antennas and
         # frequencies. The layer's echo is added here.
-        self._covered = copy.copy(self.renderer)
-        self._covered.model, self._covered.bounces = self.model, 1
-        self._covered.array, self._covered.waveform = self.array, self.waveform
-        self._covered.facet_size, self._covered.layer = self.facet_size, None
+        bare = None
         if layer is not None:
             values = layer.distance, layer.thickness, layer.permittivity
             if any(torch.as_tensor(value).ndim for value in values):
-                raise InputError("fit through physics: expected one layer, found one a face")
-            self._covered.layer = Layer(*values)
+                raise InputError("fit through physics: expected one layer, found one per face")
+            bare = Layer(*values)
+        self._covered = self.renderer.replace(
+            model=self.model,
+            array=self.array,
+            waveform=self.waveform,
+            facet_size=self.facet_size,
+            bounces=1,
+            layer=bare,
+        )
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         """(B, rx, tx, f) complex64; differentiable with respect to all but the dynamic range.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -106,8 +107,11 @@ def mesh_signal(
     return signal + (torch.stack(extra) if vertices.ndim == 3 else extra[0])
 
 
+@dataclass(frozen=True, eq=False)
 class PhysicalRenderer:
     """Face parameters to radar images by physics: mesh, signal, back-projection, projection.
+
+    A renderer does not change; :meth:`replace` gives one with other options.
 
     Parameters
     ----------
@@ -137,40 +141,38 @@ class PhysicalRenderer:
         require gradients.
     memory : int
         Bytes of working memory for simulation and for imaging, gradients included.
+
+    Examples
+    --------
+    >>> from radarbook.faces.model import load_model
+    >>> grid = Grid.regular(0.30, 16, 0.28, 0.42, 8)
+    >>> renderer = PhysicalRenderer(load_model("procedural"), grid=grid)
+    >>> image = renderer.render(FaceParameters.neutral(1))
+    >>> tuple(image.depth.shape)
+    (1, 16, 16)
+    >>> renderer.replace(distance=0.35).distance
+    0.35
     """
 
-    def __init__(
-        self,
-        model: MorphableModel,
-        *,
-        array: Array | None = None,
-        waveform: Waveform | None = None,
-        grid: Grid,
-        distance: float = 0.30,
-        window: Window = "rectangular",
-        permittivity: complex | None = SKIN_PERMITTIVITY,
-        facet_size: float = FACET_SIZE,
-        occlusion: bool = True,
-        bounces: int = 1,
-        sharp_depth: bool = False,
-        layer: Layer | None = None,
-        seed: int = 0,
-        memory: int = MEMORY_BUDGET,
-    ) -> None:
-        self.model = model
-        self.array = array if array is not None else qar50()
-        self.waveform = waveform if waveform is not None else qar50_waveform(24)
-        self.grid = grid
-        self.distance = distance
-        self.window = window
-        self.permittivity = permittivity
-        self.facet_size = facet_size
-        self.occlusion = occlusion
-        self.bounces = bounces
-        self.sharp_depth = sharp_depth
-        self.layer = layer
-        self.seed = seed
-        self.memory = memory
+    model: MorphableModel
+    _: KW_ONLY
+    array: Array = field(default_factory=qar50)
+    waveform: Waveform = field(default_factory=lambda: qar50_waveform(24))
+    grid: Grid
+    distance: float = 0.30
+    window: Window = "rectangular"
+    permittivity: complex | None = SKIN_PERMITTIVITY
+    facet_size: float = FACET_SIZE
+    occlusion: bool = True
+    bounces: int = 1
+    sharp_depth: bool = False
+    layer: Layer | None = None
+    seed: int = 0
+    memory: int = MEMORY_BUDGET
+
+    def replace(self, **options: Any) -> Self:
+        """The same renderer with other options, for example ``replace(layer=layer)``."""
+        return replace(self, **options)
 
     @classmethod
     def for_profile(

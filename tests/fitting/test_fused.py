@@ -158,7 +158,7 @@ def test_radiators_are_the_facets_and_their_response(
 @pytest.mark.parametrize("coarse", [False, True])
 def test_signals_are_those_of_step_by_step(coarse: bool, layer: Layer | None, device: str) -> None:
     physical = renderer(layer=layer)
-    physical.model = physical.model.to(device)
+    physical = physical.replace(model=physical.model.to(device))
     options = {"facet_size": math.inf, "tilts": STEEPEST, "coarse": True} if coarse else {}
     lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), **options)  # type: ignore[arg-type]
     one = face((0.5, -0.5), 0.3)

@@ -183,8 +183,7 @@ def test_the_diffuse_share_is_what_speckle_leaves() -> None:
     truth = face((0.5, -0.5), 0.3, material=0.4)
     found, stated = [], []
     for seed in range(6):
-        physical.seed = seed
-        signal = decimation(physical.signal(truth.to(dtype=torch.float32)))
+        signal = decimation(physical.replace(seed=seed).signal(truth.to(dtype=torch.float32)))
         objective = PhaseObjective(
             signal, lean, torch.tensor([[0.0, 0.0, 0.30]]), half_width=0.04, prior=0.0
         )

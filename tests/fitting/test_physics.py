@@ -182,7 +182,7 @@ def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
 
 def test_one_layer_covers_all_faces() -> None:
     physical = renderer(layer=Layer(0.2, torch.tensor([1e-3, 2e-3]), 1.5))
-    with pytest.raises(InputError, match="expected one layer, found one a face"):
+    with pytest.raises(InputError, match="expected one layer, found one per face"):
         LeanPhysics(physical, decimate(physical.array, physical.waveform))
 
 
