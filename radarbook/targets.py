@@ -136,8 +136,9 @@ def _check_file(said: str, path: Path) -> None:
 
 def _try_writing(folder: Path, like: Path) -> None:
     """Write a small file and remove it: permissions alone tell nothing of full disks or quotas."""
-    trial = new_file(folder, like)
+    trial = None
     try:
+        trial = new_file(folder, like)
         with open(trial, "wb") as file:
             file.write(bytes(4096))
             file.flush()
@@ -145,7 +146,8 @@ def _try_writing(folder: Path, like: Path) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(folder)) from error
     finally:
-        trial.unlink(missing_ok=True)
+        if trial is not None:
+            trial.unlink(missing_ok=True)
 
 
 def _existing(path: Path) -> Path:

@@ -234,6 +234,8 @@ def _fit_physical(
             end += f"; the same command goes on from {state}"
         elif result.kept is False:
             end += f"; its state could not be kept in {state}"
+            if state is not None and state.exists():
+                end += ", from whose earlier one the same command goes on"
     elif bool(result.diverged.any()):
         end = "diverged, the best iterate is kept"
     elif taken == 0:
