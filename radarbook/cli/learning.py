@@ -284,9 +284,9 @@ def results(
     from radarbook.evaluation.tables import markdown_table
     from radarbook.pipeline import Pipeline
 
-    where = output or Path("build") / profile
-    check({"--output": Target(where, folder=True)}, {"--model": model})
     pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)
+    if not all(pipeline.have(name) for name in pipeline.names()):  # else nothing is written
+        check({"--output": Target(pipeline.output, folder=True)}, {"--model": model})
     kept = f"finished artefacts are kept in {pipeline.artefacts}, the same command goes on"
     with interruptible(kept):
         pipeline.prepare(processes)
