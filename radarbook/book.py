@@ -661,6 +661,7 @@ _GROUND = (
     "targets",
     "threads",
     "hdf5",
+    "npy",
     "locks",
     "processes",
     "profiles",
@@ -681,7 +682,9 @@ def library_rooms() -> dict[str, list[str]]:
     rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
     rooms["top"] += [f"radarbook.cli.{name}" for name in public(PACKAGE / "cli")]
     for room in ROOMS[1:-1]:
-        rooms[room] = [f"radarbook.{room}.{name}" for name in public(PACKAGE / room)]
+        folders = [p.parent.name for p in (PACKAGE / room).glob("*/__init__.py")]
+        names = sorted([*public(PACKAGE / room), *folders])
+        rooms[room] = [f"radarbook.{room}.{name}" for name in names]
     return rooms
 
 

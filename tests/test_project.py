@@ -174,6 +174,7 @@ ORDER = (
         "targets",
         "threads",
         "hdf5",
+        "npy",
         "locks",
         "processes",
         "profiles",
