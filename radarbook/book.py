@@ -673,8 +673,9 @@ _GROUND = (
 def library_rooms() -> dict[str, list[str]]:
     """The library's public modules by room, as dotted names, as they stand in the source."""
 
-    def public(folder: Path) -> list[str]:
-        return sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_"))
+    def public(folder: Path, files: str = "*.py") -> list[str]:
+        found = [p.relative_to(folder) for p in folder.glob(files) if not p.stem.startswith("_")]
+        return sorted(".".join(p.with_suffix("").parts) for p in found)
 
     single = public(PACKAGE)
     rooms = {room: [f"radarbook.{room}"] for room in ROOMS}
@@ -682,9 +683,7 @@ def library_rooms() -> dict[str, list[str]]:
     rooms["top"] = [f"radarbook.{name}" for name in single if name not in _GROUND]
     rooms["top"] += [f"radarbook.cli.{name}" for name in public(PACKAGE / "cli")]
     for room in ROOMS[1:-1]:
-        folders = [p.parent.name for p in (PACKAGE / room).glob("*/__init__.py")]
-        names = sorted([*public(PACKAGE / room), *folders])
-        rooms[room] = [f"radarbook.{room}.{name}" for name in names]
+        rooms[room] = [f"radarbook.{room}.{name}" for name in public(PACKAGE / room, "**/*.py")]
     return rooms
 
 
