@@ -1,8 +1,95 @@
-"""radarbook: 3D faces from millimetre-wave radar images, from a face model and physics."""
+"""radarbook: 3D faces from millimetre-wave radar images, from a face model and physics.
 
+The names below are what a notebook or a script needs; each is imported when it is first used::
+
+    import radarbook as rb
+
+    model = rb.load_model()                      # the procedural face, or rb.load_model("model.h5")
+    face = rb.FaceParameters.neutral(1)
+    grid = rb.Grid.regular(0.30, 64, 0.28, 0.42, 24)
+    image = rb.PhysicalRenderer(model, grid=grid).render(face)
+"""
+
+from __future__ import annotations
+
+import importlib
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from radarbook import figures as figures
+    from radarbook.datasets.distribution import random_parameters as random_parameters
+    from radarbook.datasets.recordings import read_recording as read_recording
+    from radarbook.datasets.recordings import write_recording as write_recording
+    from radarbook.errors import InputError as InputError
+    from radarbook.faces.mesh import read_mesh as read_mesh
+    from radarbook.faces.mesh import write_mesh as write_mesh
+    from radarbook.faces.model import load_model as load_model
+    from radarbook.faces.parameters import FaceParameters as FaceParameters
+    from radarbook.faces.pose import to_radar as to_radar
+    from radarbook.fitting.fit import fit as fit
+    from radarbook.radar import meshes as meshes
+    from radarbook.radar.array import Array as Array
+    from radarbook.radar.array import qar50 as qar50
+    from radarbook.radar.image import RadarImage as RadarImage
+    from radarbook.radar.image import image_from_volume as image_from_volume
+    from radarbook.radar.image import load_image as load_image
+    from radarbook.radar.image import save_image as save_image
+    from radarbook.radar.imaging import Grid as Grid
+    from radarbook.radar.imaging import back_project as back_project
+    from radarbook.radar.layer import Layer as Layer
+    from radarbook.radar.renderer import PhysicalRenderer as PhysicalRenderer
+    from radarbook.radar.simulate import simulate as simulate
+    from radarbook.radar.waveform import Waveform as Waveform
+    from radarbook.radar.waveform import qar50_waveform as qar50_waveform
+
+#: Module of each public name, below the package.
+_HOMES = {
+    "Array": "radar.array",
+    "FaceParameters": "faces.parameters",
+    "Grid": "radar.imaging",
+    "InputError": "errors",
+    "Layer": "radar.layer",
+    "PhysicalRenderer": "radar.renderer",
+    "RadarImage": "radar.image",
+    "Waveform": "radar.waveform",
+    "back_project": "radar.imaging",
+    "fit": "fitting.fit",
+    "image_from_volume": "radar.image",
+    "load_image": "radar.image",
+    "load_model": "faces.model",
+    "qar50": "radar.array",
+    "qar50_waveform": "radar.waveform",
+    "random_parameters": "datasets.distribution",
+    "read_mesh": "faces.mesh",
+    "read_recording": "datasets.recordings",
+    "save_image": "radar.image",
+    "simulate": "radar.simulate",
+    "to_radar": "faces.pose",
+    "write_mesh": "faces.mesh",
+    "write_recording": "datasets.recordings",
+}
+#: Public modules and packages.
+_MODULES = {"figures": "radarbook.figures", "meshes": "radarbook.radar.meshes"}
+
+__all__ = ["__version__", *sorted([*_HOMES, *_MODULES])]
 
 try:
     __version__ = version("radarbook")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        value: Any = importlib.import_module(_MODULES[name])
+    elif name in _HOMES:
+        value = getattr(importlib.import_module(f"radarbook.{_HOMES[name]}"), name)
+    else:
+        raise AttributeError(f"module 'radarbook' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,38 @@
+"""The names that ``import radarbook`` serves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import radarbook as rb
+
+
+@pytest.mark.parametrize("name", rb.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(rb, name) is not None
+    assert name in dir(rb)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, radarbook; print([m for m in ('torch', 'numpy', 'h5py') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_types_that_a_checker_sees_are_the_ones_that_are_served() -> None:
+    from pathlib import Path
+
+    source = Path(rb.__file__).read_text(encoding="utf-8")
+    checked = source.split("if TYPE_CHECKING:")[1].split("#: Module of each")[0]
+    seen = {line.split(" as ")[1] for line in checked.splitlines() if " as " in line}
+    assert seen == set(rb.__all__) - {"__version__"}
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'reconstrct'"):
+        _ = rb.reconstrct
