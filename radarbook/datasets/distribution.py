@@ -84,6 +84,13 @@ def random_parameters(
     of their own, so a model with more modes draws the same leading coefficients and the same pose,
     and a wider pose is the same pose scaled. Samples of one face (``images_per_face``) share
     ``shape``.
+
+    Examples
+    --------
+    >>> faces = random_parameters(range(3), seed=0)
+    >>> again = random_parameters([2], seed=0)
+    >>> bool((faces.shape[2] == again.shape[0]).all())
+    True
     """
     config = config or ParameterDistribution()
     numbers = [int(i) for i in indices]

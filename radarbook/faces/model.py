@@ -186,6 +186,15 @@ def load_model(
 
     Returns a float32 CPU model. Raises :class:`~radarbook.errors.InputError` naming what is wrong
     with the file, or that it holds fewer modes.
+
+    Examples
+    --------
+    >>> model = load_model("procedural", n_shape=4, n_expression=2)
+    >>> model.n_shape, model.n_expression
+    (4, 2)
+    >>> vertices = model.vertices(torch.zeros(1, 4), torch.zeros(1, 2))  # mm, model frame
+    >>> tuple(vertices.shape) == (1, model.n_vertices, 3)
+    True
     """
     # Imported here because both build the class above.
     from radarbook.faces.bfm import read_bfm

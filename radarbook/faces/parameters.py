@@ -49,6 +49,14 @@ class FaceParameters:
 
     Every field is differentiable. Batch sizes, dtypes and devices must agree; an
     :class:`~radarbook.errors.InputError` says which does not.
+
+    Examples
+    --------
+    >>> faces = FaceParameters.neutral(2, n_shape=10, n_expression=7)
+    >>> tuple(faces.shape.shape), tuple(faces.translation.shape)
+    ((2, 10), (2, 3))
+    >>> len(FaceParameters.cat([faces, faces]))
+    4
     """
 
     shape: Tensor

@@ -51,6 +51,14 @@ def to_radar(model: MorphableModel, parameters: FaceParameters, distance: float)
     ``distance`` is from the array's plane to the foremost point (the nose tip's side) of the
     untransformed mean face, metres. Differentiable with respect to shape, expression, translation
     and rotation; in the model's dtype and on its device.
+
+    Examples
+    --------
+    >>> from radarbook.faces.model import load_model
+    >>> model = load_model("procedural")
+    >>> vertices = to_radar(model, FaceParameters.neutral(1), distance=0.30)
+    >>> round(float(vertices[0, :, 2].min()), 3)  # the nose tip's side
+    0.3
     """
     faces = model.vertices(parameters.shape, parameters.expression)
     return place(model, faces, parameters, distance)

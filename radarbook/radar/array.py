@@ -30,6 +30,13 @@ class Array:
 
     Raises :class:`~radarbook.errors.InputError` where a list is empty, ill-shaped, not finite or
     has a coordinate beyond 2 m; positions in mm are so found.
+
+    Examples
+    --------
+    >>> column = torch.tensor([[0.0, -0.01, 0.0], [0.0, 0.01, 0.0]])
+    >>> array = Array(tx=column, rx=column.flip(0))
+    >>> len(array.tx), array.virtual.shape[0]
+    (2, 4)
     """
 
     tx: Tensor
@@ -79,6 +86,12 @@ def qar50() -> Array:
     right-handed radar frame. Transmitters: the column x = -70.5 mm upwards, y = -66 … 66 mm every
     3 mm with the two ends moved out to (-72, ±69) mm, then the same at x = +70.5 mm (ends +72).
     Receivers: the row y = -70.5 mm, x = -69 … 69 mm every 3 mm, then the row y = +70.5 mm.
+
+    Examples
+    --------
+    >>> array = qar50()
+    >>> len(array.tx), len(array.rx)
+    (94, 94)
     """
     step = 3e-3
     inner = torch.arange(-22, 23, dtype=torch.float64) * step

@@ -35,6 +35,13 @@ class RadarImage:
         Pixel centres in the radar frame, metres, ascending.
     dynamic_range_db : Tensor (B,)
         Negative dB; where ``amplitude_db`` is clipped.
+
+    Examples
+    --------
+    >>> grid = Grid.regular(0.30, 8, 0.28, 0.32, 5)
+    >>> image = image_from_volume(torch.ones(5, 8, 8, dtype=torch.complex64), grid)
+    >>> len(image), tuple(image.with_dynamic_range(-20.0).amplitude_db.shape)
+    (1, (1, 8, 8))
     """
 
     amplitude_db: Tensor
@@ -120,6 +127,15 @@ def image_from_volume(
         B images (one for a single volume). The peak along depth is refined to a fraction of a
         plane by the parabola through the logarithms of the strongest plane and its neighbours.
         Amplitude and depth are differentiable with respect to the volume and to the range.
+
+    Examples
+    --------
+    >>> grid = Grid.regular(0.30, 2, 0.28, 0.32, 5)
+    >>> volume = torch.ones(5, 2, 2, dtype=torch.complex64)
+    >>> volume[2] *= 4
+    >>> image = image_from_volume(volume, grid, dynamic_range_db=-20.0)
+    >>> round(float(image.depth[0, 0, 0]), 3)
+    0.3
     """
     batch = volume if volume.ndim == 4 else volume[None]
     if batch.ndim != 4 or tuple(batch.shape[-3:]) != grid.shape:
@@ -204,6 +220,14 @@ def save_image(path: str | os.PathLike[str], image: RadarImage) -> None:
 
     Datasets ``amplitude_db``, ``depth``, ``mask`` ((H, W) for one image, (B, H, W) for more),
     ``x``, ``y``, each with its unit as attribute ``units``; attribute ``dynamic_range_db``.
+
+    Examples
+    --------
+    >>> grid = Grid.regular(0.30, 8, 0.28, 0.32, 5)
+    >>> image = image_from_volume(torch.ones(5, 8, 8, dtype=torch.complex64), grid)
+    >>> save_image("image.h5", image)
+    >>> bool((load_image("image.h5").depth == image.depth).all())
+    True
     """
     with new_hdf5(path) as file:
         file.attrs["kind"] = "radarbook radar image"
@@ -216,7 +240,15 @@ def save_image(path: str | os.PathLike[str], image: RadarImage) -> None:
 
 
 def load_image(path: str | os.PathLike[str]) -> RadarImage:
-    """Read what :func:`save_image` wrote. Raises :class:`~radarbook.errors.InputError`."""
+    """Read what :func:`save_image` wrote. Raises :class:`~radarbook.errors.InputError`.
+
+    Examples
+    --------
+    >>> load_image("missing.h5")
+    Traceback (most recent call last):
+        ...
+    radarbook.errors.InputError: missing.h5: no such file
+    """
     if not os.path.isfile(path):
         raise InputError(f"{path}: no such file")
     try:

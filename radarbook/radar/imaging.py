@@ -38,7 +38,14 @@ _CELL = (0.036, 0.036, 0.045)
 
 @dataclass(frozen=True)
 class Grid:
-    """A volume's voxel centres: ascending x (W,), y (H,), z (D,), float64, metres, radar frame."""
+    """A volume's voxel centres: ascending x (W,), y (H,), z (D,), float64, metres, radar frame.
+
+    Examples
+    --------
+    >>> grid = Grid.regular(0.30, 64, depth_start=0.25, depth_stop=0.40, depth_planes=31)
+    >>> grid.shape
+    (31, 64, 64)
+    """
 
     x: Tensor
     y: Tensor
@@ -148,6 +155,19 @@ def back_project(
         adjoint. ``"direct"`` also carries gradients to the array's positions.
 
     Raises :class:`~radarbook.errors.InputError` where the signal does not fit array and waveform.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.simulate import simulate_points
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(8)
+    >>> point = torch.tensor([[0.02, -0.01, 0.30]])
+    >>> signal = simulate_points(point, torch.ones(1), array, waveform)
+    >>> grid = Grid(torch.tensor([0.0, 0.02]), torch.tensor([-0.01, 0.01]), torch.tensor([0.30]))
+    >>> volume = back_project(signal, array, waveform, grid)
+    >>> int(volume.abs().argmax())  # y = -0.01, x = 0.02: where the point is
+    1
     """
     wanted = (len(array.rx), len(array.tx), len(waveform))
     if signal.ndim not in (3, 4) or tuple(signal.shape[-3:]) != wanted or not signal.is_complex():

@@ -48,6 +48,13 @@ class Layer:
 
     Tensors may require gradients. (B,) values belong to the B meshes of a batch.
     Raises :class:`~radarbook.errors.InputError` for values outside these ranges.
+
+    Examples
+    --------
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> blanket = Layer(distance=0.20, thickness=3e-3, permittivity=1.6 - 0.02j)
+    >>> round(1e3 * blanket.delay(qar50_waveform(128)), 1)  # mm farther
+    0.9
     """
 
     distance: Tensor | float

@@ -109,6 +109,16 @@ def simulate(
     and how they are divided, is decided by the geometry and not differentiated.
     Raises :class:`~radarbook.errors.InputError` for ill-shaped input, and for a layer that does
     not lie between the antennas and every vertex.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.meshes import sphere
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> vertices, triangles = sphere((0.0, 0.0, 0.35), radius=0.03, facet=5e-3)
+    >>> signal = simulate(vertices.float(), triangles, qar50(), qar50_waveform(4))
+    >>> signal.dtype, tuple(signal.shape)
+    (torch.complex64, (94, 94, 4))
     """
     if vertices.ndim not in (2, 3) or vertices.shape[-1] != 3:
         raise InputError(f"vertices: expected (N, 3) or (B, N, 3), found {tuple(vertices.shape)}")

@@ -29,6 +29,12 @@ class Waveform:
         Hz, strictly ascending, 1e9 to 1e12.
 
     Raises :class:`~radarbook.errors.InputError` otherwise; frequencies in GHz are so found.
+
+    Examples
+    --------
+    >>> waveform = Waveform(torch.linspace(72e9, 82e9, 11))
+    >>> len(waveform), round(float(waveform.wavenumbers[0]))
+    (11, 1509)
     """
 
     frequencies: Tensor
@@ -117,6 +123,12 @@ def qar50_waveform(steps: int = 128) -> Waveform:
 
     The instrument takes 128. Fewer carry the same image as long as the scene's depth stays below
     :attr:`Waveform.unambiguous_range` (24 steps: 0.345 m).
+
+    Examples
+    --------
+    >>> frequencies = qar50_waveform(128).frequencies
+    >>> float(frequencies[0]), float(frequencies[-1])
+    (72000000000.0, 82000000000.0)
     """
     if steps < 1:
         raise InputError(f"waveform: expected at least one frequency step, found {steps}")
