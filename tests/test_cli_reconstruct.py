@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -18,7 +20,7 @@ import trimesh
 from radarbook import cli
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
-from radarbook.fitting import reconstruct
+from radarbook.fitting import reconstruct, state_file
 from radarbook.fitting.reconstruct import NEAR
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
@@ -129,6 +131,27 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
     assert code == 2
     assert "the state of another fit: bounces: expected 1" in one_line(err)
     assert not (tmp_path / "other.ply").exists()
+
+
+def test_a_full_disk_under_the_state_does_not_cost_the_face(
+    recorded: tuple[Path, Path], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, signal = recorded
+    state, path = tmp_path / "fit.state", tmp_path / "face.ply"
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(state))
+
+    monkeypatch.setattr(state_file, "save_fit", full)
+    common: tuple[Any, ...] = (signal, "--model", model, "--modes", 2, 1, "--optimize", 1)
+    code, out, err = run(*common, "-o", path, "--state", state)
+    assert code == 0
+    assert f"its state could not be kept in {state}" in out
+    assert "the same command goes on" not in out
+    said = f"radarbook: {state}: No space left on device: the state could not be kept; the fit"
+    assert err.count(said) == 1
+    assert path.exists()
+    assert not state.exists()
 
 
 def test_what_is_no_state_is_one_clear_line(
