@@ -24,6 +24,19 @@ from radarbook.files import write_bytes
 #: What a file that is open for writing elsewhere answers.
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _SUFFIXES = (".h5", ".hdf5")
+#: Other kinds of files by their first bytes.
+_KINDS = {
+    b"MATLAB": "a MATLAB file before version 7.3; save it with '-v7.3'",
+    b"PK\x03\x04": "a ZIP archive, as NumPy's .npz",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x80": "a pickle, which is never read",
+    b"\x1f\x8b": "compressed by gzip; unpack it first",
+    b"GIF8": "a GIF image",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"ply": "a PLY mesh",
+    b"<": "a web page; was the download refused?",
+}
 
 
 class DamagedFileError(InputError):
@@ -108,8 +121,8 @@ def _reason(path: Path, error: OSError) -> InputError:
         return InputError(f"{path}: cannot be read ({found.strerror})")
     if size == 0:
         reason = "not an HDF5 file, it is empty"
-    elif start.startswith(b"MATLAB"):
-        reason = "not an HDF5 file but a MATLAB file before version 7.3; save it with '-v7.3'"
+    elif kind := next((text for head, text in _KINDS.items() if start.startswith(head)), ""):
+        reason = f"not an HDF5 file but {kind}"
     elif "truncated file" in str(error):
         reason = "damaged HDF5 file, it ends early"
     elif "signature not found" in str(error):

@@ -31,7 +31,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from radarbook.errors import InputError
-from radarbook.faces.bfm import LANDMARK_REACH_MM, write_bfm
+from radarbook.faces.bfm import write_bfm
+from radarbook.faces.landmarks import LANDMARK_REACH_MM
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.regions import regions_from_landmarks
 from radarbook.faces.rigid import without_rigid_motion

@@ -19,6 +19,8 @@ from radarbook.errors import InputError
 
 #: Names of the regions that regional errors are reported for.
 REGIONS = ("forehead", "eyes", "nose", "cheeks", "mouth", "chin")
+#: Modes of each part that are taken where nothing else is said: the paper's.
+DEFAULT_MODES = {"shape": 10, "expression": 7}
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,11 @@ class MorphableModel:
         Vertex index of each named landmark.
     regions : dict
         Boolean (N,) mask of each of :data:`REGIONS` that the model knows.
+    notes : tuple of str
+        What is doubtful about the file it was read from, one sentence each.
 
-    Raises :class:`~radarbook.errors.InputError` if the shapes do not fit together.
+    A model may have no expression modes. Raises :class:`~radarbook.errors.InputError` if the
+    shapes do not fit together.
     """
 
     name: str
@@ -51,6 +56,7 @@ class MorphableModel:
     triangles: Tensor
     landmarks: Mapping[str, int] = field(default_factory=dict)
     regions: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = field(default=(), compare=False)
     # (1 + S + E, 3N): mean, shape modes and expression modes as rows of the one matrix that
     # `vertices` multiplies by; the modes above become views of it, so nothing is held twice.
     _matrix: Tensor = field(init=False, repr=False, compare=False)
@@ -163,16 +169,36 @@ class MorphableModel:
         return sha.hexdigest()[:16]
 
 
-def require_modes(source: str, what: str, asked: int, held: int) -> None:
-    """Raise unless 1 ≤ ``asked`` ≤ ``held`` modes."""
-    if not 1 <= asked <= held:
-        raise InputError(
-            f"{source}: {asked} {what} modes asked for, expected between 1 and the {held} it holds"
+def require_modes(source: str, part: str, asked: int, held: int) -> None:
+    """Raise unless ``asked`` modes are there: at least one of shape, at most as many as held."""
+    least = 1 if part == "shape" else 0
+    if not least <= asked <= held:
+        between = (
+            f"between {least} and the {held} it holds" if least < held else f"the {held} it holds"
         )
+        raise InputError(f"{source}: {asked} {part} modes asked for, expected {between}")
+
+
+def default_modes(part: str, held: int) -> int:
+    """How many modes of a part are taken where nothing else is said: 10 and 7, or all it holds."""
+    return min(DEFAULT_MODES[part], held)
+
+
+def held_modes(spec: str | os.PathLike[str] = "procedural") -> tuple[int, int]:
+    """How many shape and expression modes the model that :func:`load_model` reads holds."""
+    from radarbook.faces import bfm
+    from radarbook.faces.procedural import procedural_model
+
+    if str(spec) == "procedural":
+        model = procedural_model()
+        return model.n_shape, model.n_expression
+    return bfm.held_modes(spec)
 
 
 def load_model(
-    spec: str | os.PathLike[str] = "procedural", n_shape: int = 10, n_expression: int = 7
+    spec: str | os.PathLike[str] = "procedural",
+    n_shape: int | None = None,
+    n_expression: int | None = None,
 ) -> MorphableModel:
     """The procedural default face, or the first modes of a file in Basel Face Model layout.
 
@@ -181,11 +207,13 @@ def load_model(
     spec : str or path
         ``"procedural"`` (built by code, no file needed), or the path of an HDF5 file in the
         layout of BFM 2017/2019 (see :mod:`radarbook.faces.bfm`).
-    n_shape, n_expression : int
-        Number of modes to load; a file's other modes are not read.
+    n_shape, n_expression : int or None
+        Number of modes to load; a file's other modes are not read. None: 10 and 7, or as many as
+        the model holds.
 
-    Returns a float32 CPU model. Raises :class:`~radarbook.errors.InputError` naming what is wrong
-    with the file, or that it holds fewer modes.
+    Returns a float32 CPU model, whose ``notes`` say what is doubtful about its file. Raises
+    :class:`~radarbook.errors.InputError` naming what is wrong with the file, or that it holds
+    fewer modes than asked for.
 
     Examples
     --------
@@ -200,6 +228,10 @@ def load_model(
     from radarbook.faces.bfm import read_bfm
     from radarbook.faces.procedural import procedural_model
 
-    if str(spec) == "procedural":
-        return procedural_model().truncated(n_shape, n_expression)
-    return read_bfm(spec, n_shape, n_expression)
+    if str(spec) != "procedural":
+        return read_bfm(spec, n_shape, n_expression)
+    model = procedural_model()
+    return model.truncated(
+        default_modes("shape", model.n_shape) if n_shape is None else n_shape,
+        default_modes("expression", model.n_expression) if n_expression is None else n_expression,
+    )

@@ -82,4 +82,5 @@ def regions_from_landmarks(mean: np.ndarray, landmarks: Mapping[str, int]) -> di
     claim("forehead", y > eye_line)
     claim("chin", (y < mouth[1]) & (np.abs(x - middle) < 1.1 * mouth_half))
     claim("cheeks", free.copy())
-    return masks
+    # A coarse mesh may have no vertex between the lids; an empty region has no error.
+    return {name: mask for name, mask in masks.items() if mask.any()}
