@@ -390,7 +390,9 @@ def _checked_model(model: Any, root: Path) -> str:
     """Read the model file before the first notebook does, so that a bad one stops the run."""
     from radarbook.faces.model import load_model
 
-    load_model(str(model))
+    read = load_model(str(model))
+    for note in read.notes:
+        print(f"note: {read.name}: {note}", file=sys.stderr)
     return _portable(Path(model), root)
 
 

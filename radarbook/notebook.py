@@ -81,7 +81,8 @@ def start(
 
     ``output`` (empty: ``build/PROFILE``) and ``model`` may be relative to the project's folder,
     wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an
-    unknown profile and for an unknown or ill-typed override.
+    unknown profile and for an unknown or ill-typed override. A face model of fewer modes than the
+    profile's gets as many coefficients as it has modes.
     """
     from radarbook import figures
 
@@ -91,6 +92,7 @@ def start(
     root = project_root()
     if model != "procedural":
         model = str(root / model)
+    chosen = chosen.for_model(model)
     return Chapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
 
 

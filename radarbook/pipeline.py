@@ -87,7 +87,7 @@ class Pipeline:
     ) -> None:
         if isinstance(profile, str):
             profile = get_profile(profile, overrides)
-        self.profile = profile
+        self.profile = profile.for_model(str(model))
         self.model_spec = str(model)
         self.seed = seed
         self.output = Path(output) if output else Path("build") / profile.name

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from radarbook.errors import InputError
+from radarbook.faces.model import held_modes
 
 Inputs = Literal["amplitude", "depth", "both"]
 
@@ -26,7 +27,7 @@ class Profile(BaseModel):
     name: str
     # face model
     n_shape: int = Field(10, ge=1, description="shape coefficients")
-    n_expression: int = Field(7, ge=1, description="expression coefficients")
+    n_expression: int = Field(7, ge=0, description="expression coefficients")
     # scene and image grid (radar frame, metres)
     distance: float = Field(0.30, gt=0.1, lt=2, description="array to nose-tip side, m")
     extent: float = Field(0.30, gt=0, description="side of the square image, m")
@@ -78,6 +79,19 @@ class Profile(BaseModel):
         base = PROFILES[self.name].model_dump() if self.name in PROFILES else {}
         fields = self.model_dump(exclude={"name"})
         return {name: value for name, value in fields.items() if base.get(name) != value}
+
+    def for_model(self, model: str) -> Profile:
+        """The profile with no more coefficients than a face model (name or path) holds.
+
+        Numbers that were asked for by name stay as they are: reading the model refuses them.
+        """
+        held = dict(zip(("n_shape", "n_expression"), held_modes(model), strict=True))
+        fewer = {
+            name: count
+            for name, count in held.items()
+            if getattr(self, name) > count and name not in self.overrides
+        }
+        return self.model_copy(update=fewer)
 
 
 PROFILES: dict[str, Profile] = {

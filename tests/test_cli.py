@@ -122,6 +122,8 @@ def test_model_commands(tmp_path: Path, run: Callable) -> None:
     code, text, _ = run("model", "info", built)
     assert code == 0
     assert "10 of shape, 7 of expression" in text
+    assert "the procedural face, as built by this library's code" in text
+    assert load_model(built).fingerprint == load_model("procedural").fingerprint
     assert run("model", "export", built, exported, "--seed", 3)[0] == 0
     mesh = trimesh.load_mesh(exported, process=False)
     assert len(mesh.faces) == len(load_model("procedural").triangles)

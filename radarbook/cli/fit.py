@@ -19,6 +19,7 @@ from radarbook.cli.options import (
     FrequencyUnit,
     Model,
     check,
+    face_model_of,
     layer_of,
     recording_of,
     weights_file,
@@ -57,8 +58,12 @@ def reconstruct(
         Path | None, typer.Option(help="Weights of a learned renderer; default those that ship.")
     ] = None,
     modes: Annotated[
-        tuple[int, int], typer.Option(metavar="SHAPE EXPRESSION", help="Coefficients fitted.")
-    ] = (10, 7),
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="SHAPE EXPRESSION",
+            help="Coefficients fitted; default 10 7, or as many as the model holds.",
+        ),
+    ] = None,
     distance: Annotated[
         float, typer.Option(min=0.1, max=2, help="Where a face is expected, m from the array.")
     ] = 0.30,
@@ -107,7 +112,6 @@ def reconstruct(
     """
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
-    from radarbook.faces.model import load_model
 
     check(
         {
@@ -129,7 +133,7 @@ def reconstruct(
         conjugate=conjugate,
     )
     if through == "physical":
-        face_model = load_model(model, *modes)
+        face_model = face_model_of(model, *(modes or (None, None)))
         if thickest is not None and layer is None:
             raise InputError("--thickest: expected together with --layer, found it alone")
         between = layer_of(layer)
@@ -150,7 +154,7 @@ def reconstruct(
                 )
         found, note = _fit_learned(source, read, model, encoder, renderer, optimize, extent)
         deviation = None
-        face_model = load_model(model, found.shape.shape[1], found.expression.shape[1])
+        face_model = face_model_of(model, found.shape.shape[1], found.expression.shape[1])
     vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
     values = {}
     if deviation is not None and require_mesh_name(output) == ".ply":  # which alone can hold it
@@ -293,6 +297,7 @@ def _fit_learned(
     from radarbook.training.checkpoints import (
         load_predictor,
         load_renderer,
+        require_weights_of,
         shipped,
         shipped_path,
     )
@@ -305,6 +310,10 @@ def _fit_learned(
     else:
         predictor = load_predictor(weights_file(encoder))
     config = predictor.config.get("encoder", predictor.config)
+    face_model = load_model(model, config["n_shape"], config["n_expression"])
+    for given in (encoder, renderer):
+        if given is not None:
+            require_weights_of(weights_file(given), face_model)
     if image is None:
         near = config["distance"]
         depth = (near - 0.07, near + 0.17)

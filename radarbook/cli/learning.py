@@ -19,6 +19,7 @@ from radarbook.cli.options import (
     Set,
     Weights,
     check,
+    face_model_of,
     profile_of,
     weights_file,
 )
@@ -59,6 +60,7 @@ def generate(
         raise InputError("expected --workers or --scheduler, found both")
     if not dry_run:
         check({"--output": Target(output, folder=True)}, {"--model": model})
+    face_model_of(model)  # a bad file is refused here, a doubtful one noted
     kept = "" if dry_run else f"finished shards are kept in {output}, the same command goes on"
     with interruptible(kept):
         report = generate_from_settings(
@@ -207,9 +209,7 @@ def _check_training(output: Path, data: Path, model: str, *weights: Path) -> Non
 
 def _model_of(data: FaceDataset, model: str) -> MorphableModel:
     """The face model with as many modes as a dataset's faces."""
-    from radarbook.faces.model import load_model
-
-    return load_model(model, data.settings["n_shape"], data.settings["n_expression"])
+    return face_model_of(model, data.settings["n_shape"], data.settings["n_expression"])
 
 
 @app.command()
@@ -236,9 +236,8 @@ def evaluate(
         result_row,
         write_results,
     )
-    from radarbook.faces.model import load_model
     from radarbook.profiles import get_profile
-    from radarbook.training.checkpoints import load_predictor
+    from radarbook.training.checkpoints import load_predictor, require_weights_of
 
     read = [weights_file(path) for path in network or []]
     check(
@@ -248,7 +247,9 @@ def evaluate(
     get_profile(profile)
     networks = [load_predictor(path) for path in read]
     samples = FaceDataset(data, split, dynamic_range=-20.0)
-    face_model = load_model(model, samples.settings["n_shape"], samples.settings["n_expression"])
+    face_model = _model_of(samples, model)
+    for path in read:
+        require_weights_of(path, face_model)
     command = "radarbook " + " ".join(sys.argv[1:])
     common: dict[str, Any] = {"command": command, "profile": profile, "seconds": None}
     base = baselines(samples, face_model, seed=seed)
@@ -284,6 +285,7 @@ def results(
     from radarbook.evaluation.tables import markdown_table
     from radarbook.pipeline import Pipeline
 
+    face_model_of(model)
     pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)
     if not all(pipeline.have(name) for name in pipeline.names()):  # else nothing is written
         check({"--output": Target(pipeline.output, folder=True)}, {"--model": model})

@@ -8,33 +8,17 @@ from typing import Annotated
 import typer
 
 from radarbook.cli.app import model_app
-from radarbook.cli.options import Seed, check
+from radarbook.cli.options import Seed, check, echo_notes, face_model_of
 from radarbook.targets import HDF5, Target
 
 
 @model_app.command("info")
 def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file.")]) -> None:
-    """What a face model holds."""
-    from radarbook.faces.bfm import held_modes
-    from radarbook.faces.model import load_model
+    """State what a face model holds: kind, units, modes with standard deviations, surface."""
+    from radarbook.faces.summary import summary
 
-    if model == "procedural":
-        face_model = load_model(model)
-        held = face_model.n_shape, face_model.n_expression
-    else:
-        held = held_modes(model)
-        face_model = load_model(model, min(10, held[0]), min(7, held[1]))
-    size = face_model.mean.max(0).values - face_model.mean.min(0).values
-    rows = {
-        "name": face_model.name,
-        "vertices": str(face_model.n_vertices),
-        "triangles": str(len(face_model.triangles)),
-        "modes held": f"{held[0]} of shape, {held[1]} of expression",
-        "neutral face": "{:.0f} x {:.0f} x {:.0f} mm (x, y, z)".format(*size.tolist()),
-        "landmarks": str(len(face_model.landmarks)),
-        "regions": ", ".join(face_model.regions) or "none",
-        "fingerprint": face_model.fingerprint,
-    }
+    face_model, rows = summary(model)
+    echo_notes(face_model)
     for name, value in rows.items():
         typer.echo(f"{name:<13} {value}")
 
@@ -76,10 +60,9 @@ def model_export(
     """Export a face of a model as a mesh in millimetres (model frame)."""
     from radarbook.datasets.synthetic import random_parameters
     from radarbook.faces.mesh import SUFFIXES, write_mesh
-    from radarbook.faces.model import load_model
 
     check({"OUT": Target(output, SUFFIXES)}, {"MODEL": model})
-    face_model = load_model(model)
+    face_model = face_model_of(model)
     vertices = face_model.mean
     if seed is not None:
         drawn = random_parameters([0], seed, face_model.n_shape, face_model.n_expression)

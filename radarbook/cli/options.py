@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -15,6 +15,7 @@ from radarbook.targets import Target, check_targets
 
 if TYPE_CHECKING:
     from radarbook.datasets.recordings import Recording
+    from radarbook.faces.model import MorphableModel
     from radarbook.profiles import Profile
     from radarbook.radar.layer import Layer
 
@@ -138,6 +139,29 @@ def recording_of(
     )
     say_notes(recording.notes)
     return recording
+
+
+def face_model_of(
+    spec: str, n_shape: int | None = None, n_expression: int | None = None
+) -> MorphableModel:
+    """The face model that a command was given, with what is doubtful about it on stderr."""
+    from radarbook.faces.model import DEFAULT_MODES, load_model
+
+    model = load_model(spec, n_shape, n_expression)
+    more = []
+    wanted = DEFAULT_MODES["shape"], DEFAULT_MODES["expression"]
+    if n_shape is None and (model.n_shape, model.n_expression) != wanted:
+        more.append(
+            f"it holds {model.n_shape} shape and {model.n_expression} expression modes where "
+            f"{wanted[0]} and {wanted[1]} are usual: these are used"
+        )
+    echo_notes(model, more)
+    return model
+
+
+def echo_notes(model: MorphableModel, more: Sequence[str] = ()) -> None:
+    """What is doubtful about a face model's file, a line each on stderr."""
+    say_notes(f"{model.name}: {note}" for note in (*model.notes, *more))
 
 
 def weights_file(path: Path) -> Path:

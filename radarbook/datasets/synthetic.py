@@ -357,10 +357,12 @@ def generate_from_settings(
 
     ``count=None`` takes the profile's train, validation and test numbers; ``batch=None`` one sample
     at a time on a CPU, a shard's on a GPU, which single ones leave idle. ``dry_run`` returns an
-    :class:`Estimate` and writes nothing.
+    :class:`Estimate` and writes nothing. A model of fewer modes than the profile's gets as many
+    coefficients as it has modes.
     """
     if batch is None:
         batch = 1 if _device_type(device) == "cpu" else SHARD_SAMPLES
+    profile = profile.for_model(model)
     spec = physical_spec(model, profile, device)
     settings: dict[str, Any] = {
         "n_shape": profile.n_shape,

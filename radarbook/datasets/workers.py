@@ -94,7 +94,7 @@ class SampleSettings(BaseModel):
 
     seed: int
     n_shape: int = Field(ge=1)
-    n_expression: int = Field(ge=1)
+    n_expression: int = Field(ge=0)
     distribution: ParameterDistribution
     floor_db: float = Field(lt=0, description="where stored images end, dB")
     depth_reference: float = Field(description="m, subtracted from stored depths")

@@ -30,7 +30,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.image import RadarImage
 from radarbook.seeds import numpy_stream, torch_stream
 from radarbook.training.augmentation import with_dynamic_range
-from radarbook.training.data import Samples, resident
+from radarbook.training.data import Samples, require_model_of, resident
 from radarbook.training.tasks import EVALUATION_DB
 
 #: Faces whose vertices are held at a time: 64 of 50,000 vertices are 40 MB.
@@ -46,15 +46,19 @@ class Predictor(Protocol):
 
 
 def l2_errors(predicted: FaceParameters, truth: FaceParameters) -> dict[str, Tensor]:
-    """(B,) each: mean squared error of shape, expression, pose and their total, normalised."""
+    """(B,) each: mean squared error of shape, expression, pose and their total, normalised.
+
+    A model without expressions has no ``l2_expression``.
+    """
     squared = (predicted.normalised() - truth.normalised()).square()
     s, e = truth.shape.shape[1], truth.expression.shape[1]
-    return {
+    errors = {
         "l2_shape": squared[:, :s].mean(dim=1),
         "l2_expression": squared[:, s : s + e].mean(dim=1),
         "l2_pose": squared[:, s + e : s + e + 6].mean(dim=1),
         "l2_total": squared[:, : s + e + 6].mean(dim=1),
     }
+    return errors if e else {n: v for n, v in errors.items() if n != "l2_expression"}
 
 
 def vertex_distances(
@@ -218,7 +222,9 @@ def evaluate(
     """The summary (:func:`summarise`) of a network's errors on all samples.
 
     With the vertex distance by how far the faces are turned (degrees) and moved (mm) beside it.
+    Raises :class:`~radarbook.errors.InputError` if the images are of another face model.
     """
+    require_model_of(samples, model)
     predicted, truth = predict(network, samples, dynamic_range_db=dynamic_range_db)
     errors = face_errors(model, predicted, truth, scan=True)
     turned = torch.rad2deg(truth.rotation.norm(dim=1))
@@ -260,7 +266,11 @@ def random_face(truth: FaceParameters, seed: int = 0) -> FaceParameters:
 def baselines(
     samples: Samples, model: MorphableModel, *, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Summaries of the two baselines on all samples: ``mean`` and ``random``."""
+    """Summaries of the two baselines on all samples: ``mean`` and ``random``.
+
+    Raises :class:`~radarbook.errors.InputError` if the images are of another face model.
+    """
+    require_model_of(samples, model)
     data = resident(samples)
     truth = data.parameters
     return {

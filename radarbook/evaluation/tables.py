@@ -145,7 +145,8 @@ def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
             [
                 row["method"],
                 shown(row["input"]),
-                *(f"{row[m]:.3f}" for m in _MEASURES[:3]),
+                # A model without expressions has no error of them.
+                *(f"{row[m]:.3f}" if m in row else "–" for m in _MEASURES[:3]),
                 f"{row['vertex_mm']:.2f}",
                 f"{low:.2f} – {high:.2f}",
                 f"{row['vertex_ratio']:.2f}",

@@ -464,7 +464,7 @@ def write_bfm(path: str | os.PathLike[str], model: MorphableModel) -> None:
             ("shape", model.shape_mean, model.shape_modes),
             ("expression", model.expression_mean, model.expression_modes),
         ):
-            flat = modes.detach().cpu().double().numpy().reshape(len(modes), -1)
+            flat = modes.detach().cpu().double().numpy().reshape(len(modes), 3 * len(mean))
             lengths = np.linalg.norm(flat, axis=1)
             group = file.create_group(f"{part}/model")
             group["mean"] = mean.detach().cpu().numpy().astype(np.float32).reshape(-1)

@@ -23,6 +23,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,12 +121,15 @@ def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
         "shape_modes": shape_modes,
         "expression_modes": expression_modes,
     }
+    tensors: dict[str, Any] = {
+        name: torch.from_numpy(value.astype(np.float32)) for name, value in parts.items()
+    }
     return MorphableModel(
         name="ict",
         triangles=torch.from_numpy(triangles),
         landmarks=landmarks,
         regions={name: torch.from_numpy(mask) for name, mask in regions.items()},
-        **{name: torch.from_numpy(value.astype(np.float32)) for name, value in parts.items()},
+        **tensors,
     )
 
 

@@ -187,11 +187,10 @@ def default_modes(part: str, held: int) -> int:
 def held_modes(spec: str | os.PathLike[str] = "procedural") -> tuple[int, int]:
     """How many shape and expression modes the model that :func:`load_model` reads holds."""
     from radarbook.faces import bfm
-    from radarbook.faces.procedural import procedural_model
+    from radarbook.faces.procedural import EXPRESSION_MODES, SHAPE_MODES
 
     if str(spec) == "procedural":
-        model = procedural_model()
-        return model.n_shape, model.n_expression
+        return len(SHAPE_MODES), len(EXPRESSION_MODES)
     return bfm.held_modes(spec)
 
 

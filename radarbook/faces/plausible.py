@@ -29,7 +29,7 @@ EDGE_EXCESS = 3.0
 #: Two unit columns with this cosine are one mode stored twice; orthonormal columns in float32 have
 #: cosines below 1e-5.
 SAME_MODE, SLANTED_MODES = 0.99, 0.02
-#: Modes of fewer vertices are not judged for smoothness.
+#: Models of fewer vertices are made up: smoothness and size of their modes are not judged.
 FEW_VERTICES = 500
 
 _UNITS = {-1: "centimetres", -3: "metres", 3: "micrometres, as BFM 2009"}
@@ -173,8 +173,8 @@ def check_variances(source: str, part: str, variance: np.ndarray, n_vertices: in
     if likely:
         text += f": {' or '.join(likely)}?"
     certain = size < CERTAIN_BELOW * low or size > CERTAIN_ABOVE * high
-    # A part that hardly moves may still be meant: one expression, a blink.
-    if certain or (part == "shape" and likely):
+    # A part that hardly moves may still be meant: one expression, a blink; a small made-up model.
+    if certain or (part == "shape" and likely and n_vertices >= FEW_VERTICES):
         raise InputError(f"{source}: {text}")
     return [text]
 

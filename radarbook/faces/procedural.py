@@ -35,6 +35,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -215,12 +216,15 @@ def procedural_model() -> MorphableModel:
         "shape_modes": SCALE * _orthogonal(mean, SHAPE_MODES),
         "expression_modes": SCALE * _orthogonal(mean, EXPRESSION_MODES),
     }
+    tensors: dict[str, Any] = {
+        name: torch.from_numpy(_settled(value)) for name, value in parts.items()
+    }
     return MorphableModel(
         name="procedural",
         triangles=torch.from_numpy(triangles),
         landmarks=landmarks,
         regions={name: torch.from_numpy(mask) for name, mask in regions.items()},
-        **{name: torch.from_numpy(_settled(value)) for name, value in parts.items()},
+        **tensors,
     )
 
 

@@ -18,14 +18,20 @@ from radarbook.figures.faces import face
 
 
 def face_explorer(
-    model: MorphableModel, *, shape: int = 5, expression: int = 5, bound: float = 3.0
+    model: MorphableModel,
+    *,
+    shape: int | None = None,
+    expression: int | None = None,
+    bound: float = 3.0,
 ) -> ipywidgets.Widget:
     """Sliders for the first coefficients of a model beside its face, and a button to start over.
 
-    ``shape`` and ``expression`` are how many coefficients get a slider, ``bound`` the slider's
-    ends in standard deviations. The widget's ``sliders`` (list) and ``figure`` can be driven from
-    code as well.
+    ``shape`` and ``expression`` are how many coefficients get a slider (None: five, or as many as
+    the model has), ``bound`` the slider's ends in standard deviations. The widget's ``sliders``
+    (list) and ``figure`` can be driven from code as well.
     """
+    shape = min(5, model.n_shape) if shape is None else shape
+    expression = min(5, model.n_expression) if expression is None else expression
     for name, wanted, known in (
         ("shape", shape, model.n_shape),
         ("expression", expression, model.n_expression),

@@ -89,7 +89,8 @@ class Encoder(nn.Module):
         channels = len(channel_names(inputs, paper=size == "paper"))
         if size == "paper":
             self.shape_network = resnet(50, channels, n_shape)
-            self.expression_network = resnet(50, channels, n_expression)
+            # A model without expressions has nothing for it to say.
+            self.expression_network = resnet(50, channels, n_expression) if n_expression else None
             self.pose_network: nn.Module = AlexNet(channels, 9)
         else:
             outputs = n_shape + n_expression + 9
@@ -130,7 +131,7 @@ class Encoder(nn.Module):
         self._check_side(x, self.window or self.pixels)
         if self.size == "paper":
             parts = (self.shape_network, self.expression_network, self.pose_network)
-            raw = torch.cat([network(x) for network in parts], dim=1)
+            raw = torch.cat([network(x) for network in parts if network is not None], dim=1)
         else:
             raw = self.network(x)
         raw = raw.float() if raw.dtype == torch.bfloat16 else raw  # under mixed precision

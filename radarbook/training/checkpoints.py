@@ -262,6 +262,16 @@ def load_predictor(path: Path_) -> Encoder | Autoencoder:
     return load_autoencoder(path) if header.get("kind") == "autoencoder" else load_encoder(path)
 
 
+def require_weights_of(path: Path_, model: MorphableModel) -> None:
+    """Raise if a network's file says that it was trained on another face model."""
+    of = read_about(path).get("model_fingerprint")
+    if of is not None and of != model.fingerprint:
+        raise InputError(
+            f"{path}: trained on the face model {of}, found '{model.name}' ({model.fingerprint}); "
+            "name the model it was trained on with --model"
+        )
+
+
 # -- weights that come with the project ---------------------------------------------------------
 
 #: What ships: trained at profile ``laptop`` on the procedural face; see the model card in the book.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from radarbook.datasets.storage import FaceDataset
 from radarbook.errors import InputError
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.image import RadarImage
 
@@ -81,6 +82,32 @@ def resident(
     )
     parameters = FaceParameters.cat([p.to(device, torch.float32) for p, _ in parts])
     return ResidentSamples(parameters, whole, getattr(samples, "fingerprint", None))
+
+
+def model_of(samples: Samples) -> str | None:
+    """Fingerprint of the face model that a dataset's images are of, where it says so."""
+    found = getattr(samples, "settings", {}).get("renderer", {}).get("model")
+    return None if found is None else str(found)
+
+
+def require_model_of(samples: Samples, model: MorphableModel) -> None:
+    """Raise unless a dataset's images are of this face model, with as many modes.
+
+    Coefficients of one model say nothing of another's faces, however alike their sizes are.
+    """
+    of = model_of(samples)
+    if of is not None and of != model.fingerprint:
+        raise InputError(
+            f"face model: the images are of the model {of}, found '{model.name}' "
+            f"({model.fingerprint}); name the dataset's model with --model"
+        )
+    parameters, _ = samples.batch(torch.tensor([0]))
+    held = parameters.shape.shape[1], parameters.expression.shape[1]
+    if held != (model.n_shape, model.n_expression):
+        raise InputError(
+            f"face model '{model.name}': expected the dataset's {held[0]} + {held[1]} modes, "
+            f"found {model.n_shape} + {model.n_expression}"
+        )
 
 
 def describe(samples: Samples) -> dict[str, Any]:

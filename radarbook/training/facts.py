@@ -90,6 +90,8 @@ def mirror_matrix(model: MorphableModel, tolerance: float = MIRROR_TOLERANCE) ->
     missed = 0.0
     blocks = []
     for part in sets:
+        if not len(part):  # a model without expressions
+            continue
         mirrored = (part * flip)[:, torch.as_tensor(partner)].flatten(1).T
         block = torch.linalg.lstsq(part.flatten(1).T, mirrored).solution
         missed += float((part.flatten(1).T @ block - mirrored).square().sum()) / len(mean)

@@ -36,7 +36,14 @@ from radarbook.training.augmentation import (
     with_dynamic_range,
 )
 from radarbook.training.checkpoints import fingerprint, save_weights
-from radarbook.training.data import ResidentSamples, Samples, describe, resident
+from radarbook.training.data import (
+    ResidentSamples,
+    Samples,
+    describe,
+    model_of,
+    require_model_of,
+    resident,
+)
 from radarbook.training.facts import ModelFacts
 from radarbook.training.loop import History, Settings, Stops, make_fabric, run
 from radarbook.training.losses import image_loss, parameter_loss
@@ -421,7 +428,12 @@ def _train(
     history = run(model, task, settings, folder, identity, fabric=fabric, **stops)
     model.cpu().eval()
     if history.finished and fabric.global_rank == 0:
-        about = {"task": task.name, "dataset": describe(dataset), "best": history.best}
+        about = {
+            "task": task.name,
+            "dataset": describe(dataset),
+            "best": history.best,
+            "model_fingerprint": model_of(dataset),
+        }
         with disk_errors(folder, "the same command writes the weights when there is room"):
             save_weights(Path(folder) / WEIGHTS, model, about=about)
     fabric.barrier()
@@ -438,19 +450,7 @@ def _facts(model: MorphableModel | None, dataset: Samples, fabric: Any) -> Model
     """What is known of the face model, on the device; refuses one that the images are not of."""
     if model is None:
         return None
-    of = getattr(dataset, "settings", {}).get("renderer", {}).get("model", model.fingerprint)
-    if of != model.fingerprint:
-        raise InputError(
-            f"face model: the images are of the model {of}, found '{model.name}' "
-            f"({model.fingerprint})"
-        )
-    parameters, _ = dataset.batch(torch.tensor([0]))
-    held = parameters.shape.shape[1], parameters.expression.shape[1]
-    if held != (model.n_shape, model.n_expression):
-        raise InputError(
-            f"face model '{model.name}': expected the dataset's {held[0]} + {held[1]} modes, "
-            f"found {model.n_shape} + {model.n_expression}"
-        )
+    require_model_of(dataset, model)
     return ModelFacts.of(model).to(fabric.device)
 
 
