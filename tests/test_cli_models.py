@@ -15,13 +15,23 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch import nn
 
 from radarbook import cli
+from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
-from radarbook.faces.model import load_model
+from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.summary import published
+from radarbook.fitting import reconstruct
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.fit import fit
+from radarbook.fitting.objectives import FocusedObjective
+from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.uncertainty import uncertainty
+from radarbook.networks import encoder as module
+from radarbook.networks.channels import channel_names
+from radarbook.pipeline import Pipeline
 from radarbook.profiles import get_profile, written_settings
-from radarbook.radar.signal import write_signal
 from radarbook.training.checkpoints import shipped
 from tests.faces import bfm_file
 from tests.fitting.scenes import dome, face, renderer
@@ -66,12 +76,15 @@ def test_info_of_a_small_file(tmp_path: Path, run: Callable) -> None:
     assert code == 0
     assert found["kind"] == "no published Basel Face Model has so many vertices"
     assert found["units"] == "millimetres"
-    assert found["surface"] == "330 cm²"
     # variances 400 / k² over 48 vertices
     assert found["shape"].startswith("standard deviations 2.89, 1.44, 0.96, 0.72, 0.58, … mm")
     assert found["shape"].endswith("all 6: 3.53 mm; the first 6 hold 100% of the variance")
     with h5py.File(path) as file:
-        most = np.linalg.norm(file["expression/model/mean"][()].reshape(-1, 3), axis=1).max()
+        expression = file["expression/model/mean"][()].reshape(-1, 3)
+        neutral = file["shape/model/mean"][()].reshape(-1, 3) + expression
+    most = np.linalg.norm(expression, axis=1).max()
+    area = trimesh.Trimesh(neutral, bfm_file.cap()[1], process=False).area
+    assert found["surface"] == f"{area / 100:.0f} cm²"
     assert found["expr. mean"].startswith(f"not zero, up to {most:.1f} mm")
     assert found["layout"] == "version 0.9; basis columns of length 1"
     assert found["reference"].endswith(f"up to {5 * 3**0.5:.1f} mm from the shape mean")
@@ -96,11 +109,12 @@ def test_published_variants(vertices: int, triangles: int, name: str) -> None:
 
 def test_notes_go_to_the_error_stream(tmp_path: Path, run: Callable, shape_only: Path) -> None:
     code, out, err = run("model", "info", shape_only)
-    assert code == 0
-    assert "note" not in out
+    assert (code, err) == (0, "")
     assert "2 of shape, 0 of expression" in out
-    assert err.startswith("note: dome.h5: ")
     path = bfm_file.write(tmp_path / "m.h5", lambda file: file.pop("expression"))
+    code, out, err = run("model", "info", path)
+    assert (code, "note" in out) == (0, False)
+    assert "shape-only" in one_line(err)
     code, _, err = run("model", "export", path, tmp_path / "m.ply", "--seed", 1)
     assert code == 0
     assert "note: m.h5: no expression group: a shape-only model" in err
@@ -112,18 +126,16 @@ def test_notes_go_to_the_error_stream(tmp_path: Path, run: Callable, shape_only:
 
 
 @pytest.fixture(scope="module")
-def learned(shape_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned(shape_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """Dataset, networks and errors of a model of two shape modes."""
-    from radarbook.pipeline import Pipeline
-
     folder = tmp_path_factory.mktemp("learned")
     pipeline = Pipeline("smoke", str(shape_only), folder, overrides=TINY)
     pipeline.get("results")
-    return pipeline.folder("dataset")
+    return pipeline
 
 
-def test_the_whole_pipeline_without_expressions(learned: Path) -> None:
-    results = next(learned.parent.glob("results-*")) / "results.json"
+def test_the_whole_pipeline_without_expressions(learned: Pipeline) -> None:
+    results = learned.folder("results") / "results.json"
     content = json.loads(results.read_text())["rows"]
     assert len(content) == 4
     for row in content:
@@ -133,67 +145,103 @@ def test_the_whole_pipeline_without_expressions(learned: Path) -> None:
 
 
 def test_evaluate_refuses_another_model_of_the_same_size(
-    learned: Path, shape_only: Path, tmp_path: Path, run: Callable
+    learned: Pipeline, shape_only: Path, tmp_path: Path, run: Callable
 ) -> None:
     other = tmp_path / "other.h5"
     shutil.copy(shape_only, other)
     with h5py.File(other, "r+") as file:
         file["shape/model/pcaVariance"][...] *= 0.5
-    common = ("evaluate", "--data", learned, "-o", tmp_path / "r.json")
+    data = next(path.parent for path in learned.folder("dataset").rglob("index.h5"))
+    common = ("evaluate", "--data", data, "-o", tmp_path / "r.json")
     code, _, err = run(*common, "--model", other)
     assert code == 2
     assert "face model: the images are of the model" in err.splitlines()[-1]
     assert load_model(other).fingerprint in err
     assert not (tmp_path / "r.json").exists()
 
-    weights = next(learned.parent.glob("encoder-both-*"))
+    weights = next(learned.folder("encoder/both").rglob("weights.safetensors"))
     code, out, _ = run(*common, "--model", shape_only, "--network", weights)
     assert code == 0
-    assert out.splitlines()[-1].split("|")[4].strip() == "–"  # no error of expressions
+    cells = [line.split("|")[4].strip() for line in out.splitlines() if line.startswith("|")]
+    assert cells == ["L2 expression", "---:", "–", "–", "–"]
 
 
-def test_generate_and_train_without_expressions(
-    shape_only: Path, tmp_path: Path, run: Callable
-) -> None:
+def test_generate_without_expressions(shape_only: Path, tmp_path: Path, run: Callable) -> None:
     tiny = {name: value for name, value in TINY.items() if name != "inputs"}
     settings = ("--profile", "smoke", *shlex.split(written_settings(tiny)))
-    data = tmp_path / "data"
-    code, _, err = run("generate", "-o", data, "--model", shape_only, "--count", 6, *settings)
+    command = ("generate", "-o", tmp_path / "data", "--model", shape_only, *settings)
+    code, _, err = run(*command, "--dry-run")
     assert code == 0
     assert "it holds 2 shape and 0 expression modes" in err
-    command = ("train", "encoder", "--data", data, "-o", tmp_path / "e", *settings)
-    assert run(*command, "--model", shape_only)[0] == 0
     # asked for by name, it is refused
-    code, _, err = run(
-        "generate", "-o", tmp_path / "more", "--model", shape_only, *settings, "-p", "n_shape=3"
-    )
+    code, _, err = run(*command, "-p", "n_shape=3")
     assert code == 2
     assert "3 shape modes asked for, expected between 1 and the 2 it holds" in err
 
 
-def test_a_fit_without_expressions(shape_only: Path, tmp_path: Path, run: Callable) -> None:
-    model = load_model(shape_only)
-    truth = face((0.5, -0.5)).to(dtype=torch.float32)
-    truth = truth.replace(expression=truth.expression[:, :0])
-    with torch.no_grad():
-        signal = renderer(128, model=model).signal(truth)[0]
-    write_signal(tmp_path / "s.npy", signal.numpy())
-    output = tmp_path / "f.ply"
-    command = ("reconstruct", tmp_path / "s.npy", "-o", output, "--model", shape_only)
-    code, _, err = run(*command, "--optimize", 1, "--bounces", 1)
-    assert code == 0, err
+def test_reconstruct_takes_the_modes_that_there_are(
+    shape_only: Path, tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[MorphableModel] = []
+
+    def only_asked(
+        _: object, __: object, ___: object, model: MorphableModel, **____: object
+    ) -> None:
+        asked.append(model)
+        raise InputError("enough")
+
+    monkeypatch.setattr(reconstruct, "reconstruct_through_physics", only_asked)
+    np.save(tmp_path / "s.npy", np.ones((94, 94, 128), np.complex64))
+    command = ("reconstruct", tmp_path / "s.npy", "-o", tmp_path / "f.ply", "--model", shape_only)
+    code, _, err = run(*command)
+    assert code == 2
     assert "it holds 2 shape and 0 expression modes" in err
-    assert len(trimesh.load_mesh(output, process=False).vertices) == model.n_vertices
+    assert [(model.n_shape, model.n_expression) for model in asked] == [(2, 0)]
     code, _, err = run(*command, "--modes", 2, 1)
     assert code == 2
     assert "1 expression modes asked for, expected the 0 it holds" in one_line(err)
 
 
-def test_every_network_has_no_output_for_no_expressions() -> None:
-    from radarbook.networks.encoder import Encoder
+def test_a_fit_without_expressions(shape_only: Path) -> None:
+    """From half a deviation off back to the face, with a stated deviation of each vertex."""
+    physical = renderer(model=load_model(shape_only))
+    truth = face((0.5, -0.5), material=0.0)
+    truth = truth.replace(expression=truth.expression[:, :0])
+    with torch.no_grad():
+        signal = physical.signal(truth.to(dtype=torch.float32))
+    free = ("shape", "translation")
+    stages = physical_stages(
+        signal,
+        physical,
+        schedule=[replace(NEAR[-1], prior=1e-5, steps=4)],
+        free=free,
+        centres=torch.tensor([[0.0, 0.0, 0.31]]),
+    )
+    start = truth.replace(shape=truth.shape + 0.1)
+    found = fit(None, None, start, loss=stages).parameters
+    assert found.expression.shape == (1, 0)
+    assert found.normalised().shape == (1, 2 + 0 + 9)
+    assert (found.shape - truth.shape).abs().max() < 0.03
+    objective = stages[0].objective
+    assert isinstance(objective, FocusedObjective)
+    decimated = decimate(physical.array, physical.waveform)(signal)
+    sure = uncertainty(objective, decimated, found, 1e-3, free=free, draws=8)
+    deviation = sure.vertex_deviation(physical.model)
+    assert deviation.shape == (physical.model.n_vertices,)
+    assert 0 < float(deviation.max()) < 5
 
-    encoder = Encoder("both", "paper", n_shape=2, n_expression=0, pixels=64).eval()
+
+def test_the_papers_encoder_has_no_network_for_no_expressions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def linear(_: int, channels: int, outputs: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(channels * 64 * 64, outputs))
+
+    monkeypatch.setattr(module, "resnet", linear)
+    encoder = module.Encoder("both", "paper", n_shape=2, n_expression=0).eval()
     assert not any("expression" in name for name in encoder.state_dict())
+    channels = len(channel_names("both", paper=True))
+    assert encoder(torch.zeros(1, channels, 64, 64)).shape == (1, 2 + 0 + 9)
 
 
 # -- the file of the procedural face -------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from scipy.stats import ortho_group
 
 VERTICES, SHAPES, EXPRESSIONS = 48, 6, 5
 
@@ -37,7 +36,7 @@ def write(path: Path, spoil: Callable[[h5py.File], None] | None = None) -> Path:
     with h5py.File(path, "w") as file:
         for part, count in (("shape", SHAPES), ("expression", EXPRESSIONS)):
             model = file.create_group(f"{part}/model")
-            basis = ortho_group.rvs(3 * VERTICES, random_state=stream)[:, :count]
+            basis, _ = np.linalg.qr(stream.normal(size=(3 * VERTICES, count)))
             values = mean if part == "shape" else stream.normal(scale=2, size=mean.shape)
             model["mean"] = values.reshape(-1).astype(np.float32)
             model["pcaBasis"] = basis.astype(np.float32)

@@ -257,7 +257,7 @@ def small_model(seed: int, n_shape: int, n_expression: int) -> MorphableModel:
     def modes(count):
         basis, _ = np.linalg.qr(stream.normal(size=(3 * VERTICES, count)))
         lengths = stream.uniform(10, 60, size=count)
-        return torch.from_numpy((basis * lengths).T.reshape(count, -1, 3)).float()
+        return torch.from_numpy((basis * lengths).T.reshape(count, VERTICES, 3)).float()
 
     shift = torch.from_numpy(stream.normal(size=mean.shape)).float()
     return MorphableModel(
