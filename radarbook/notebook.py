@@ -85,6 +85,7 @@ def start(
     profile's gets as many coefficients as it has modes.
     """
     from radarbook import figures
+    from radarbook.faces.model import held_modes
 
     figures.use()
     changed = dict(overrides or {})
@@ -92,7 +93,7 @@ def start(
     root = project_root()
     if model != "procedural":
         model = str(root / model)
-    chosen = chosen.for_model(model)
+    chosen = chosen.for_modes(*held_modes(model))
     return Chapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
 
 

@@ -39,7 +39,7 @@ from radarbook.evaluation.tables import (
     result_row,
     write_results,
 )
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.model import MorphableModel, held_modes, load_model
 from radarbook.files import digest, source_digest, write_json
 from radarbook.processes import children_end_when_interrupted, children_ignore_interrupts
 from radarbook.profiles import Profile, get_profile, written_settings
@@ -87,7 +87,7 @@ class Pipeline:
     ) -> None:
         if isinstance(profile, str):
             profile = get_profile(profile, overrides)
-        self.profile = profile.for_model(str(model))
+        self.profile = profile.for_modes(*held_modes(model))
         self.model_spec = str(model)
         self.seed = seed
         self.output = Path(output) if output else Path("build") / profile.name

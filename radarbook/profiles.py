@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from radarbook.errors import InputError
-from radarbook.faces.model import held_modes
 
 Inputs = Literal["amplitude", "depth", "both"]
 
@@ -80,15 +79,14 @@ class Profile(BaseModel):
         fields = self.model_dump(exclude={"name"})
         return {name: value for name, value in fields.items() if base.get(name) != value}
 
-    def for_model(self, model: str) -> Profile:
-        """The profile with no more coefficients than a face model (name or path) holds.
+    def for_modes(self, n_shape: int, n_expression: int) -> Profile:
+        """The profile with no more coefficients than a face model holds modes.
 
         Numbers that were asked for by name stay as they are: reading the model refuses them.
         """
-        held = dict(zip(("n_shape", "n_expression"), held_modes(model), strict=True))
         fewer = {
             name: count
-            for name, count in held.items()
+            for name, count in (("n_shape", n_shape), ("n_expression", n_expression))
             if getattr(self, name) > count and name not in self.overrides
         }
         return self.model_copy(update=fewer)

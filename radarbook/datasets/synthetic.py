@@ -56,6 +56,7 @@ from radarbook.datasets.workers import (
     render_samples,
 )
 from radarbook.errors import InputError
+from radarbook.faces.model import held_modes
 from radarbook.files import digest, disk_errors, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
 from radarbook.locks import hold
@@ -362,7 +363,7 @@ def generate_from_settings(
     """
     if batch is None:
         batch = 1 if _device_type(device) == "cpu" else SHARD_SAMPLES
-    profile = profile.for_model(model)
+    profile = profile.for_modes(*held_modes(model))
     spec = physical_spec(model, profile, device)
     settings: dict[str, Any] = {
         "n_shape": profile.n_shape,
