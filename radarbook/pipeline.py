@@ -87,11 +87,16 @@ class Pipeline:
     ) -> None:
         if isinstance(profile, str):
             profile = get_profile(profile, overrides)
-        self.profile = profile.for_modes(*held_modes(model))
+        self._asked = profile
         self.model_spec = str(model)
         self.seed = seed
         self.output = Path(output) if output else Path("build") / profile.name
         self.artefacts = self.output / "artefacts"
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The profile, with no more coefficients than the face model holds modes."""
+        return self._asked.for_modes(*held_modes(self.model_spec))
 
     @cached_property
     def model(self) -> MorphableModel:
@@ -116,8 +121,8 @@ class Pipeline:
             given["model"] = Path(self.model_spec).name
         if self.seed:
             given["seed"] = self.seed
-        given |= {name: v for name, v in self.profile.overrides.items() if name in fields}
-        words = f"radarbook run --profile {self.profile.name} --chapters {chapters}"
+        given |= {name: v for name, v in self._asked.overrides.items() if name in fields}
+        words = f"radarbook run --profile {self._asked.name} --chapters {chapters}"
         return f"{words} {written_settings(given)}".strip()
 
     def names(self) -> list[str]:

@@ -202,9 +202,11 @@ def test_reconstruct_takes_the_modes_that_there_are(
     assert "1 expression modes asked for, expected the 0 it holds" in one_line(err)
 
 
-def test_a_fit_without_expressions(shape_only: Path) -> None:
+def test_a_fit_without_expressions() -> None:
     """From half a deviation off back to the face, with a stated deviation of each vertex."""
-    physical = renderer(model=load_model(shape_only))
+    small = dome(10)
+    model = replace(small, expression_modes=small.expression_modes[:0])
+    physical = renderer(model=model)
     truth = face((0.5, -0.5), material=0.0)
     truth = truth.replace(expression=truth.expression[:, :0])
     with torch.no_grad():
@@ -213,7 +215,7 @@ def test_a_fit_without_expressions(shape_only: Path) -> None:
     stages = physical_stages(
         signal,
         physical,
-        schedule=[replace(NEAR[-1], prior=1e-5, steps=4)],
+        schedule=[replace(NEAR[-1], prior=1e-5, steps=2)],
         free=free,
         centres=torch.tensor([[0.0, 0.0, 0.31]]),
     )
@@ -221,11 +223,11 @@ def test_a_fit_without_expressions(shape_only: Path) -> None:
     found = fit(None, None, start, loss=stages).parameters
     assert found.expression.shape == (1, 0)
     assert found.normalised().shape == (1, 2 + 0 + 9)
-    assert (found.shape - truth.shape).abs().max() < 0.03
+    assert (found.shape - truth.shape).abs().max() < 0.05
     objective = stages[0].objective
     assert isinstance(objective, FocusedObjective)
     decimated = decimate(physical.array, physical.waveform)(signal)
-    sure = uncertainty(objective, decimated, found, 1e-3, free=free, draws=8)
+    sure = uncertainty(objective, decimated, found, 1e-3, free=free, draws=6)
     deviation = sure.vertex_deviation(physical.model)
     assert deviation.shape == (physical.model.n_vertices,)
     assert 0 < float(deviation.max()) < 5
