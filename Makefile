@@ -14,6 +14,14 @@ STAMP := .venv/.installed
 # One thread a process: the tests run $(JOBS) processes at once.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# The most conservative instruction set of every numerical library: sums are rounded otherwise than
+# with a processor's own. Kernels of OpenBLAS that the environment has chosen already stay.
+PORTABLE := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 \
+  NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=$(CURDIR)/build/numba-generic \
+  NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" \
+  OPENBLAS_CORETYPE=$${OPENBLAS_CORETYPE:-Nehalem}
+NUMERICAL := tests/radar tests/fitting tests/training tests/faces
+
 # uv does not read pip's settings, so the folder of extra wheels is handed over.
 UV := $(shell command -v uv 2>/dev/null)
 ifdef UV
@@ -25,10 +33,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run book test lint format pairing sync clean
+.PHONY: help setup run book test test-portable lint format pairing sync clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 setup: $(STAMP) ## .venv with every package pinned and the radarbook command in it
 
@@ -50,7 +58,12 @@ book: setup ## the book alone, from the notebooks as they were last executed
 	$(BIN)/radarbook book build --profile $(PROFILE)
 
 test: setup ## all tests
+	@$(THREADS) $(BIN)/python -m tests.rounding
 	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
+
+test-portable: setup ## the numerical tests again, without the processor's own instruction sets
+	@$(THREADS) $(PORTABLE) $(BIN)/python -m tests.rounding --portable
+	$(THREADS) $(PORTABLE) $(BIN)/python -m pytest -n $(JOBS) $(NUMERICAL)
 
 lint: setup ## style, format and types
 	$(BIN)/ruff check .

@@ -53,7 +53,7 @@ def console(page: Path, profile: Path) -> tuple[str, str]:
         [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", opened(page)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=True,
     )
     return done.stdout, done.stderr
