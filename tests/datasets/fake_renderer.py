@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +27,11 @@ class FakeRenderer:
     dies_once: str = ""  # path of a file: if it exists, remove it and die by SIGKILL
     fails_beyond: float = float("inf")  # faces farther to the side than this, m, fail to render
     failure: str = ""  # how they fail: "killed" (by SIGKILL), or the words of an error
+    stops_at: str = ""  # a folder: once it holds two shards, wait for ever
 
     def render(self, parameters: FaceParameters) -> RadarImage:
+        while self.stops_at and len(list(Path(self.stops_at).glob("shard-*.h5"))) >= 2:
+            time.sleep(0.05)
         if self.dies_once and os.path.exists(self.dies_once):
             os.unlink(self.dies_once)
             os.kill(os.getpid(), signal.SIGKILL)
