@@ -87,8 +87,8 @@ def test_movement_shifts_the_point_in_depth_as_predicted(signal):
 def test_positions():
     built = Imperfections(position=1e-4).array(ARRAY, seed=3, index=5)
     error = torch.cat([built.tx - ARRAY.tx, built.rx - ARRAY.rx])
-    # 564 draws: the spread is known to 3 %.
-    assert float(error.std()) == pytest.approx(1e-4, rel=0.1)
+    # 564 draws: the spread is known to 3 %; five times that.
+    assert float(error.std()) == pytest.approx(1e-4, rel=0.15)
     assert torch.equal(built.tx, Imperfections(position=1e-4).array(ARRAY, 3, 5).tx)
     assert not torch.equal(built.tx, Imperfections(position=1e-4).array(ARRAY, 3, 6).tx)
 

@@ -138,7 +138,8 @@ def test_total_counts_shape_expression_and_pose_but_not_rendering():
 
 def test_baselines_have_their_expected_values():
     """Closed form: 1 per coefficient and 1/3 per pose value for the mean face, twice that for a
-    random one. 20,000 faces: the relative deviation of a mean of χ² is about 1/100 over 3."""
+    random one. 20,000 faces: the relative deviation of a mean of χ² is √(2/7/20,000) = 0.4 % at most;
+    five times that has a false alarm in a million or two."""
     truth = toy_parameters(20_000, seed=5, n_shape=10, n_expression=7)
     mean = {k: float(v.mean()) for k, v in l2_errors(mean_face(truth), truth).items()}
     other = {k: float(v.mean()) for k, v in l2_errors(random_face(truth), truth).items()}
@@ -149,8 +150,8 @@ def test_baselines_have_their_expected_values():
         "l2_pose": 1 / 3,
         "l2_total": total,
     }.items():
-        assert mean[name] == pytest.approx(value, rel=0.01), name
-        assert other[name] == pytest.approx(2 * value, rel=0.015), name
+        assert mean[name] == pytest.approx(value, rel=0.019), name
+        assert other[name] == pytest.approx(2 * value, rel=0.019), name
 
 
 def test_the_papers_total_is_this_definition_with_yaw_counted_in_ten_degrees():
@@ -174,11 +175,12 @@ def test_landmarks_are_the_68_where_there_are_any():
 
 
 def test_bootstrap_interval_of_normal_values_is_the_textbook_one():
-    """±1.96 σ/√n: 400 values of mean 2, σ 1; 2000 resamples leave some 3 % of the width."""
+    """±1.96 σ/√n: 400 values of mean 2, σ 1; 2000 resamples leave some 3 % of the width,
+    five times that are allowed."""
     values = 2 + torch.randn(400, generator=torch.Generator().manual_seed(0))
     low, high = bootstrap_interval(values)
     half = 1.96 * float(values.std()) / math.sqrt(400)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.08)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.15)
     assert (high + low) / 2 == pytest.approx(float(values.mean()), abs=0.1 * half)
     assert bootstrap_interval(values) == (low, high)
 
@@ -236,7 +238,7 @@ def test_unrelated_faces_have_no_contrast():
     generator = torch.Generator().manual_seed(0)
     s = cosine_similarity(*(torch.randn(300, 10, generator=generator) for _ in range(2)))
     # a diagonal of 300 cosines with deviation 1/√10
-    assert abs(diagonal_contrast(s)) < 4 / math.sqrt(3000)
+    assert abs(diagonal_contrast(s)) < 5 / math.sqrt(3000)
 
 
 # -- tables -------------------------------------------------------------------------------------

@@ -412,9 +412,9 @@ def test_an_encoders_errors_are_found_without_data() -> None:
     """One that knows nothing errs as faces differ."""
     target = Blob().render(TRUTH)
     deviation = encoder_deviation(Ignorant(), Blob(), target, START)
-    # 128 draws: a sixteenth each. Pose and rendering are uniform over ±1; the target's dynamic
-    # range is known.
-    assert deviation[:3].numpy() == pytest.approx([1.0] * 3, abs=0.25)
+    # 128 draws: a sixteenth each, and five times that here. Pose and rendering are uniform over ±1;
+    # the target's dynamic range is known.
+    assert deviation[:3].numpy() == pytest.approx([1.0] * 3, abs=0.32)
     assert deviation[[3, 4, 5, 6, 7, 8, 11]].numpy() == pytest.approx([3**-0.5] * 7, abs=0.15)
     assert float(deviation[9]) == pytest.approx(0.01)
     anchor = encoder_anchor(target, Ignorant(), Blob(), START, "both")

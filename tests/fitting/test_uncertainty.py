@@ -1,18 +1,22 @@
 """The stated uncertainty is the one that fits to noisy recordings have."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
+from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import FocusedObjective, PowerObjective
 from radarbook.fitting.reconstruct import NEAR, physical_stages
-from radarbook.fitting.uncertainty import UNMODELLED, Uncertainty, uncertainty
+from radarbook.fitting.uncertainty import UNMODELLED, Uncertainty, _slopes, uncertainty
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -22,8 +26,10 @@ FREE = ("shape", "expression", "translation")
 def _fitted(
     truth: FaceParameters, noise: float, prior: float, seed: int, level: int = -1
 ) -> tuple[FaceParameters, Uncertainty]:
-    """A face fitted to its recording with noise, from the truth, and how sure it is."""
+    """A face fitted to its recording, from the truth, and how sure it is; speckle and noise are
+    those of the seed."""
     physical = renderer()
+    physical.seed = seed
     decimation = decimate(physical.array, physical.waveform)
     with torch.no_grad():
         clean = physical.signal(truth.to(dtype=torch.float32))
@@ -44,18 +50,56 @@ def _fitted(
     return found, uncertainty(objective, decimation(signal), found, strength, free=FREE)
 
 
-@pytest.mark.parametrize("level", [0, -1], ids=["power", "phase"])
-def test_ninety_per_cent_intervals_hold_about_ninety_per_cent(level: int) -> None:
+FACES, FALSE_ALARM = 8, 1e-6
+
+
+@pytest.mark.parametrize(("level", "noise"), [(0, 0.1), (-1, 0.3)], ids=["power", "phase"])
+def test_errors_of_independent_recordings_have_the_stated_covariance(
+    level: int, noise: float
+) -> None:
+    """Eight faces, each with speckle and noise of its own. Of errors with covariance P, eᵀP⁻¹e is
+    chi-square distributed with as many degrees of freedom as there are parameters, so the sum over
+    the faces lies outside these bounds once in a million."""
     stream = torch_stream(0, "test/faces")
-    inside = []
-    for number in range(8):
+    total, freedom = 0.0, 0
+    for number in range(FACES):
         a, b, c, x, y, z = torch.randn(6, generator=stream).tolist()
         truth = face((a / 2, b / 2), c / 2, (x * 3e-3, y * 3e-3, z * 3e-3))
-        found, sure = _fitted(truth, 0.3, 1e-5, number, level)
+        found, sure = _fitted(truth, noise, 1e-5, number, level)
         off = (found.normalised() - truth.normalised())[0, sure.columns]
-        inside.append(off.abs() < 1.645 * sure.deviations())
-    # 48 errors, those of one face correlated: a standard deviation of some 6 %.
-    assert 0.75 < float(torch.stack(inside).double().mean()) < 0.995
+        total += float(off @ torch.linalg.solve(sure.covariance, off))
+        freedom += len(off)
+    low, high = chi2.ppf(FALSE_ALARM / 2, freedom), chi2.isf(FALSE_ALARM / 2, freedom)
+    assert low < total < high
+    # Deviations of half or three times the size would be refused on these very errors.
+    assert total / 0.5**2 > high
+    assert total / 3.0**2 < low
+
+
+class Step:
+    """A residual that is linear in the first coefficient and jumps at 0, and one of the second."""
+
+    faces, priors, noise = 1, 0, 0.02
+
+    def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
+        both = FaceParameters.cat([parameters, moved]).shape.double()
+        jump = 20.0 * (both[:, :1] > 0)
+        return torch.cat([3 * both[:, :1] + jump, 2 * both[:, 1:]], dim=1)
+
+    def near(self, parameters: FaceParameters, face: int) -> Step:
+        return self
+
+
+@pytest.mark.parametrize("place", [-1e-4, 1e-4])
+def test_a_jump_next_to_the_minimum_is_no_slope(place: float) -> None:
+    vector = face((place, 0.5)).normalised()
+    free = torch.tensor([0, 1])
+    work = LevenbergMarquardt(Step(), vector, free, torch.full((12,), 3.0), 2)
+    jacobian = _slopes(work, vector[0])[1]
+    assert torch.allclose(jacobian, torch.diag(torch.tensor([3.0, 2.0]).double()), atol=1e-6)
+    # The quotient to one side would be the jump's.
+    work.shift = -work.shift if place > 0 else work.shift
+    assert float(work.linearised(0, vector[0])[1][0, 0]) > 1000
 
 
 def test_more_noise_is_less_sure_and_a_strong_prior_returns_to_the_population() -> None:

@@ -45,9 +45,9 @@ def test_vertex_loss_is_the_mean_squared_vertex_distance():
 
 
 def test_the_mean_face_scores_one():
-    """Over 4000 standard normal faces: the deviation of the mean is about 1 %."""
+    """Over 4000 standard normal faces: the deviation of the mean is about 1 %; five times that."""
     many = torch.randn(4000, 17, generator=torch.Generator().manual_seed(0))
-    assert float(FACTS.vertex_loss(torch.zeros_like(many), many)) == pytest.approx(1, rel=0.04)
+    assert float(FACTS.vertex_loss(torch.zeros_like(many), many)) == pytest.approx(1, rel=0.05)
 
 
 def test_the_procedural_face_is_symmetric():

@@ -40,8 +40,8 @@ def fresh():
 
 @pytest.mark.parametrize("kind", ["encoder", "autoencoder"])
 def test_fresh_faces_err_as_stated(kind, fresh):
-    """The mean of a few faces against the stated mean: within four standard errors, from the
-    spread that is stated too. And better than the mean face, on these very faces."""
+    """The mean of a few faces against the stated mean: within five standard errors, from the
+    spread that is stated too (a false alarm in a million). And better than the mean face, on these very faces."""
     truth, images = fresh
     stated = read_about(shipped_path(kind))["test"]
     network = shipped(kind, model=MODEL, pixels=64)
@@ -51,7 +51,7 @@ def test_fresh_faces_err_as_stated(kind, fresh):
         errors.append(float(vertex_distances(MODEL, found, truth[n]).mean()))
         blank.append(float(vertex_distances(MODEL, mean_face(truth[n]), truth[n]).mean()))
     measured = sum(errors) / FACES
-    allowed = 4 * stated["vertex_deviation_mm"] / math.sqrt(FACES)
+    allowed = 5 * stated["vertex_deviation_mm"] / math.sqrt(FACES)
     assert abs(measured - stated["vertex_mm"]) < allowed
     # the tolerance itself tells it from a network that learned nothing
     assert allowed < stated["mean_face_vertex_mm"] - stated["vertex_mm"]
