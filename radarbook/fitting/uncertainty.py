@@ -2,8 +2,8 @@
 
 Near its minimum a fit is linear. Of the objective |r|² + θᵀΛθ with Jacobian J, the estimate is off
 by A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ, where n is what the noise does to the residuals and θ the true
-coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise adds power,
-and a logarithm of power has another mean. So
+coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise adds
+power, and a logarithm of power has another mean. So
 
     P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (7.1)
 

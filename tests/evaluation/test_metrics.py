@@ -138,7 +138,7 @@ def test_total_counts_shape_expression_and_pose_but_not_rendering():
 
 def test_baselines_have_their_expected_values():
     """Closed form: 1 per coefficient and 1/3 per pose value for the mean face, twice that for a
-    random one. 20,000 faces: the relative deviation of a mean of χ² is √(2/7/20,000) = 0.4 % at most;
+    random one. 20,000 faces: the relative deviation of a mean of χ² is √(2/7/20,000) = 0.4 %;
     five times that has a false alarm in a million or two."""
     truth = toy_parameters(20_000, seed=5, n_shape=10, n_expression=7)
     mean = {k: float(v.mean()) for k, v in l2_errors(mean_face(truth), truth).items()}

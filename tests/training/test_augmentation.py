@@ -102,7 +102,8 @@ def test_fixed_dynamic_range(pair):
 
 def test_noise_has_the_level_it_says():
     """On an empty image beside one bright pixel, mean noise power is the level drawn: from a
-    single level, E|n|² = level. 48² pixels, exponential power: a deviation of 2 %, 0.09 dB; five times that."""
+    single level, E|n|² = level. 48² pixels, exponential power: a deviation of 2 %, 0.09 dB;
+    five times that."""
     parameters = toy_parameters(1, seed=0)
     image = toy_image(parameters, PIXELS)
     amplitude = torch.full_like(image.amplitude_db, -60.0)

@@ -41,7 +41,8 @@ def fresh():
 @pytest.mark.parametrize("kind", ["encoder", "autoencoder"])
 def test_fresh_faces_err_as_stated(kind, fresh):
     """The mean of a few faces against the stated mean: within five standard errors, from the
-    spread that is stated too (a false alarm in a million). And better than the mean face, on these very faces."""
+    spread that is stated too (a false alarm in a million). And better than the mean
+    face, on these very faces."""
     truth, images = fresh
     stated = read_about(shipped_path(kind))["test"]
     network = shipped(kind, model=MODEL, pixels=64)
