@@ -97,7 +97,7 @@ def test_a_worker_without_memory_is_one_line(tmp_path, cluster):
 )
 def test_a_scheduler_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, address, why):
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
-    with pytest.raises(InputError, match=f"scheduler '{address}': expected .* {why}"):
+    with pytest.raises(InputError, match=f"scheduler '{address}': expected .*{why}"):
         generate(tmp_path, spec(), 60, 9, scheduler=address, **OPTIONS)
 
 
