@@ -50,6 +50,10 @@ CROP_CENTRE, CROP_HALF, CROP_EXPONENT, CROP_BACK = (0.0, 4.0), (77.0, 92.0), 4.0
 LID_BULGE = 4.5
 LID_RINGS = (0.8, 0.6, 0.4, 0.2)
 
+#: How far one file moves the vertices of the face, mm (root mean square): an identity at least, and
+#: any file at most. The kit's files at hand move them by 0.27 to 13 mm; a file in another unit than
+#: the neutral face would move them by 0.9 times their 110 mm from the origin or more.
+LEAST_MOVED, MOST_MOVED = 1e-3, 40.0
 #: Rounds of taking away polygons that stick out of the cropped edge.
 TEETH = 3
 #: The rule of :func:`sample_activations`. With the kit's 30 or so expressions, two to three are
@@ -105,6 +109,14 @@ def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
                     f"{len(head)}"
                 )
             skin = (moved - head)[kept]
+            size = float(np.sqrt((skin**2).sum(axis=1).mean()))
+            least = LEAST_MOVED if name.startswith("identity") else 0.0
+            if not least <= size <= MOST_MOVED:
+                raise InputError(
+                    f"{folder / name}.obj: moves the face's vertices by {size:.3g} mm (root mean "
+                    f"square), expected {least:g} to {MOST_MOVED:.0f} mm: another unit than "
+                    f"{NEUTRAL}.obj's, or another neutral face?"
+                )
             field[:] = without_rigid_motion(mean, np.concatenate([skin, fill.weights @ skin]))
         return fields
 
