@@ -30,6 +30,7 @@ from radarbook.datasets.distribution import Splits
 from radarbook.datasets.storage import FaceDataset, shard_name
 from radarbook.datasets.synthetic import generate, generate_from_settings
 from radarbook.faces.parameters import FaceParameters
+from radarbook.files import write_text
 from radarbook.profiles import get_profile
 from radarbook.radar.image import RadarImage
 
@@ -152,7 +153,7 @@ def main() -> None:
             shown = f"{value:,.2f}" if isinstance(value, float) and value < 100 else value
             print(f"  {name:<44} {shown if not isinstance(shown, float) else f'{shown:,.0f}'}")
     if options.json:
-        options.json.write_text(json.dumps(found | {"machine": machine}, indent=2) + "\n")
+        write_text(options.json, json.dumps(found | {"machine": machine}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
