@@ -40,7 +40,7 @@ def small(frequencies: int = 24) -> Recording:
     return head(0.28, frequencies)
 
 
-@pytest.mark.parametrize("name", ["s.npy", "s.h5", "s.NPY", "s.HDF5"])
+@pytest.mark.parametrize("name", ["s.npy", "s.H5"])
 def test_image_reads_what_simulate_writes(tmp_path: Path, run: Run, name: str) -> None:
     mesh, signal, image = ball(tmp_path / "ball.ply"), tmp_path / name, tmp_path / "i.h5"
     code, out, err = run("simulate", mesh, "--frequencies", 24, "-o", signal)
@@ -150,6 +150,18 @@ def test_a_target_outside_the_depths_is_said(tmp_path: Path, run: Run) -> None:
     code, _, err = run("image", tmp_path / "s.h5", "-o", tmp_path / "i.h5", *SMALL)
     assert code == 0
     assert "outside the depths 0.23 to 0.47 m" in one_line(err)
+    assert "--depth NEAR FAR" in err
     depth = ("--depth", 0.75, 1.0)
     code, _, err = run("image", tmp_path / "s.h5", "-o", tmp_path / "i.h5", *SMALL, *depth)
     assert (code, err) == (0, "")
+
+
+def test_options_of_a_recording_are_refused_with_an_image(tmp_path: Path, run: Run) -> None:
+    write_recording(tmp_path / "s.h5", small())
+    image, face = tmp_path / "i.h5", tmp_path / "f.ply"
+    assert run("image", tmp_path / "s.h5", "-o", image, *SMALL)[0] == 0
+    for option in (("--conjugate",), ("--units", "mm"), ("--frequencies", 72e9, 82e9, 24)):
+        code, _, err = run("reconstruct", image, "-o", face, "--through", "learned", *option)
+        assert code == 2
+        assert f"{option[0]}: expected with a recording, found the image" in one_line(err)
+    assert not face.exists()

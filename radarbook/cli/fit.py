@@ -131,7 +131,19 @@ def reconstruct(
         frequency_unit=frequency_unit,
         units=units,
         conjugate=conjugate,
+        depths=(distance - 0.08, distance + 0.19),
+        advice="--distance states where the face is",
     )
+    if _is_image(source):
+        options = {
+            "--frequencies": frequencies,
+            "--frequency-unit": frequency_unit,
+            "--units": units,
+            "--conjugate": conjugate or None,
+        }
+        for name, value in options.items():
+            if value is not None:
+                raise InputError(f"{name}: expected with a recording, found the image {source}")
     if through == "physical":
         face_model = face_model_of(model, *(modes or (None, None)))
         if thickest is not None and layer is None:

@@ -125,9 +125,15 @@ def recording_of(
     frequency_unit: str | None = None,
     units: str | None = None,
     conjugate: bool = False,
+    depths: tuple[float, float] | None = None,
+    extent: float = 0.30,
+    advice: str = "--depth NEAR FAR sets them",
 ) -> Recording:
-    """A recording read as the options say; its notes are written."""
-    from radarbook.datasets.recordings import read_recording
+    """A recording read as the options say; its notes are written.
+
+    So is a target that lies outside ``depths`` (m), with ``advice``.
+    """
+    from radarbook.datasets.recordings import outside_depths, read_recording
     from radarbook.radar.waveform import stepped
 
     recording = read_recording(
@@ -138,6 +144,9 @@ def recording_of(
         conjugate=conjugate,
     )
     say_notes(recording.notes)
+    if depths is not None:
+        found = outside_depths(recording, *depths, extent=extent)
+        say_notes(f"{path}: {note}; {advice}" for note in found)
     return recording
 
 

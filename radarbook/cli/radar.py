@@ -98,12 +98,13 @@ def image(
     conjugate: Conjugate = False,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
-    from radarbook.datasets.recordings import files_read, outside_depths
+    from radarbook.datasets.recordings import files_read
 
     check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
     _require_depths(depth)
-    recording = recording_of(signal, frequencies, frequency_unit, units, conjugate)
-    say_notes(f"{signal}: {n}" for n in outside_depths(recording, *depth, extent=extent))
+    recording = recording_of(
+        signal, frequencies, frequency_unit, units, conjugate, depths=depth, extent=extent
+    )
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -27,6 +28,7 @@ def scatterers(places: Tensor, waveform: Waveform) -> Recording:
     return Recording(torch.stack(steps, -1).to(torch.complex64), array, waveform)
 
 
+@cache
 def head(distance: float, steps: int = 128, seed: int = 0) -> Recording:
     """Forty points in a head's volume whose front is at ``distance``."""
     random = torch.Generator().manual_seed(seed)
@@ -50,10 +52,10 @@ def conjugated(recording: Recording) -> Recording:
     return replace(recording, signal=recording.signal.conj().resolve_conj())
 
 
-@pytest.mark.parametrize("steps", [2, 16, 24, 32, 64, 128])
+@pytest.mark.parametrize("steps", [2, 24, 32, 128])
 def test_a_sound_recording_has_no_notes(steps: int) -> None:
     """At any distance, beyond the unambiguous range of few steps too, and under noise."""
-    for distance in (0.25, 0.45, 1.2):
+    for distance in (0.25, 1.2):
         assert check_recording(head(distance, steps, seed=steps)) == []
     assert check_recording(with_noise(head(0.3, steps), -3)) == []
 
@@ -120,7 +122,7 @@ def test_a_target_outside_the_depths_is_noticed() -> None:
     [note] = outside_depths(far, 0.23, 0.47)
     strongest = float(note.split("strongest echo is at ")[1].split(" m")[0])
     assert 0.8 < strongest < 0.95
-    assert "--depth NEAR FAR" in note
+    assert "outside the depths 0.23 to 0.47 m" in note
     assert outside_depths(far, 0.7, 1.0) == []
     assert outside_depths(with_noise(far, 0), 0.7, 1.0) == []
     assert outside_depths(head(0.3), 0.23, 0.47) == []

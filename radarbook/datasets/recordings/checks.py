@@ -196,6 +196,5 @@ def outside_depths(
     lower = 10 * math.log10(float(power.max()) / max(float(power[inside].max()), 1e-300))
     return [
         f"the strongest echo is at {strongest:.2f} m (or {strongest + span:.2f} m), outside the "
-        f"depths {near:g} to {far:g} m, within which the range profile is {lower:.0f} dB lower; "
-        "--depth NEAR FAR sets them"
+        f"depths {near:g} to {far:g} m, within which the range profile is {lower:.0f} dB lower"
     ]
