@@ -141,8 +141,8 @@ def reconstruct(
             "--units": units,
             "--conjugate": conjugate or None,
         }
-        for name, value in options.items():
-            if value is not None:
+        for name, given in options.items():
+            if given is not None:
                 raise InputError(f"{name}: expected with a recording, found the image {source}")
     if through == "physical":
         face_model = face_model_of(model, *(modes or (None, None)))
