@@ -6,7 +6,7 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -22,9 +22,13 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
 
     It is the operating system's lock and ends with the process, killed or not. Where another
     process holds the folder, ``wait`` waits for it; otherwise that is an :class:`InputError`. On a
-    file system without locks there is a warning, and the folder is not held.
+    file system without locks there is a warning, and the folder is not held. One that cannot be
+    written needs no lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        yield
+        return
     lock, owner = FileLock(folder / _LOCK), folder / _OWNER
     try:
         lock.acquire(timeout=-1 if wait else 0)
@@ -41,7 +45,8 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
         return
     try:
-        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        with suppress(OSError):  # a full disk: the lock holds without it
+            owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)

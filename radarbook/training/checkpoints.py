@@ -51,7 +51,8 @@ def save_tensors(path: Path_, tensors: Mapping[str, Tensor], header: Mapping[str
 def load_tensors(path: Path_) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (CPU) and header of a file by :func:`save_tensors`.
 
-    Raises :class:`InputError` if the file is missing, is not safetensors, or is not one of ours.
+    Raises :class:`InputError` if the file is missing, is not safetensors or cut short, or is not
+    one of ours.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
@@ -60,10 +61,25 @@ def load_tensors(path: Path_) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise InputError(f"{path}: expected a safetensors file, found {error}") from None
+        raise InputError(f"{path}: expected a whole safetensors file, found {error}") from None
     if HEADER not in metadata:
         raise InputError(f"{path}: expected weights written by radarbook, found another's")
-    return tensors, json.loads(metadata[HEADER])
+    try:
+        header = json.loads(metadata[HEADER])
+    except ValueError as error:
+        raise InputError(f"{path}: header: expected JSON, found damaged text ({error})") from None
+    if not isinstance(header, dict):
+        raise InputError(f"{path}: header: expected a JSON object, found {header!r:.60}")
+    return tensors, header
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that hold a NaN or an infinity."""
+    return [
+        name
+        for name, value in tensors.items()
+        if value.is_floating_point() and not bool(value.isfinite().all())
+    ]
 
 
 # -- the optimizer's state, without pickle ------------------------------------------------------
@@ -191,6 +207,8 @@ def _named(path: Path_, renderer: Path, left_out: Mapping[str, Tensor]) -> dict[
 
 def _left_out(path: Path, named: Mapping[str, str]) -> dict[str, Tensor]:
     """The renderer's weights that an autoencoder's file names, as the autoencoder's own."""
+    if not isinstance(named, Mapping) or not {"file", "fingerprint"} <= set(named):
+        raise InputError(f"{path}: header: expected its renderer's file and fingerprint")
     file = path.with_name(Path(named["file"]).name)  # beside it, whatever a header says
     if not file.is_file():
         raise InputError(f"{path}: expected its renderer's weights in {file}, found no such file")
@@ -214,24 +232,43 @@ def _load(path: Path_, kind: str) -> Any:
     tensors, header = load_tensors(path)
     if header.get("kind") != kind:
         raise InputError(f"{path}: expected weights of kind {kind}, found {header.get('kind')}")
-    config = header["config"]
-    network: Any
-    if kind == "encoder":
-        network = Encoder(**config)
-    elif kind == "renderer":
-        network = LearnedRenderer(**config)
-    else:
-        network = Autoencoder(Encoder(**config["encoder"]), LearnedRenderer(**config["renderer"]))
-        if "renderer" in header:
-            tensors |= _left_out(Path(path), header["renderer"])
+    network = _build(path, kind, header.get("config"))
+    if kind == "autoencoder" and "renderer" in header:
+        tensors |= _left_out(Path(path), header["renderer"])
     wanted = network.state_dict()
     for name in dict.fromkeys([*wanted, *tensors]):
         if name not in wanted or name not in tensors or wanted[name].shape != tensors[name].shape:
             found = tuple(tensors[name].shape) if name in tensors else "nothing"
             expected = tuple(wanted[name].shape) if name in wanted else "nothing"
             raise InputError(f"{path}: weights {name}: expected {expected}, found {found}")
+        if wanted[name].is_floating_point() != tensors[name].is_floating_point():
+            raise InputError(
+                f"{path}: weights {name}: expected {wanted[name].dtype}, "
+                f"found {tensors[name].dtype}"
+            )
+    if bad := not_finite(tensors):
+        raise InputError(
+            f"{path}: weights {bad[0]}: expected finite numbers, found NaN or infinity "
+            f"({len(bad)} of {len(tensors)} tensors): the file is of a training that diverged"
+        )
     network.load_state_dict(tensors)
     return network.eval()
+
+
+def _build(path: Path_, kind: str, config: Any) -> Any:
+    """The network that a header describes, with weights still to come."""
+    try:
+        if kind == "encoder":
+            return Encoder(**config)
+        if kind == "renderer":
+            return LearnedRenderer(**config)
+        return Autoencoder(Encoder(**config["encoder"]), LearnedRenderer(**config["renderer"]))
+    except Exception as error:  # a header may hold anything; networks check little themselves
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"{path}: header: expected the configuration of a network of kind {kind} as this "
+            f"version writes it, found another ({why})"
+        ) from None
 
 
 def load_encoder(path: Path_) -> Encoder:

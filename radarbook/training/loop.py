@@ -22,13 +22,14 @@ from typing import Any, Literal, Protocol, TypedDict
 import torch
 from torch import Tensor, nn
 
-from radarbook.errors import InputError
+from radarbook.errors import InputError, StoppedError
 from radarbook.files import disk_errors, write_text
 from radarbook.progress import Progress
 from radarbook.seeds import stream_key, torch_stream
 from radarbook.training.checkpoints import (
     check_identity,
     load_tensors,
+    not_finite,
     pack_optimizer,
     save_tensors,
     unpack_optimizer,
@@ -38,8 +39,11 @@ CHECKPOINT = "checkpoint.safetensors"
 HISTORY = "history.csv"
 
 
-class DivergedError(RuntimeError):
-    """A loss or gradient became infinite or NaN; the message names the batch."""
+class DivergedError(StoppedError):
+    """A loss, gradient, weight or validation error became infinite or NaN.
+
+    The message names the epoch, the learning rate and, where it is known, the batch.
+    """
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,9 @@ def run(
         As in :class:`Stops`.
 
     On return the model carries the best epoch's weights if ``history.finished``, else the last
-    epoch's. Raises :class:`DivergedError` naming the batch if a loss or gradient is not finite.
+    epoch's. Raises :class:`DivergedError` as soon as a loss, gradient, weight or validation error
+    is not finite; the last checkpoint stays as it is. Raises :class:`InputError` for a damaged
+    checkpoint, and where another process trains in the same folder.
     """
     fabric = fabric or make_fabric()
     # Under torchrun every process reads the same checkpoint; the first alone writes.
@@ -250,6 +256,7 @@ def run(
                 row = _epoch(
                     wrapped, model, stepper, trained, task, settings, fabric, epoch, per_epoch
                 )
+            _check_epoch(fabric, task, model, row)
             history.rows.append(row)
             if history.best is row:
                 best = {name: value.detach().clone() for name, value in model.state_dict().items()}
@@ -326,7 +333,7 @@ def _epoch(
             stepper.zero_grad()
             fabric.backward(losses["loss"])
             norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-            _check_finite(fabric, task, losses["loss"], norm, epoch, number, whole)
+            _check_batch(fabric, task, losses["loss"], norm, rate, epoch, number, whole)
             if settings.clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(trained, settings.clip, norm)
             stepper.step()
@@ -346,17 +353,47 @@ def _epoch(
     return row
 
 
-def _check_finite(
-    fabric: Any, task: Task, loss: Tensor, norm: Tensor, epoch: int, number: int, whole: Tensor
+def _check_batch(
+    fabric: Any,
+    task: Task,
+    loss: Tensor,
+    norm: Tensor,
+    rate: float,
+    epoch: int,
+    number: int,
+    whole: Tensor,
 ) -> None:
+    """Stop before a step that would spoil the weights."""
     bad = ~(loss.detach().isfinite() & norm.isfinite()).to(fabric.device)
     if bool(fabric.all_reduce(bad.float(), reduce_op="sum") > 0):
         what = "gradient" if bool(loss.isfinite()) else "loss"
         value = float((norm if what == "gradient" else loss).detach())
         raise DivergedError(
             f"{task.name}: {what} is {value} in epoch {epoch + 1}, batch {number + 1} "
-            f"(samples {whole.tolist()}); the last checkpoint is from before it"
+            f"(samples {whole.tolist()}), at learning rate {rate:.3g}: {_DIVERGED}"
         )
+
+
+def _check_epoch(fabric: Any, task: Task, model: nn.Module, row: Mapping[str, float]) -> None:
+    """Stop where an epoch ended in weights or errors that are not finite.
+
+    The losses of the batches may all be finite: the last step, or the batch statistics, are only
+    seen by the validation.
+    """
+    bad = not_finite(model.state_dict())
+    what = f"weights {bad[0]} are" if bad else "validation error is"
+    wrong = bool(bad) or not math.isfinite(row["validation"])
+    if fabric.broadcast(wrong):
+        raise DivergedError(
+            f"{task.name}: {what} not finite after epoch {int(row['epoch'])}, at learning rate "
+            f"{row['rate']:.3g}: {_DIVERGED}"
+        )
+
+
+_DIVERGED = (
+    "training diverged; the last checkpoint is from before it and is kept, a smaller learning rate "
+    "in another folder may train"
+)
 
 
 def _batches(samples: int, batch: int, processes: int) -> list[tuple[int, int]]:
@@ -414,11 +451,23 @@ def _resume(
     if "identity" not in header:
         raise InputError(f"{path}: expected a training checkpoint, found finished weights")
     check_identity(path, described, header["identity"])
+    if bad := not_finite(tensors):
+        raise InputError(
+            f"{path}: {bad[0]}: expected finite numbers, found NaN or infinity: that training "
+            "diverged; choose another folder, or remove the file to train from the start"
+        )
 
     def part(prefix: str) -> dict[str, Tensor]:
         start = len(prefix) + 1
         return {n[start:]: v for n, v in tensors.items() if n.startswith(f"{prefix}.")}
 
-    model.load_state_dict(part("model"))
-    optimizer.load_state_dict(unpack_optimizer(part("optimizer"), header["optimizer"], trained))
-    return History(header["rows"], header["finished"]), part("best")
+    try:
+        model.load_state_dict(part("model"))
+        optimizer.load_state_dict(unpack_optimizer(part("optimizer"), header["optimizer"], trained))
+        return History(header["rows"], header["finished"]), part("best")
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"{path}: expected a whole checkpoint of this version, found a damaged one or "
+            f"another version's ({why}); remove it to train from the start"
+        ) from None

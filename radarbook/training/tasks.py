@@ -22,6 +22,7 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import DEFAULT_RENDERING, FaceParameters
 from radarbook.files import disk_errors
+from radarbook.locks import hold
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
@@ -425,7 +426,8 @@ def _train(
         "face model": task.facts.fingerprint if task.facts else None,
         **(more or {}),
     }
-    history = run(model, task, settings, folder, identity, fabric=fabric, **stops)
+    with hold(Path(folder)) if fabric.global_rank == 0 else nullcontext():
+        history = run(model, task, settings, folder, identity, fabric=fabric, **stops)
     model.cpu().eval()
     if history.finished and fabric.global_rank == 0:
         about = {

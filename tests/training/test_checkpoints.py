@@ -128,7 +128,7 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_encoder(tmp_path / "missing.safetensors")
     (tmp_path / "text.safetensors").write_text("not weights")
-    with pytest.raises(InputError, match="expected a safetensors file"):
+    with pytest.raises(InputError, match="expected a whole safetensors file"):
         load_encoder(tmp_path / "text.safetensors")
     from safetensors.torch import save_file
 
@@ -143,6 +143,78 @@ def test_weights_of_other_shapes_are_refused(tmp_path):
     save_tensors(tmp_path / "w.safetensors", tensors, {"kind": "encoder", "config": ENCODER.config})
     with pytest.raises(InputError, match=r"network\.head\.weight: expected .*found \(1, 1\)"):
         load_encoder(tmp_path / "w.safetensors")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    tensors = {name: value.clone() for name, value in ENCODER.state_dict().items()}
+    tensors["network.head.weight"][0, 0] = float("nan")
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, tensors, {"kind": "encoder", "config": ENCODER.config})
+    with pytest.raises(
+        InputError, match=r"weights network\.head\.weight: expected finite .* \(1 of"
+    ) as error:
+        load_encoder(path)
+    assert str(path) in str(error.value)
+
+
+def test_integers_instead_of_weights_are_refused(tmp_path):
+    tensors = dict(ENCODER.state_dict())
+    tensors["network.head.weight"] = tensors["network.head.weight"].to(torch.int32)
+    path = tmp_path / "w.safetensors"
+    save_tensors(path, tensors, {"kind": "encoder", "config": ENCODER.config})
+    with pytest.raises(InputError, match=r"expected torch\.float32, found torch\.int32"):
+        load_encoder(path)
+
+
+def test_files_that_were_cut_or_overwritten_are_refused(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, ENCODER)
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        whole[:4],
+        whole[:50],
+        whole[:-1],
+        whole[: len(whole) // 2],
+        b"\xff" * 8 + whole[8:],
+        whole[:8] + b"[" + whole[9:],
+        whole + b"more",
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="expected a whole safetensors file") as error:
+            load_encoder(path)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("{", "header: expected JSON"),
+        ("[]", "header: expected a JSON object"),
+        ("{}", "expected weights of kind encoder, found None"),
+        ('{"kind": "encoder"}', "header: expected the configuration"),
+        ('{"kind": "encoder", "config": {"depth": 3}}', "as this version writes it.*depth"),
+        ('{"kind": "encoder", "config": "x"}', "as this version writes it"),
+    ],
+)
+def test_headers_of_other_versions_are_refused(tmp_path, header, words):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    save_file({"a": torch.zeros(1)}, path, {"radarbook": header})
+    with pytest.raises(InputError, match=words) as error:
+        load_encoder(path)
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_file_that_names_no_renderer_is_refused(tmp_path):
+    autoencoder = Autoencoder(ENCODER, RENDERER)
+    path = tmp_path / "w.safetensors"
+    tensors = {n: v for n, v in autoencoder.state_dict().items() if n.startswith("encoder.")}
+    header = {"kind": "autoencoder", "config": autoencoder.config, "renderer": {}}
+    save_tensors(path, tensors, header)
+    with pytest.raises(InputError, match="expected its renderer's file and fingerprint"):
+        load_autoencoder(path)
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from radarbook.errors import InputError
+from radarbook.locks import hold
 from radarbook.profiles import get_profile
 from radarbook.training import checkpoints
 from radarbook.training.checkpoints import load_autoencoder, load_tensors
@@ -165,7 +167,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
     says = r"No space left on device; the same command goes on from the last whole checkpoint"
     with pytest.raises(InputError, match=rf"{folder}/checkpoint.safetensors: cannot write: {says}"):
         encoder(folder, checkpoint_seconds=0.0)
-    assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.safetensors", "history.csv"]
+    left = sorted(p.name for p in folder.iterdir() if p.name != ".lock")
+    assert left == ["checkpoint.safetensors", "history.csv"]
     same_bits(encoder(folder)[0], whole[0])
     # Full from the beginning.
     kept = 2
@@ -274,6 +277,90 @@ def test_nan_stops_with_the_batch_that_made_it(tmp_path):
     assert 13 in named
     assert len(named) <= 8
     assert not (tmp_path / CHECKPOINT).exists()
+    assert re.search(r"at learning rate [0-9.e-]+: training diverged; the last checkpoint", message)
+    assert "\n" not in message
+
+
+class Spoiled(torch.nn.Module):
+    """Becomes NaN in its second epoch, in a place that no loss sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.register_buffer("statistics", torch.zeros(1))
+
+
+class SpoiledTask:
+    name, samples = "spoiled", 4
+    validations = 0
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def loss(self, model, indices, generator):
+        return {"loss": model.weight.square().sum()}
+
+    def validate(self, model):
+        self.validations += 1
+        if self.validations == 2 and self.where == "weights":
+            model.statistics.fill_(float("nan"))
+        return float("inf") if self.validations == 2 and self.where == "validation" else 1.0
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("validation", "validation error is not"), ("weights", "weights statistics are not")],
+)
+def test_what_only_the_validation_sees_stops_the_training_too(tmp_path, where, words):
+    settings = Settings(epochs=2, batch=2, rate=1e-3)
+    fabric = make_fabric("cpu", "32-true")
+
+    def train(**stops):
+        task = SpoiledTask(where)
+        return run(
+            Spoiled(), task, settings, tmp_path, {}, fabric=fabric, checkpoint_seconds=0, **stops
+        )
+
+    with pytest.raises(DivergedError, match=f"{words} finite after epoch 2, at learning rate"):
+        train()
+    # The checkpoint is the first epoch's, not finished, and is gone on from.
+    tensors, header = load_tensors(tmp_path / CHECKPOINT)
+    assert not header["finished"]
+    assert len(header["rows"]) == 1
+    assert checkpoints.not_finite(tensors) == []
+    assert train().finished
+
+
+def test_a_checkpoint_of_a_diverged_training_is_not_taken(tmp_path):
+    """As versions before this one wrote it: finished, its weights NaN."""
+    encoder(tmp_path, stop_after=1)
+    path = tmp_path / CHECKPOINT
+    tensors, header = load_tensors(path)
+    name = next(n for n, v in tensors.items() if n.startswith("best.") and v.is_floating_point())
+    tensors[name] = torch.full_like(tensors[name], float("nan"))
+    checkpoints.save_tensors(path, tensors, header | {"finished": True})
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: expected finite numbers.*diverged"):
+        encoder(tmp_path)
+    assert not (tmp_path / WEIGHTS).exists()
+
+
+@pytest.mark.parametrize("cut", ["a tensor", "the optimizer", "the rows"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, cut):
+    encoder(tmp_path, stop_after=1)
+    path = tmp_path / CHECKPOINT
+    tensors, header = load_tensors(path)
+    if cut == "a tensor":
+        del tensors[next(n for n in tensors if n.startswith("model."))]
+    del header[{"the optimizer": "optimizer", "the rows": "rows"}.get(cut, "finished")]
+    checkpoints.save_tensors(path, tensors, header)
+    with pytest.raises(InputError, match="expected a whole checkpoint of this version") as error:
+        encoder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_two_trainings_in_one_folder_are_one_too_many(tmp_path):
+    with hold(tmp_path), pytest.raises(InputError, match="another run is writing here"):
+        encoder(tmp_path, stop_after=1)
 
 
 # -- schedules ----------------------------------------------------------------------------------
