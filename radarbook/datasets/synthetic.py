@@ -80,6 +80,8 @@ __all__ = [
 #: A shard holds at most this many samples, and a dataset has at least this many shards if it can:
 #: little is lost when a run is killed, and several workers find enough to do.
 SHARD_SAMPLES, MINIMUM_SHARDS = 50, 16
+#: More are a typing error: their list of shards alone would fill a memory.
+MAXIMUM_SAMPLES = 100_000_000
 
 
 class DatasetSettings(SampleSettings):
@@ -161,6 +163,10 @@ def dataset_settings(
         splits = Splits.from_fractions(count, images_per_face=distribution.images_per_face)
     elif count is not None and count != splits.count:
         raise InputError(f"count: expected the splits' sum {splits.count}, found {count}")
+    if splits.count > MAXIMUM_SAMPLES:
+        raise InputError(
+            f"count: expected at most {MAXIMUM_SAMPLES} samples in one dataset, found {splits.count}"
+        )
     splits.check(distribution.images_per_face)
     describe = getattr(renderer, "settings", None)
     if describe is None:
@@ -236,6 +242,10 @@ def generate(
     spec = renderer if isinstance(renderer, RendererSpec) else None
     if (workers or scheduler) and spec is None:
         raise InputError("renderer: expected a RendererSpec where workers build their own")
+    if scheduler is not None and not scheduler.strip():
+        raise InputError(
+            "scheduler: expected an address such as tcp://host:8786, found an empty one"
+        )
     if workers is not None and workers < 0:
         raise InputError(f"workers: expected 0 or more, found {workers}")
     built = renderer.build() if isinstance(renderer, RendererSpec) else renderer

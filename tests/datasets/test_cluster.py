@@ -101,6 +101,16 @@ def test_a_scheduler_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, a
         generate(tmp_path, spec(), 60, 9, scheduler=address, **OPTIONS)
 
 
+def test_an_empty_address_is_not_taken_for_none(tmp_path):
+    with pytest.raises(InputError, match="scheduler: expected an address .* found an empty one"):
+        generate(tmp_path, spec(), 60, 9, scheduler=" ", **OPTIONS)
+
+
+def test_a_count_beyond_reason_is_refused_at_once(tmp_path):
+    with pytest.raises(InputError, match="count: expected at most 100000000 samples"):
+        generate(tmp_path, spec(), 10**12, 9, **OPTIONS)
+
+
 def failures() -> list[tuple[BaseException, type[Exception], str]]:
     from distributed.client import FutureCancelledError
     from distributed.comm import CommClosedError
