@@ -165,7 +165,8 @@ def dataset_settings(
         raise InputError(f"count: expected the splits' sum {splits.count}, found {count}")
     if splits.count > MAXIMUM_SAMPLES:
         raise InputError(
-            f"count: expected at most {MAXIMUM_SAMPLES} samples in one dataset, found {splits.count}"
+            f"count: expected at most {MAXIMUM_SAMPLES} samples in one dataset, "
+            f"found {splits.count}"
         )
     splits.check(distribution.images_per_face)
     describe = getattr(renderer, "settings", None)

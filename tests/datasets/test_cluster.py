@@ -102,7 +102,7 @@ def test_a_scheduler_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, a
 
 
 def test_an_empty_address_is_not_taken_for_none(tmp_path):
-    with pytest.raises(InputError, match="scheduler: expected an address .* found an empty one"):
+    with pytest.raises(InputError, match=r"scheduler: expected an address .* found an empty one"):
         generate(tmp_path, spec(), 60, 9, scheduler=" ", **OPTIONS)
 
 
