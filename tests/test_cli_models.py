@@ -118,7 +118,9 @@ def test_notes_go_to_the_error_stream(tmp_path: Path, run: Callable, shape_only:
     code, _, err = run("model", "export", path, tmp_path / "m.ply", "--seed", 1)
     assert code == 0
     assert "note: m.h5: no expression group: a shape-only model" in err
-    assert "note: m.h5: it holds 6 shape and 0 expression modes where 10 and 7 are usual" in err
+    assert (
+        "note: m.h5: 6 shape and 0 expression modes are used, as it holds fewer than 10 + 7" in err
+    )
     assert len(trimesh.load_mesh(tmp_path / "m.ply", process=False).vertices) == bfm_file.VERTICES
 
 
@@ -172,7 +174,7 @@ def test_generate_without_expressions(shape_only: Path, tmp_path: Path, run: Cal
     command = ("generate", "-o", tmp_path / "data", "--model", shape_only, *settings)
     code, _, err = run(*command, "--dry-run")
     assert code == 0
-    assert "it holds 2 shape and 0 expression modes" in err
+    assert "2 shape and 0 expression modes are used, as it holds fewer" in err
     # asked for by name, it is refused
     code, _, err = run(*command, "-p", "n_shape=3")
     assert code == 2
@@ -195,7 +197,7 @@ def test_reconstruct_takes_the_modes_that_there_are(
     command = ("reconstruct", tmp_path / "s.npy", "-o", tmp_path / "f.ply", "--model", shape_only)
     code, _, err = run(*command)
     assert code == 2
-    assert "it holds 2 shape and 0 expression modes" in err
+    assert "2 shape and 0 expression modes are used, as it holds fewer" in err
     assert [(model.n_shape, model.n_expression) for model in asked] == [(2, 0)]
     code, _, err = run(*command, "--modes", 2, 1)
     assert code == 2
