@@ -161,8 +161,8 @@ def face_model_of(
     wanted = DEFAULT_MODES["shape"], DEFAULT_MODES["expression"]
     if n_shape is None and (model.n_shape, model.n_expression) != wanted:
         more.append(
-            f"{model.n_shape} shape and {model.n_expression} expression modes are used, as it holds "
-            f"fewer than {wanted[0]} + {wanted[1]}"
+            f"{model.n_shape} shape and {model.n_expression} expression modes are used, as it "
+            f"holds fewer than {wanted[0]} + {wanted[1]}"
         )
     echo_notes(model, more)
     return model
