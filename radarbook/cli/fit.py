@@ -24,7 +24,6 @@ from radarbook.cli.options import (
     recording_of,
     weights_file,
 )
-from radarbook.cli.radar import image_of
 from radarbook.errors import InputError
 from radarbook.files import write_or_rescue
 from radarbook.targets import Target
@@ -329,7 +328,7 @@ def _fit_learned(
     if image is None:
         near = config["distance"]
         depth = (near - 0.07, near + 0.17)
-        image = image_of(read(source), config["pixels"], extent, depth, -20.0)
+        image = read(source).image(config["pixels"], extent, depth, progress=True)
     elif side != config["pixels"]:
         raise InputError(
             f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "

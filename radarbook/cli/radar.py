@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from radarbook.datasets.recordings import Recording
-    from radarbook.radar.image import RadarImage
     from radarbook.radar.meshes import Mesh
 
 
@@ -206,7 +205,7 @@ def _write_image(
 ) -> None:
     from radarbook.radar.image import save_image
 
-    picture = image_of(recording, pixels, extent, depth, dynamic_range)
+    picture = recording.image(pixels, extent, depth, dynamic_range, progress=True)
     save_image(output, picture)
     typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
     if png is not None:
@@ -214,32 +213,3 @@ def _write_image(
 
         save_png(radar_image(picture, 0), png)
         typer.echo(f"wrote {png}")
-
-
-def image_of(
-    recording: Recording,
-    pixels: int,
-    extent: float,
-    depth: tuple[float, float],
-    dynamic_range: float,
-) -> RadarImage:
-    import torch
-
-    from radarbook.radar.image import image_from_volume
-    from radarbook.radar.imaging import Grid, back_project, imaging_method
-
-    _require_depths(depth)
-    near, far = depth
-    # A plane every 4 mm: four to the 15 mm resolution cell, so the peak's parabola is well fed.
-    planes = max(4, round((far - near) / 4e-3) + 1)
-    grid = Grid.regular(extent, pixels, near, far, planes)
-    with torch.no_grad():
-        volume = back_project(
-            recording.signal,
-            recording.array,
-            recording.waveform,
-            grid,
-            method=imaging_method(recording.array, recording.waveform, grid),
-            progress=True,
-        )
-        return image_from_volume(volume[None], grid, dynamic_range)

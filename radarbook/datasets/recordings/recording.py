@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.image import RadarImage, image_from_volume
+from radarbook.radar.imaging import Grid, back_project, imaging_method
 from radarbook.radar.signal import check_signal
 from radarbook.radar.waveform import Waveform
 
@@ -38,6 +42,18 @@ class Recording:
         reading, and what :func:`~radarbook.datasets.recording_checks.check_recording` found.
 
     Raises :class:`~radarbook.errors.InputError` where the parts do not fit each other.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.simulate import simulate_points
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(16)
+    >>> point = torch.tensor([[0.0, 0.0, 0.30]])
+    >>> signal = simulate_points(point, torch.ones(1), array, waveform)
+    >>> image = Recording(signal, array, waveform).image(pixels=9, depth=(0.28, 0.32))
+    >>> int(image.amplitude_db.argmax())  # the middle of 9 x 9 pixels
+    40
     """
 
     signal: Tensor
@@ -51,3 +67,46 @@ class Recording:
     def __post_init__(self) -> None:
         shape = (len(self.array.rx), len(self.array.tx), len(self.waveform))
         check_signal(self.signal.numpy(), "recording", shape)
+
+    def image(
+        self,
+        pixels: int = 128,
+        extent: float = 0.30,
+        depth: tuple[float, float] = (0.23, 0.47),
+        dynamic_range: float = -20.0,
+        *,
+        progress: bool = False,
+    ) -> RadarImage:
+        """The amplitude and depth image, by back-projection.
+
+        Parameters
+        ----------
+        pixels : int
+            Of each side.
+        extent : float
+            Side of the image, m.
+        depth : (near, far)
+            Depths that are imaged, m from the array's plane; a plane every 4 mm.
+        dynamic_range : float
+            Where the amplitude is clipped, negative dB below the maximum.
+        progress : bool
+            Whether to show how far the work is.
+
+        Raises :class:`~radarbook.errors.InputError` for depths that do not ascend from 0.
+        """
+        near, far = depth
+        if not 0 < near < far:
+            raise InputError(f"depth: expected 0 < near < far metres, found {near} {far}")
+        # A resolution cell is 15 mm deep: four planes for the parabola through its peak.
+        planes = max(4, round((far - near) / 4e-3) + 1)
+        grid = Grid.regular(extent, pixels, near, far, planes)
+        with torch.no_grad():
+            volume = back_project(
+                self.signal,
+                self.array,
+                self.waveform,
+                grid,
+                method=imaging_method(self.array, self.waveform, grid),
+                progress=progress,
+            )
+            return image_from_volume(volume, grid, dynamic_range)
