@@ -28,8 +28,7 @@ def _fitted(
 ) -> tuple[FaceParameters, Uncertainty]:
     """A face fitted to its recording, from the truth, and how sure it is; speckle and noise are
     those of the seed."""
-    physical = renderer()
-    physical.seed = seed
+    physical = renderer().replace(seed=seed)
     decimation = decimate(physical.array, physical.waveform)
     with torch.no_grad():
         clean = physical.signal(truth.to(dtype=torch.float32))
