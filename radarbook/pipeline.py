@@ -41,7 +41,11 @@ from radarbook.evaluation.tables import (
 )
 from radarbook.faces.model import MorphableModel, held_modes, load_model
 from radarbook.files import digest, source_digest, write_json
-from radarbook.processes import children_end_when_interrupted, children_ignore_interrupts
+from radarbook.processes import (
+    children_end_when_interrupted,
+    children_ignore_interrupts,
+    exit_when_terminated,
+)
 from radarbook.profiles import Profile, get_profile, written_settings
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.training.checkpoints import load_autoencoder, load_encoder, load_renderer
@@ -196,7 +200,7 @@ class Pipeline:
         running: dict[Future[None], str] = {}
         threads = max(1, (os.cpu_count() or 1) // processes)
         pool = ProcessPoolExecutor(
-            processes, get_context("spawn"), initializer=torch.set_num_threads, initargs=(threads,)
+            processes, get_context("spawn"), initializer=_begin, initargs=(threads,)
         )
         with pool, children_end_when_interrupted():
             try:
@@ -248,6 +252,12 @@ class Pipeline:
             each = (inputs,) if inputs else self.profile.inputs
             names += [f"{key}/{i}" for i in each] if key in PER_INPUT else [key]
         return names
+
+
+def _begin(threads: int) -> None:
+    """What each process of :meth:`Pipeline.prepare` does first."""
+    torch.set_num_threads(threads)
+    exit_when_terminated()
 
 
 def _get(profile: Profile, model: str, output: Path, seed: int, name: str) -> None:

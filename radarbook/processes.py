@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+
+#: How long a child may take to end in order.
+END_SECONDS = 10.0
 
 
 @contextmanager
@@ -31,14 +36,28 @@ def children_ignore_interrupts() -> Iterator[None]:
 
 @contextmanager
 def children_end_when_interrupted() -> Iterator[None]:
-    """Terminate the processes started inside the block if it ends with an interrupt."""
+    """Terminate the processes started inside the block if it ends with an interrupt.
+
+    Those that do not end within :data:`END_SECONDS` are killed.
+    """
     before = set(multiprocessing.active_children())
     try:
         yield
     except KeyboardInterrupt:
-        for child in set(multiprocessing.active_children()) - before:
+        children = set(multiprocessing.active_children()) - before
+        for child in children:
             child.terminate()
+        end = time.monotonic() + END_SECONDS
+        for child in children:
+            child.join(max(0.0, end - time.monotonic()))
+            if child.is_alive():
+                child.kill()
         raise
+
+
+def exit_when_terminated() -> None:
+    """Let SIGTERM end this process in order: with its own children, files and semaphores."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from radarbook import processes
 from radarbook.cli.interrupts import Interrupted, interruptible, signals_interrupt
 from radarbook.processes import children_ignore_interrupts
 
@@ -126,3 +128,28 @@ def test_an_interrupted_generation_keeps_its_shards_and_leaves_no_process(
     assert all(line.startswith("dask dashboard") for line in before)
     assert list(folder.glob("shard-*.h5"))
     wait_until(lambda: processes_of(run.pid) == [], 10)
+
+
+def test_children_end_in_order_and_stubborn_ones_are_killed(monkeypatch):
+    context = multiprocessing.get_context("fork")
+    orderly = context.Process(target=_sleep_until_terminated)
+    stubborn = context.Process(target=_ignore_termination)
+    monkeypatch.setattr(processes, "END_SECONDS", 1.0)
+    with pytest.raises(KeyboardInterrupt), processes.children_end_when_interrupted():  # noqa: PT012
+        orderly.start()
+        stubborn.start()
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+    stubborn.join(10)
+    assert orderly.exitcode == 128 + signal.SIGTERM
+    assert stubborn.exitcode == -signal.SIGKILL
+
+
+def _sleep_until_terminated() -> None:
+    processes.exit_when_terminated()
+    time.sleep(60)
+
+
+def _ignore_termination() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
