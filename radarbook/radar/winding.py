@@ -13,12 +13,11 @@ from functools import cached_property
 import numpy as np
 import trimesh
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.errors import InputError
 from radarbook.faces.mesh import welded
+from radarbook.faces.winding import Winding
 
 Triangles = NDArray[np.int64]
 Points = NDArray[np.float64]
@@ -136,37 +135,24 @@ class _Surface:
 
     @classmethod
     def of(cls, places: NDArray[np.float64], corners: Triangles) -> _Surface:
-        count = len(corners)
-        begin, end = corners.ravel(), np.roll(corners, -1, axis=1).ravel()
-        owner = np.repeat(np.arange(count), 3)
-        key = np.minimum(begin, end) * (corners.max() + 1) + np.maximum(begin, end)
-        order = np.argsort(key, kind="stable")
-        _, start, uses = np.unique(key[order], return_index=True, return_counts=True)
-        pair = start[uses == 2]
-        one, two = order[pair], order[pair + 1]
-        f, g = owner[one], owner[two]
-        agree = begin[one] != begin[two]  # sound neighbours run along an edge in opposite ways
-        # Twice the triangles: as they are, and turned. A part with one winding falls into two
-        # halves of this graph; one without (a Möbius strip) stays in one piece.
-        rows = np.concatenate([f, f + count])
-        columns = np.concatenate([np.where(agree, g, g + count), np.where(agree, g + count, g)])
-        half = _components(rows, columns, 2 * count)
-        part = _components(f, g, count)
-        parts = int(part.max()) + 1
-        orientable = np.ones(parts, dtype=bool)
-        orientable[part[half[:count] == half[count:]]] = False
-        root = np.full(parts, -1)
-        root[part[::-1]] = half[:count][::-1]  # the half of each part's first triangle
-        sign = np.where(half[:count] == root[part], 1, -1)
-        sign[~orientable[part]] = 1
+        winding = Winding.of(corners)
+        part, parts = winding.part, len(winding.orientable)
         area = np.linalg.norm(_area_vectors(places), axis=1)
-        sign = sign * np.where(np.bincount(part, sign * area, parts) < 0, -1, 1)[part]
+        majority = np.where(np.bincount(part, winding.sign * area, parts) < 0, -1, 1)
         # Closed: a part's triangles meet each of its edges an even number of times.
-        _, edge = np.unique(key, return_inverse=True)
-        at, meets = np.unique(part[owner] * (edge.max() + 1) + edge, return_counts=True)
+        edges = len(winding.uses)
+        meeting = (part[:, None] * edges + winding.edge).ravel()
+        at, meets = np.unique(meeting, return_counts=True)
         closed = np.ones(parts, dtype=bool)
-        closed[(at // (edge.max() + 1))[meets % 2 == 1]] = False
-        return cls(places, part, sign, closed & orientable, orientable, int((uses > 2).sum()))
+        closed[(at // edges)[meets % 2 == 1]] = False
+        return cls(
+            places,
+            part,
+            winding.sign * majority[part],
+            closed & winding.orientable,
+            winding.orientable,
+            int((winding.uses > 2).sum()),
+        )
 
     @cached_property
     def wanted(self) -> NDArray[np.int64]:
@@ -289,11 +275,6 @@ class _Surface:
 def _area_vectors(places: NDArray[np.float64]) -> NDArray[np.float64]:
     a, b, c = places.transpose(1, 0, 2)
     return np.cross(b - a, c - a) / 2
-
-
-def _components(rows: NDArray[np.int64], columns: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def _winding_number(
