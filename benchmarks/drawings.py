@@ -1,0 +1,287 @@
+"""The drawings of the architecture page.
+
+    python -m benchmarks.drawings [FOLDER]
+
+Writes ``house.svg`` (which package imports from which, as the source says) and ``data_flow.svg``
+(from parameters to a face) into ``jupyter_book/images``. Pages include them as inline SVG, so that
+lines and letters take the page's colour, on light and on dark ground. They are 360 units wide: on a
+narrow screen a letter is as large as the page's small print.
+"""
+
+from __future__ import annotations
+
+import ast
+import html
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from radarbook.book import library_rooms
+from radarbook.errors import InputError
+from radarbook.files import PACKAGE, write_text
+
+IMAGES = Path(__file__).resolve().parents[1] / "jupyter_book" / "images"
+WIDTH = 360
+BASE = "base modules"
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle with a name and lines of small print."""
+
+    name: str
+    left: float
+    right: float
+    top: float
+    height: float
+    small: tuple[str, ...] = ()
+
+    @property
+    def bottom(self) -> float:
+        return self.top + self.height
+
+
+# -- the house -----------------------------------------------------------------------------------
+
+
+def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
+    """What each package and each module of the top level imports from, functions included.
+
+    The modules that everything may use are one: ``"base modules"``.
+    """
+    base = {module.removeprefix("radarbook.") for module in library_rooms()["ground"]}
+    found: dict[str, set[str]] = {}
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package).with_suffix("").parts[0]
+        if name.startswith("__"):
+            continue
+        own = BASE if name in base else name
+        used = {BASE if m in base else m for m in _imported(ast.parse(path.read_text("utf-8")))}
+        found.setdefault(own, set()).update(m for m in used - {own} if not m.startswith("__"))
+    return found
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Packages and modules of radarbook's top level that a source names in its imports."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            names = (
+                [f"{module}.{a.name}" for a in node.names] if module == "radarbook" else [module]
+            )
+        elif isinstance(node, ast.Import):
+            names = [a.name for a in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("radarbook."))
+
+
+def direct(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
+    """The arrows that no chain of other arrows replaces. Raises InputError for a circle."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = list(graph.get(start, ()))
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting += graph.get(name, ())
+        return seen
+
+    below = {name: reached(name) for name in graph}
+    for name, names in below.items():
+        if name in names:
+            raise InputError(f"imports: expected no circle, found one through '{name}'")
+    return sorted(
+        (name, other)
+        for name, others in graph.items()
+        for other in others
+        if not any(other in below.get(between, ()) for between in others)
+    )
+
+
+_FLOORS: tuple[tuple[tuple[str, float, float], ...], ...] = (
+    (("cli", 0, 360),),
+    (("notebook", 226, 318),),
+    (("fitting", 0, 84), ("book", 92, 176), ("pipeline", 184, 268), ("figures", 276, 360)),
+    (("evaluation", 92, 268),),
+    (("training", 0, 268),),
+    (("networks", 0, 130), ("datasets", 138, 268)),
+    (("radar", 0, 360),),
+    (("faces", 0, 360),),
+    ((BASE, 0, 360),),
+)
+_SMALL = {
+    "cli": ("command line",),
+    "radar": ("array, simulation, imaging, renderer",),
+    "faces": ("morphable models, parameters, pose",),
+    BASE: (
+        "errors, seeds, files, targets, hdf5, threads,",
+        "profiles, progress, provenance",
+    ),
+}
+
+
+def house(graph: Mapping[str, set[str]] | None = None) -> str:
+    """The drawing of the packages, floor by floor."""
+    arrows = direct(imports() if graph is None else graph)
+    boxes: dict[str, Box] = {}
+    top = 1.0
+    for floor in _FLOORS:
+        height = 26.0 + 14 * max(len(_SMALL.get(name, ())) for name, _, _ in floor)
+        for name, left, right in floor:
+            inner = max(left, 1.0), min(right, WIDTH - 1.0)
+            boxes[name] = Box(name, *inner, top, height, _SMALL.get(name, ()))
+        top += height + 26
+    parts = [_box(box) for box in boxes.values()]
+    for upper, lower in arrows:
+        x = _free_place(boxes, upper, lower)
+        parts.append(_line([(x, boxes[upper].bottom), (x, boxes[lower].top)]))
+    about = "; ".join(f"{upper} imports from {lower}" for upper, lower in arrows)
+    return _svg("house", "Packages of radarbook and their imports", about, top - 25, parts)
+
+
+def _free_place(boxes: Mapping[str, Box], upper: str, lower: str) -> float:
+    """Where a vertical arrow from one box to another meets no third one."""
+    if upper not in boxes or lower not in boxes:
+        missing = upper if upper not in boxes else lower
+        raise InputError(f"house: expected a place for '{missing}', found none")
+    a, b = boxes[upper], boxes[lower]
+    left, right = max(a.left, b.left) + 6, min(a.right, b.right) - 6
+    between = [box for box in boxes.values() if a.bottom < box.top and box.bottom < b.top]
+    middle = (left + right) / 2
+    places = [left + n for n in range(int(right - left) + 1)] if a.bottom < b.top else []
+    free = [x for x in places if all(not box.left - 6 < x < box.right + 6 for box in between)]
+    if not free:
+        raise InputError(f"house: expected room for an arrow from '{upper}' to '{lower}'")
+    return min(free, key=lambda x: abs(x - middle))
+
+
+# -- the data's way ------------------------------------------------------------------------------
+
+
+def data_flow() -> str:
+    """The drawing of what is computed from what."""
+    row, height = 68.0, 38.0
+
+    def box(number: int, name: str, small: str, left: float = 60, right: float = 250) -> Box:
+        return Box(name, left, right, 1 + row * number, height, (small,))
+
+    parameters = box(0, "parameters", "shape, expression, pose, rendering")
+    mesh = box(1, "mesh", "(B, N, 3) m, radar frame")
+    signal = box(2, "signal", "(B, rx, tx, f), complex")
+    recording = box(2, "recording", "measured", 280, 359)
+    volume = box(3, "volume", "(B, z, y, x), complex")
+    image = box(4, "image", "amplitude (dB), depth, mask")
+    encoder = box(5, "encoder, autoencoder", "networks", 60, 230)
+    fit = box(5, "fit", "fitting", 270, 359)
+    found = box(6, "estimated parameters", "with uncertainty, if fitted", 60, 359)
+    face = box(7, "face", "vertices (N, 3) mm, PLY file", 60, 359)
+    boxes = [parameters, mesh, signal, recording, volume, image, encoder, fit, found, face]
+
+    x = 100.0
+    steps = [
+        (parameters, mesh, "model.vertices, to_radar"),
+        (mesh, signal, "simulate"),
+        (signal, volume, "back_project"),
+        (volume, image, "image_from_volume"),
+        (image, encoder, "predict"),
+        (encoder, found, ""),
+        (found, face, "model.vertices"),
+    ]
+    parts = [_box(b) for b in boxes]
+    for upper, lower, name in steps:
+        parts.append(_line([(x, upper.bottom), (x, lower.top)]))
+        parts.append(_text(x + 9, (upper.bottom + lower.top) / 2 + 4, name, code=True))
+    level = signal.top + height / 2
+    parts.append(_line([(recording.left, level), (signal.right, level)]))
+    middle = (fit.left + fit.right) / 2
+    turn = signal.bottom + 12
+    parts.append(_line([(236, signal.bottom), (236, turn), (middle, turn), (middle, fit.top)]))
+    parts.append(_line([(middle, fit.bottom), (middle, found.top)]))
+    level = encoder.top + height / 2
+    parts.append(_line([(encoder.right, level), (fit.left, level)], dashed=True))
+    parts.append(_text((encoder.right + fit.left) / 2, level - 6, "start", anchor="middle"))
+    first, last = parameters.top + height / 2, image.top + height / 2
+    parts.append(_line([(60, first), (30, first), (30, last), (60, last)], dashed=True))
+    parts.append(
+        f'<text x="0" y="0" transform="translate(22 {(first + last) / 2:g}) rotate(-90)" '
+        'text-anchor="middle" font-size="12">learned renderer</text>'
+    )
+    about = (
+        "Parameters give a mesh, the mesh a signal, the signal a volume, the volume an image. A "
+        "measured recording is a signal, too. The learned renderer leads from parameters to an "
+        "image directly. An encoder estimates parameters from the image, a fit from the signal, "
+        "if asked from the encoder's estimate. Estimated parameters give the face."
+    )
+    title = "From parameters to an image, and from a recording to a face"
+    return _svg("data-flow", title, about, face.bottom + 1, parts)
+
+
+# -- SVG -----------------------------------------------------------------------------------------
+
+
+def _svg(name: str, title: str, about: str, height: float, parts: list[str]) -> str:
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
+        f'aria-labelledby="{name}-title {name}-about" fill="currentColor" '
+        'font-family="system-ui, sans-serif" '
+        'style="display: block; width: 100%; max-width: 30rem; margin: 1rem auto">\n'
+        f'<title id="{name}-title">{html.escape(title)}</title>\n'
+        f'<desc id="{name}-about">{html.escape(about)}</desc>\n'
+    )
+    return head + "\n".join(parts) + "\n</svg>\n"
+
+
+def _box(box: Box) -> str:
+    middle = (box.left + box.right) / 2
+    lines = [_text(middle, box.top + 18, box.name, size=14, anchor="middle", bold=True)]
+    for n, text in enumerate(box.small, start=1):
+        lines.append(_text(middle, box.top + 18 + 14 * n, text, anchor="middle", size=11))
+    return (
+        f'<rect x="{box.left:g}" y="{box.top:g}" width="{box.right - box.left:g}" '
+        f'height="{box.height:g}" rx="5" fill-opacity="0.07" stroke="currentColor" '
+        'stroke-opacity="0.6"/>' + "".join(lines)
+    )
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: int = 12,
+    anchor: str = "start",
+    bold: bool = False,
+    code: bool = False,
+) -> str:
+    more = ' font-weight="600"' if bold else ""
+    more += ' font-family="ui-monospace, monospace"' if code else ""
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}"{more}>'
+        f"{html.escape(text)}</text>"
+    )
+
+
+def _line(points: list[tuple[float, float]], dashed: bool = False) -> str:
+    """A line along the points with an arrow's head at its end."""
+    (x0, y0), (x, y) = points[-2:]
+    length = abs(x - x0) + abs(y - y0)  # every part is horizontal or vertical
+    dx, dy = (x - x0) / length, (y - y0) / length
+    path = "M" + " L".join(f"{px:g} {py:g}" for px, py in [*points[:-1], (x - 6 * dx, y - 6 * dy)])
+    wings = [(x - 8 * dx - 4 * dy, y - 8 * dy + 4 * dx), (x - 8 * dx + 4 * dy, y - 8 * dy - 4 * dx)]
+    head = f"M{x:g} {y:g} " + " ".join(f"L{px:g} {py:g}" for px, py in wings) + " Z"
+    dash = ' stroke-dasharray="5 4"' if dashed else ""
+    return f'<path d="{path}" fill="none" stroke="currentColor"{dash}/><path d="{head}"/>'
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
+    for name, drawing in (("house", house()), ("data_flow", data_flow())):
+        write_text(folder / f"{name}.svg", drawing)
+        print(folder / f"{name}.svg")
+
+
+if __name__ == "__main__":
+    main()
