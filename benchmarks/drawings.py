@@ -48,16 +48,19 @@ class Box:
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
     """What each package and each module of the top level imports from, functions included.
 
-    The modules that everything may use are one: ``"base modules"``.
+    The modules that everything may use are one, ``"base modules"``. The modules that execute
+    notebooks and build the book are one, too: ``"book"``.
     """
     base = {module.removeprefix("radarbook.") for module in library_rooms()["ground"]}
+    single = {path.stem for path in package.glob("*.py")} - base - {"pipeline", "notebook"}
+    groups = dict.fromkeys(base, BASE) | dict.fromkeys(single, "book")
     found: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).with_suffix("").parts[0]
         if name.startswith("__"):
             continue
-        own = BASE if name in base else name
-        used = {BASE if m in base else m for m in _imported(ast.parse(path.read_text("utf-8")))}
+        own = groups.get(name, name)
+        used = {groups.get(m, m) for m in _imported(ast.parse(path.read_text("utf-8")))}
         found.setdefault(own, set()).update(m for m in used - {own} if not m.startswith("__"))
     return found
 
@@ -116,10 +119,7 @@ _SMALL = {
     "cli": ("command line",),
     "radar": ("array, simulation, imaging, renderer",),
     "faces": ("morphable models, parameters, pose",),
-    BASE: (
-        "errors, seeds, files, targets, hdf5, threads,",
-        "profiles, progress, provenance",
-    ),
+    BASE: ("errors, files, threads, progress, profiles, …",),
 }
 
 
@@ -168,14 +168,14 @@ def data_flow() -> str:
     def box(number: int, name: str, small: str, left: float = 60, right: float = 250) -> Box:
         return Box(name, left, right, 1 + row * number, height, (small,))
 
-    parameters = box(0, "parameters", "shape, expression, pose, rendering")
+    parameters = box(0, "parameters", "shape, expression, pose, rendering", right=270)
     mesh = box(1, "mesh", "(B, N, 3) m, radar frame")
     signal = box(2, "signal", "(B, rx, tx, f), complex")
     recording = box(2, "recording", "measured", 280, 359)
     volume = box(3, "volume", "(B, z, y, x), complex")
     image = box(4, "image", "amplitude (dB), depth, mask")
-    encoder = box(5, "encoder, autoencoder", "networks", 60, 230)
-    fit = box(5, "fit", "fitting", 270, 359)
+    encoder = box(5, "encoder", "or autoencoder", 60, 224)
+    fit = box(5, "fit", "through physics", 262, 359)
     found = box(6, "estimated parameters", "with uncertainty, if fitted", 60, 359)
     face = box(7, "face", "vertices (N, 3) mm, PLY file", 60, 359)
     boxes = [parameters, mesh, signal, recording, volume, image, encoder, fit, found, face]
