@@ -42,8 +42,8 @@ from radarbook.files import write_json
 from radarbook.fitting.fit import UNKNOWN, FitResult, Stage, fit
 from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.reconstruct import (
-    ATTEMPTS,
     ENCODED,
+    RUNS,
     SCHEDULE,
     Level,
     mean_face_start,
@@ -132,9 +132,7 @@ def fit_face(
     if chosen.start == "encoder":
         begin = encoder_start(signal, renderer)
         schedule = ENCODED
-    stages = physical_stages(
-        signal, renderer, schedule=schedule, free=UNKNOWN, attempts=chosen.attempts
-    )
+    stages = physical_stages(signal, renderer, schedule=schedule, free=UNKNOWN, runs=chosen.runs)
     found = fit(None, None, begin, loss=stages)
     seconds = time.perf_counter() - began
     model = model.to("cpu")
@@ -227,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--target", choices=("same", "fuller"), default="same")
     parser.add_argument("--bounces", type=int, default=1, help="that the fit reckons with")
     parser.add_argument("--error", type=float, default=0.4, help="of a near start, σ")
-    parser.add_argument("--attempts", type=int, default=ATTEMPTS)
+    parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--intervals", action="store_true", help="calibration of the uncertainty")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=FIRST, help="index of the first random face")

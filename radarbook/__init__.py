@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from radarbook.faces.parameters import FaceParameters as FaceParameters
     from radarbook.faces.pose import to_radar as to_radar
     from radarbook.fitting.fit import fit as fit
+    from radarbook.fitting.reconstruction import Reconstruction as Reconstruction
+    from radarbook.fitting.reconstruction import reconstruct as reconstruct
     from radarbook.radar import meshes as meshes
     from radarbook.radar.array import Array as Array
     from radarbook.radar.array import qar50 as qar50
@@ -52,6 +54,7 @@ _HOMES = {
     "Layer": "radar.layer",
     "PhysicalRenderer": "radar.renderer",
     "RadarImage": "radar.image",
+    "Reconstruction": "fitting.reconstruction",
     "Waveform": "radar.waveform",
     "back_project": "radar.imaging",
     "fit": "fitting.fit",
@@ -63,6 +66,7 @@ _HOMES = {
     "random_parameters": "datasets.distribution",
     "read_mesh": "faces.mesh",
     "read_recording": "datasets.recordings",
+    "reconstruct": "fitting.reconstruction",
     "save_image": "radar.image",
     "simulate": "radar.simulate",
     "to_radar": "faces.pose",

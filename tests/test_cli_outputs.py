@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.acceptance import Verdict
 from radarbook.fitting.fit import FitState
+from radarbook.fitting.reconstruction import Reconstruction
 from radarbook.fitting.state_file import FitFile
+from radarbook.radar.waveform import qar50_waveform
 from radarbook.targets import Target, check_targets, same_file
 from tests.disks import as_ordinary_user, fill, small_disk
 from tests.test_cli import ball, one_line
@@ -302,9 +306,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], Non
     """Fits that end at once; meanwhile something happens."""
 
     def install(meanwhile: Callable[[], None]) -> None:
-        def fitted(*_: Any, **__: Any) -> tuple[FaceParameters, str, torch.Tensor | None]:
+        def fitted(*_: Any, **__: Any) -> Reconstruction:
             meanwhile()
-            return FaceParameters.neutral(1), "9 steps in 1 s: finished", None
+            ended: Any = SimpleNamespace(
+                stopped=False, steps=9, resumed=0, seconds=1.0, converged=torch.ones(1)
+            )
+            verdict = Verdict(residual=0.5, diffuse=0.1)
+            face = FaceParameters.neutral(1)
+            return Reconstruction(load_model("procedural"), face, ended, verdict, qar50_waveform())
 
         monkeypatch.setattr(fit, "_fit_physical", fitted)
 

@@ -14,6 +14,7 @@ from radarbook.cli.options import (
     AntennaUnits,
     Between,
     Conjugate,
+    Delay,
     Extent,
     Frequencies,
     FrequencyUnit,
@@ -29,13 +30,10 @@ from radarbook.files import write_or_rescue
 from radarbook.targets import Target
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from radarbook.datasets.recordings import Recording
     from radarbook.faces.model import MorphableModel
     from radarbook.faces.parameters import FaceParameters
-    from radarbook.fitting.fit import Record
-    from radarbook.radar.layer import Layer
+    from radarbook.fitting.reconstruction import Reconstruction
 
 
 @app.command()
@@ -78,21 +76,45 @@ def reconstruct(
     thickest: Annotated[
         float | None,
         typer.Option(
-            help="The layer is known roughly: look for its thickness, up to so many metres, and "
-            "its permittivity, too."
+            help="The layer is known roughly: its thickness, up to so many metres, and its "
+            "permittivity are fitted, too."
         ),
     ] = None,
     bounces: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Reflections of a path that a fit through physics reckons with; 2 if not given.",
+            help="Reflections of a path that a fit through physics includes; 2 if not given.",
         ),
     ] = None,
     frequencies: Frequencies = None,
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
     conjugate: Conjugate = False,
+    delay: Delay = None,
+    fit_delay: Annotated[
+        bool,
+        typer.Option(
+            "--fit-delay",
+            help="A common delay of all channels is unknown, up to 0.4 ns of either sign: fit it.",
+        ),
+    ] = False,
+    noise: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="Normalised power of noise and channel errors to expect, 0 to 1; what an accepted "
+            "face may leave in addition to its diffuse reflection. 0 if not given.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="A face that is not accepted is an error: one line, exit status 1, no mesh.",
+        ),
+    ] = False,
 ) -> None:
     """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
 
@@ -100,17 +122,21 @@ def reconstruct(
     renderer an image is enough: the encoder predicts, the renderer refines. Weights for the
     procedural face and images of 64 x 64 pixels ship with the project.
 
-    Finished, a fit through physics says whether it believes the face, and how far its vertices may
-    be off: a PLY file has a standard deviation (mm) at each. Stopped by Ctrl-C or by --optimize's
-    limit it writes the face as it is. With --state FILE it can be taken up again, after a crash
-    too.
+    A finished fit through physics first says whether the face is accepted: whether the normalised
+    residual power is what the fitted material's diffuse reflection predicts. Of an accepted face it
+    states how far vertices may be off; a PLY file has a standard deviation (mm) at each. Of another
+    face no deviation is stated, and --strict makes it an error. Stopped by Ctrl-C or by the limit
+    of --optimize, the command writes the face as it is. With --state FILE the fit can be resumed,
+    after a crash too.
 
-    Behind a blanket (--layer) the fit takes its delay and attenuation into account. With --thickest
-    its thickness and permittivity are then looked for together with the face; the permittivity
-    that --layer names is taken to be right to a tenth.
+    Behind a blanket (--layer) the fit includes its delay and attenuation. With --thickest its
+    thickness and permittivity are then fitted together with the face; the permittivity that
+    --layer names is taken to be right to a tenth.
     """
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
+    from radarbook.fitting.reconstruct import BOUNCES
+    from radarbook.fitting.reconstruction import pose_text
 
     check(
         {
@@ -144,19 +170,35 @@ def reconstruct(
             if given is not None:
                 raise InputError(f"{name}: expected with a recording, found the image {source}")
     if through == "physical":
-        face_model = face_model_of(model, *(modes or (None, None)))
-        if thickest is not None and layer is None:
-            raise InputError("--thickest: expected together with --layer, found it alone")
-        between = layer_of(layer)
-        found, note, deviation = _fit_physical(
-            source, read, face_model, optimize, distance, state, between, thickest, bounces
+        result = _fit_physical(
+            source,
+            read,
+            face_model_of(model, *(modes or (None, None))),
+            steps=optimize,
+            distance=distance,
+            state_file=state,
+            layer=layer_of(layer),
+            thickest=thickest,
+            bounces=bounces or BOUNCES,
+            delay=delay or 0.0,
+            fit_delay=fit_delay,
+            noise=noise or 0.0,
         )
+        if strict and not result.accepted:
+            typer.echo(f"radarbook: --strict: {result.reason}", err=True)
+            raise typer.Exit(1)
+        text, write = str(result), result.save
+        holds = require_mesh_name(output) == ".ply" and result.uncertainty is not None
     else:
         alone = {
             "--state": state,
             "--layer": layer,
             "--thickest": thickest,
             "--bounces": bounces,
+            "--delay": delay,
+            "--fit-delay": fit_delay or None,
+            "--noise": noise,
+            "--strict": strict or None,
         }
         for name, value in alone.items():
             if value is not None:
@@ -164,131 +206,38 @@ def reconstruct(
                     f"{name}: expected with --through physical, found --through learned"
                 )
         found, note = _fit_learned(source, read, model, encoder, renderer, optimize, extent)
-        deviation = None
         face_model = face_model_of(model, found.shape.shape[1], found.expression.shape[1])
-    vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
-    values = {}
-    if deviation is not None and require_mesh_name(output) == ".ply":  # which alone can hold it
-        values["deviation"] = deviation
+        vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
+        text, holds = f"{note}\n{pose_text(found)}", False
+        write = partial(write_mesh, vertices=vertices, triangles=face_model.triangles)
     try:
-        write_or_rescue(
-            output,
-            lambda path: write_mesh(path, vertices, face_model.triangles, values=values),
-        )
+        write_or_rescue(output, write)
     finally:  # what was found is said even if its file is elsewhere
-        _say(note, found)
+        typer.echo(text)
     typer.echo(
         f"wrote {output} (millimetres, model frame, without pose"
-        f"{'; deviation of each vertex' if values else ''})"
+        f"{'; deviation of each vertex' if holds else ''})"
     )
-
-
-def _say(note: str, found: FaceParameters) -> None:
-    """Print how a fit ended and the pose that it found."""
-    x, y, z = (1e3 * found.translation[0]).tolist()
-    yaw, pitch, roll = found.rotation[0].rad2deg().tolist()
-    typer.echo(note)
-    typer.echo(f"translation {x:+.1f} {y:+.1f} {z:+.1f} mm (x, y, z in the radar frame)")
-    typer.echo(f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)")
 
 
 def _fit_physical(
     source: Path,
     read: Callable[[Path], Recording],
     face_model: MorphableModel,
-    steps: int | None,
-    distance: float,
-    state: Path | None,
-    layer: Layer | None,
-    thickest: float | None,
-    bounces: int | None,
-) -> tuple[FaceParameters, str, Tensor | None]:
-    """The face, what to say of the fit, and, if it is finished, deviations of vertices (N,) mm."""
-    from radarbook.fitting.covered import behind_layer, fit_layer
-    from radarbook.fitting.reconstruct import (
-        BOUNCES,
-        physical_renderer,
-        reconstruct_through_physics,
-        uncertainty_through_physics,
-    )
+    **settings: Any,
+) -> Reconstruction:
+    from radarbook.fitting import reconstruction
 
     if _is_image(source):
         raise InputError(
             f"{source}: expected a raw recording to fit through physics, found an image; "
             "pass the signal, or --through learned"
         )
+    state = settings["state_file"]
     recording = read(source)
-    physical = physical_renderer(
-        face_model, recording.array, recording.waveform, distance, bounces=bounces or BOUNCES
-    )
-    renderer = behind_layer(physical, layer)
     if state is not None and state.exists():
-        typer.echo(f"going on from {state}")
-    taken = 0
-
-    def count(_: Record) -> None:
-        nonlocal taken
-        taken += 1
-
-    result = reconstruct_through_physics(
-        recording.signal,
-        recording.array,
-        recording.waveform,
-        face_model,
-        distance=distance,
-        steps=steps,
-        progress=True,
-        callback=count,
-        state_file=state,
-        renderer=renderer,
-    )
-    if result.reason == "interrupted":
-        limit = steps is not None and taken >= steps
-        end = "stopped at --optimize's limit" if limit else "interrupted"
-        if result.kept:
-            end += f"; the same command goes on from {state}"
-        elif result.kept is False:
-            end += f"; its state could not be kept in {state}"
-            if state is not None and state.exists():
-                end += ", from whose earlier one the same command goes on"
-    elif bool(result.diverged.any()):
-        end = "diverged, the best iterate is kept"
-    elif taken == 0:
-        end = f"{state} was finished, nothing is left to do but to write the face"
-    else:
-        end = result.reason
-    earlier = f", {result.resumed} of them before" if result.resumed else ""
-    note = f"{result.steps} steps in {result.seconds:.0f} s{earlier}: {end}"
-    if result.reason == "interrupted":
-        return result.parameters, note, None
-    found, loss = result.parameters, float(result.losses[0])
-    if layer is not None and thickest is not None:
-        covered = fit_layer(recording.signal, renderer, layer, found, thickest=thickest)
-        between = covered.layer
-        note += (
-            f"\nlayer {1e3 * float(between.thickness):.2f} mm thick, permittivity "
-            f"{complex(between.permittivity):.2f}, of {covered.tried} tried; "
-            f"it delays by {1e3 * between.delay(recording.waveform):.2f} mm"
-        )
-        others = ", ".join(f"{1e3 * float(other.thickness):.2f}" for other in covered.likely[1:])
-        note += f"\nas likely a thickness of {others} mm" if others else ""
-        found, loss = covered.parameters, covered.loss
-        renderer = behind_layer(renderer, between)
-    note += f"\n{100 * loss:.1f} % of the recording left unexplained"
-    if result.settled is not None:
-        note += (
-            "; settled: a right face leaves as much, or two attempts came to this one"
-            if bool(result.settled.all())
-            else "; not settled: a right face leaves less, and no two attempts came to one face"
-        )
-    deviation = uncertainty_through_physics(recording.signal, renderer, found).vertex_deviation(
-        face_model
-    )
-    note += (
-        f"\nstated deviation of a vertex {float(deviation.mean()):.2f} mm on average, at most "
-        f"{float(deviation.max()):.2f} mm"
-    )
-    return found, note, deviation
+        typer.echo(f"resuming from {state}")
+    return reconstruction.reconstruct(recording, face_model, progress=True, **settings)
 
 
 def _fit_learned(

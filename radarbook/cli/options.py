@@ -90,6 +90,14 @@ Conjugate = Annotated[
     ),
 ]
 
+Delay = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Common delay of all channels, removed first: the signal is multiplied by "
+        "e^{+j2πfτ}. Positive brings what is seen nearer: 1e-10 s by 15 mm.",
+    ),
+]
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 

@@ -14,6 +14,7 @@ from radarbook.cli.options import (
     Between,
     Bounces,
     Conjugate,
+    Delay,
     Depth,
     DynamicRange,
     Extent,
@@ -95,15 +96,22 @@ def image(
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
     conjugate: Conjugate = False,
+    delay: Delay = None,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
+    from dataclasses import replace
+
     from radarbook.datasets.recordings import files_read
+    from radarbook.radar.delay import without_delay
 
     check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
     _require_depths(depth)
     recording = recording_of(
         signal, frequencies, frequency_unit, units, conjugate, depths=depth, extent=extent
     )
+    if delay is not None:
+        plain = without_delay(recording.signal, recording.waveform, delay)
+        recording = replace(recording, signal=plain)
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
 

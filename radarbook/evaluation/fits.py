@@ -134,14 +134,14 @@ def layer_rows(path: Path) -> list[list[str]]:
     return rows
 
 
-#: Shares of a recording that stay unexplained, which part smooth faces from rough ones.
+#: Ranges of normalised residual power, which divide smooth faces from rough ones.
 _SHARES = (0.0, 0.05, 0.2, 1.0)
 
 
 def found_layer_rows(path: Path) -> list[list[str]]:
     """What layers a file of ``benchmarks.covered_fit`` came to where they were unknown.
 
-    A row for each range of the share that stayed unexplained, with its number of faces; of
+    A row for each range of normalised residual power, with its number of faces; of
     thickness (mm), permittivity (real part) and the delay's error (mm) the median, lowest and
     highest. Raises as :func:`fit_rows`.
     """

@@ -99,9 +99,9 @@ class AmbiguitySearch(FaceByFace):
     Each step linearises the phases of the best face so far, draws moves about where the fit began,
     climbs to the maxima of their coherence, renders the most coherent of them, and takes from the
     few of least loss some Levenberg-Marquardt steps. Minima that have been seen are not tried
-    again. A face is finished when none of them is better, or when it leaves no more unexplained
-    than a right one does (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). ``rate``
-    multiplies the width of the draws.
+    again. A face is finished when none of them is better, or when its residual is at the level
+    predicted for a correct face (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`).
+    ``rate`` multiplies the width of the draws.
     """
 
     #: Moves drawn, minima rendered and tried a step, and how much less coherent than the best one
@@ -164,7 +164,7 @@ class AmbiguitySearch(FaceByFace):
         return loss
 
     def _right(self, near: PhaseObjective, vector: Tensor, loss: Tensor) -> bool:
-        """Whether a face leaves no more unexplained than a right one does."""
+        """Whether the residual of a face is at the level predicted for a correct one."""
         return bool(loss < near.enough(self.parameters(vector[None]))[0])
 
     def _model(

@@ -56,9 +56,9 @@ class CoveredFit:
         The face (1).
     layer : Layer
     loss : float
-        What stays unexplained of the recording's phases.
+        Normalised residual power of the recording's phases.
     minima : tuple of (Layer, float)
-        All that were come to, with what stays unexplained and what the permittivity's prior adds.
+        All that were reached, with their residual power and what the permittivity's prior adds.
     tried : int
         Layers that were rendered.
     """
@@ -281,13 +281,13 @@ class _Linear:
             self._residual, self._jacobian = LevenbergMarquardt(
                 objective, self._vector[None], self._columns, unbounded, self._n_shape
             ).linearised(0, self._vector)
-        #: What stays unexplained here.
+        #: Residual power here.
         self.loss = float(self._residual.square().sum())
         self._q, self._r = torch.linalg.qr(self._jacobian)
         self._delay = problem.family.layer(here.place).delay(problem.waveform)
 
     def followed(self, place: Tensor) -> tuple[float, FaceParameters]:
-        """What stays unexplained behind another layer, and the face that has followed."""
+        """Residual power behind another layer, and the face that has followed."""
         residual = self._behind(place, self.here.face)
         along = self._q.T @ residual
         move = -torch.linalg.solve_triangular(self._r, along[:, None], upper=True)[:, 0]

@@ -40,10 +40,13 @@ RENDERING = ("dynamic_range", "material", "antenna_size")
 #: What is unknown in a recording; the dynamic range is a matter of display.
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
-#: Two attempts are taken for the same whose losses differ by less than this share, if they are also
-#: alike as a stage has it, or, where it has no say, by less than that in their coefficients: root
-#: mean square, in standard deviations.
+#: Two runs agree if their losses differ by less than this share and the stage's ``alike`` holds; a
+#: stage without one compares the coefficients (root mean square, in standard deviations).
 ALIKE, CLOSE = 0.02, 0.1
+#: A face has converged if the last step lowered its loss by less than this share. And it has
+#: diverged if its loss ended this many times above where the stage began: which facets are visible
+#: is decided again at the end, which alone moves a small loss by some per cent.
+CONVERGED, DIVERGED = 1e-2, 1.5
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,14 @@ class Stage:
     finish a face. ``rate`` is the method's step size (None: its default), ``seed`` that of its
     random draws.
 
-    ``again`` begins another attempt: it is given parameters and losses of the best attempt so far
-    and says which faces (B,) are right as they are. Those are left alone, and so are faces that two
-    attempts came to alike (``alike``, given both, says so, (B,)); the others begin from the start
-    once more. In the end each face has the attempt of lowest loss, so the last stages of all
-    attempts must have one objective.
-    ``concludes`` marks the first stage after the attempts, which goes on from the best of them; its
-    ``again`` and ``alike`` have the last word on whether that one is right
-    (:attr:`FitResult.settled`).
+    ``accept`` begins another run. It is given parameters and losses (B,) of the best run so far and
+    whether two runs agreed on it (B,), and returns which faces are accepted (B,). Accepted faces
+    and faces on which two runs agree (``alike``, given both, returns it, (B,)) keep what they have;
+    the others begin from the start once more. In the end each face has the run of lowest loss, so
+    the last stages of all runs must have one objective.
+    ``concludes`` marks the first stage after the runs, which goes on from the best of them. Its
+    ``accept`` also decides about the face that the whole fit ends with
+    (:attr:`FitResult.accepted`). Agreement alone never accepts a face.
     """
 
     objective: Objective
@@ -73,7 +76,7 @@ class Stage:
     free: tuple[str, ...] | None = None
     name: str = ""
     seed: int = 0
-    again: Callable[[FaceParameters, Tensor], Tensor] | None = None
+    accept: Callable[[FaceParameters, Tensor, Tensor], Tensor] | None = None
     alike: Callable[[FaceParameters, FaceParameters], Tensor] | None = None
     concludes: bool = False
 
@@ -90,7 +93,8 @@ class Record:
 
 @dataclass
 class StageState:
-    """Within a stage: steps done, the method's own state, and the best iterate of each face."""
+    """Within a stage: steps done, the method's own state, and the best iterate of each face;
+    ``fell`` (B,) is the share by which the last step lowered the best loss."""
 
     best: Tensor
     vectors: Tensor
@@ -98,6 +102,7 @@ class StageState:
     step: int = 0
     first: Tensor | None = None
     method: dict[str, Any] | None = None
+    fell: Tensor | None = None
 
 
 @dataclass
@@ -105,11 +110,11 @@ class FitState:
     """Where a fit stands: pass it back to :func:`fit` to go on, or keep it in a file
     (:mod:`radarbook.fitting.state_file`).
 
-    It is brought up to date after every step, also while :func:`fit` runs. ``losses``,
-    ``diverged`` and ``reason`` are as in :class:`FitResult`, of the last stage that ended.
-    ``start`` is where it began; ``best`` the losses and vectors of the best of the attempts that
-    have ended, and ``settled`` (B,) which faces need no other (:class:`Stage`); ``concluded`` is
-    that when there were no others any more.
+    It is brought up to date after every step, also while :func:`fit` runs. ``steps`` counts them.
+    ``losses``, ``diverged``, ``converged`` and ``reason`` are as in :class:`FitResult`, of the last
+    stage that ended. ``start`` is where it began; ``best`` the losses and vectors of the best of
+    the runs that have ended, ``agreed`` (B,) on which faces two runs agreed, and ``ready`` (B,)
+    which faces need no other run (:class:`Stage`).
     """
 
     vectors: Tensor
@@ -121,8 +126,10 @@ class FitState:
     reason: str = "finished"
     start: Tensor | None = None
     best: tuple[Tensor, Tensor] | None = None
-    settled: Tensor | None = None
-    concluded: Tensor | None = None
+    ready: Tensor | None = None
+    agreed: Tensor | None = None
+    converged: Tensor | None = None
+    steps: int = 0
 
     @classmethod
     def at(cls, start: FaceParameters) -> FitState:
@@ -131,45 +138,49 @@ class FitState:
         return cls(vectors, start=vectors.clone())
 
     def begin_again(self, stage: Stage, n_shape: int) -> bool:
-        """Take stock of the attempt that ended and begin another with the faces that need it, if
-        there are any."""
-        self._take_stock(stage, n_shape)
+        """Compare the run that ended with the best one, and begin another with the faces that need
+        it, if there are any."""
+        self._compare(stage, n_shape)
         assert self.start is not None
         assert self.best is not None
-        assert self.settled is not None
-        self.vectors = torch.where(self.settled[:, None], self.best[1], self.start)
-        return not bool(self.settled.all())
+        assert self.ready is not None
+        self.vectors = torch.where(self.ready[:, None], self.best[1], self.start)
+        return not bool(self.ready.all())
 
     def conclude(self, stage: Stage, n_shape: int) -> None:
-        """Take up the best attempt of each face; there will be no others."""
+        """Go on from the best run of each face; there will be no others."""
         assert self.losses is not None
-        if stage.again is not None:
-            if self.settled is None or not bool(self.settled.all()):
-                self._take_stock(stage, n_shape)
-            self.concluded = self.settled
+        if stage.accept is not None and (self.ready is None or not bool(self.ready.all())):
+            self._compare(stage, n_shape)
         _, self.vectors = self._better(self.losses, self.vectors)
-        self.best = self.settled = None
+        self.best = self.ready = None
 
-    def _take_stock(self, stage: Stage, n_shape: int) -> None:
-        """Keep the better attempt of each face, and settle those that need no other."""
+    def _compare(self, stage: Stage, n_shape: int) -> None:
+        """Keep the better run of each face, and note which faces need no other."""
         assert self.losses is not None
-        assert stage.again is not None
-
-        def parameters(vectors: Tensor) -> FaceParameters:
-            return FaceParameters.from_normalised(vectors, n_shape, vectors.shape[1] - n_shape - 9)
-
-        # Two attempts from different draws that end with the same face have found it. Losses alone
-        # do not tell: where much of a recording is speckle, they are nearly the same for all faces.
-        alike = torch.zeros(len(self.vectors), dtype=torch.bool)
+        assert stage.accept is not None
+        # Losses alone do not show that two runs agree: where much of a recording is speckle, they
+        # are nearly the same for all faces.
+        if self.agreed is None:
+            self.agreed = torch.zeros(len(self.vectors), dtype=torch.bool)
         if self.best is not None:
             alike = (self.losses - self.best[0]).abs() < ALIKE * self.best[0]
             if stage.alike is not None:
-                alike &= stage.alike(parameters(self.vectors), parameters(self.best[1]))
+                alike &= stage.alike(
+                    parameters_of(self.vectors, n_shape), parameters_of(self.best[1], n_shape)
+                )
             else:
                 coefficients = (self.vectors - self.best[1])[:, : self.vectors.shape[1] - 9]
                 alike &= coefficients.square().mean(1).sqrt() < CLOSE
+            # A better run that resembles none before it is not the one that two agreed on. Faces
+            # that needed no other run have not moved since.
+            better = self.losses < self.best[0]
+            agreed = torch.where(better, alike, self.agreed | alike)
+            unmoved = torch.zeros_like(agreed) if self.ready is None else self.ready
+            self.agreed = torch.where(unmoved, self.agreed, agreed)
         losses, vectors = self.best = self._better(self.losses, self.vectors)
-        self.settled = stage.again(parameters(vectors), losses) | alike
+        accepted = stage.accept(parameters_of(vectors, n_shape), losses, self.agreed)
+        self.ready = accepted | self.agreed
 
     def _better(self, losses: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Face by face the better of these and the best so far."""
@@ -178,6 +189,11 @@ class FitState:
         known, earlier = self.best
         take = losses < known
         return torch.where(take, losses, known), torch.where(take[:, None], vectors, earlier)
+
+
+def parameters_of(vectors: Tensor, n_shape: int) -> FaceParameters:
+    """Faces of normalised vectors (B, P)."""
+    return FaceParameters.from_normalised(vectors, n_shape, vectors.shape[1] - n_shape - 9)
 
 
 @dataclass(frozen=True)
@@ -190,43 +206,51 @@ class FitResult:
         The best iterate of each face in the last stage it was in, inside the ranges.
     losses : Tensor (B,)
         Its losses under the last objective.
+    converged : Tensor (B,) bool
+        The last stage that ran met its criterion, or its last Levenberg-Marquardt step lowered the
+        loss by less than :data:`CONVERGED`. False where the fit was stopped.
     diverged : Tensor (B,) bool
-        The loss ended above where the stage began, or was not finite: the best iterate is then
-        where it was lowest.
+        The loss ended far above where the stage began (:data:`DIVERGED`), or was not finite. The
+        best iterate is kept in any case.
     reason : str
-        ``"finished"`` (every stage met its criterion), ``"steps"`` (the last stage ran out of
-        steps) or ``"interrupted"``.
+        ``"finished"`` (every stage met its criterion), ``"steps"`` (the last stage took all its
+        steps), ``"limit"`` (as many steps as the call allowed) or ``"interrupted"``.
     history : list of Record
-        Every step, for curves.
+        Every step, for curves, and what each stage ended with.
     state : FitState
         To continue with.
     stages : tuple of str
         Names of the stages.
-    resumed : int
-        Steps of ``history`` that were done before this call.
-    settled : Tensor (B,) bool, optional
-        Which faces the fit itself believes: two attempts came to them, or they leave no more
-        unexplained than right ones do. None where no stage judges (:class:`Stage`), or where the
-        fit has not come to that.
+    steps, resumed : int
+        Steps in all, and those that were done before this call.
+    accepted : Tensor (B,) bool, optional
+        Which faces the concluding stage accepts (:class:`Stage`). None where no stage decides, or
+        where the fit was stopped before its end.
+    agreed : Tensor (B,) bool, optional
+        On which faces two runs agreed. None where there was one run.
     kept : bool, optional
         Whether the state file holds this end of the fit. None without a state file.
     """
 
     parameters: FaceParameters
     losses: Tensor
+    converged: Tensor
     diverged: Tensor
     reason: str
     history: list[Record]
     state: FitState
     stages: tuple[str, ...]
     n_shape: int
+    steps: int
     resumed: int = 0
-    settled: Tensor | None = None
+    accepted: Tensor | None = None
+    agreed: Tensor | None = None
     kept: bool | None = None
 
     @property
-    def steps(self) -> int:
-        return len(self.history)
+    def stopped(self) -> bool:
+        """Whether the fit was stopped before its end; it can be resumed."""
+        return self.reason in ("limit", "interrupted")
 
     @property
     def seconds(self) -> float:
@@ -234,11 +258,8 @@ class FitResult:
         return self.history[-1].seconds if self.history else 0.0
 
     def at(self, step: int) -> FaceParameters:
-        """The parameters as they were before step ``step``."""
-        vectors = self.history[step].vectors
-        return FaceParameters.from_normalised(
-            vectors, self.n_shape, vectors.shape[1] - self.n_shape - 9
-        )
+        """The parameters of record ``step`` of :attr:`history`."""
+        return parameters_of(self.history[step].vectors, self.n_shape)
 
 
 def fit(
@@ -253,6 +274,7 @@ def fit(
     rate: float | None = None,
     patience: int = 20,
     tolerance: float = 1e-3,
+    limit: int | None = None,
     callback: Callable[[Record], bool | None] | None = None,
     progress: bool = False,
     resume: FitState | None = None,
@@ -279,6 +301,8 @@ def fit(
     steps, patience, tolerance
         A face is finished when its loss has not fallen by a relative ``tolerance`` for
         ``patience`` steps; the fit stops when all are, or after ``steps``.
+    limit : int
+        At most so many steps in this call; the result can be resumed.
     callback
         Called with every :class:`Record`; returning False interrupts the fit, as Ctrl-C does.
     resume : FitState
@@ -304,14 +328,15 @@ def fit(
                 f"start: expected {stage.objective.faces} faces as the target, found {len(start)}"
             )
     state = resume or FitState.at(start)
-    width, resumed = state.vectors.shape[1], len(state.history)
+    width, resumed = state.vectors.shape[1], state.steps
+    last = None if limit is None else state.steps + limit
     bounds = torch.ones(width, dtype=torch.float64)
     bounds[: width - 9] = COEFFICIENT_BOUND
     reason = state.reason
-    diverged, losses = state.diverged, state.losses
-    if diverged is None or losses is None:
-        diverged = torch.zeros(len(start), dtype=torch.bool)
-        losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
+    if state.losses is None or state.diverged is None or state.converged is None:
+        state.losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
+        state.diverged = state.converged = torch.zeros(len(start), dtype=torch.bool)
+    losses, diverged, converged = state.losses, state.diverged, state.converged
     began = time.perf_counter() - (state.history[-1].seconds if state.history else 0.0)
     with Progress(sum(stage.steps for stage in stages), "fit", shown=progress) as bar:
         bar.update(sum(stage.steps for stage in stages[: state.stage]))
@@ -320,8 +345,8 @@ def fit(
             begins = state.within is None
             if begins and stage.concludes:
                 state.conclude(stage, n_shape)
-            elif begins and stage.again is not None and not state.begin_again(stage, n_shape):
-                # No face needs another attempt: on with what comes after them.
+            elif begins and stage.accept is not None and not state.begin_again(stage, n_shape):
+                # No face needs another run: on with what comes after them.
                 rest = range(state.stage, len(stages))
                 state.stage = next((i for i in rest if stages[i].concludes), len(stages))
                 reason = "finished"
@@ -338,8 +363,8 @@ def fit(
                     stage.rate,
                     stage.seed,
                 )
-            if state.settled is not None:
-                work.done = state.settled.clone()
+            if state.ready is not None:
+                work.done = state.ready.clone()
             within = state.within or StageState(
                 torch.full((len(start),), float("inf"), dtype=torch.float64),
                 state.vectors.clone(),
@@ -347,35 +372,48 @@ def fit(
             )
             state.within = within
             with _threads_of(stage.objective):
-                reason = _run(stage, work, state, within, began, callback, bar)
-            losses, state.vectors = within.best, within.vectors
-            if within.first is not None:  # else interrupted before the first step was done
-                last = state.history[-1].losses
-                diverged = ~torch.isfinite(last)
+                reason = _run(stage, work, state, within, began, last, callback, bar)
+            state.vectors = within.vectors
+            if within.first is not None and within.fell is not None:  # else not one step was done
+                losses = within.best
+                finite = torch.isfinite(state.history[-1].losses)
+                diverged, converged = ~finite, work.done & finite
                 if work.monotone:
-                    diverged |= last > within.first
-            if reason == "interrupted":
+                    diverged |= state.history[-1].losses > DIVERGED * within.first
+                if isinstance(work, LevenbergMarquardt):
+                    converged |= within.fell < CONVERGED
+                converged &= ~diverged
+            if reason in ("interrupted", "limit"):
+                converged = torch.zeros_like(diverged)
                 break
             bar.update(stage.steps - within.step)
-            state.losses, state.diverged, state.reason = losses, diverged, reason
+            state.losses, state.diverged, state.converged = losses, diverged, converged
+            state.reason = reason
             state.stage, state.within = state.stage + 1, None
-    vector = state.vectors
+    vector, stopped = state.vectors, state.stage < len(stages)
     if state.best is not None:
-        # An attempt that was interrupted has no loss that could be compared.
-        compared = state.best if reason == "interrupted" else state._better(losses, vector)
-        losses, vector = compared
-    found = FaceParameters.from_normalised(vector, n_shape, width - n_shape - 9).clamped()
+        # A run that was stopped has no loss that could be compared.
+        losses, vector = state.best if stopped else state._better(losses, vector)
+    found = parameters_of(vector, n_shape).clamped()
+    deciding = [s.accept for s in stages if s.concludes and s.accept is not None]
+    accepted = None
+    if deciding and not stopped:
+        agreed = torch.zeros(len(start), dtype=torch.bool) if state.agreed is None else state.agreed
+        accepted = deciding[-1](found, losses, agreed)
     return FitResult(
         found.to(dtype=start.shape.dtype),
         losses,
+        converged,
         diverged,
         reason,
         list(state.history),
         state,
         tuple(stage.name or str(i) for i, stage in enumerate(stages)),
         n_shape,
+        state.steps,
         resumed,
-        state.concluded,
+        accepted,
+        state.agreed,
     )
 
 
@@ -390,6 +428,7 @@ def _run(
     state: FitState,
     within: StageState,
     began: float,
+    last: int | None,
     callback: Callable[[Record], bool | None] | None,
     bar: Progress,
 ) -> str:
@@ -403,21 +442,28 @@ def _run(
         state.history.append(record)
         if within.first is None:
             within.first = losses.clone()
-        gained = losses < within.best * (1 - stage.tolerance)
+        before = within.best
+        gained = losses < before * (1 - stage.tolerance)
         within.stale = torch.where(gained, 0, within.stale + 1)
         better = losses < within.best if work.monotone else ~work.done
         within.vectors = torch.where(better[:, None], vectors, within.vectors)
-        within.best = torch.where(better, losses, within.best)
+        within.best = torch.where(better, losses, before)
+        # Of the first record nothing is known yet: infinite before.
+        fell = 1 - within.best / before.clamp(min=1e-300)
+        within.fell = torch.where(torch.isfinite(before), fell, torch.inf)
         return record
 
     try:
         while within.step < stage.steps and not bool(work.done.all()):
+            if last is not None and state.steps >= last:
+                return "limit"
             finished = work.done.clone()
             losses, vectors = work.step()
             # A face that was finished before this step was not looked at again.
             record = note(torch.where(finished, within.best, losses), vectors)
             work.done = work.done | (within.stale >= stage.patience) | ~torch.isfinite(losses)
             within.step += 1
+            state.steps += 1
             # A copy: optimizers move their own tensors, and may be interrupted while they do.
             within.method = copy.deepcopy(work.state_dict() | {"done": work.done})
             bar.update(1)

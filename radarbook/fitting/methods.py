@@ -321,7 +321,7 @@ class Ensemble(FaceByFace):
     derivative at a point says little about the way to a face that is millimetres away. Here faces
     are drawn about the present one, ``rate`` times as widely as faces differ, and all residuals are
     regressed on the parameters: slope and mean of the residuals over the cloud take the place of
-    Jacobian and residual. What the regression leaves unexplained is taken for noise, with its
+    Jacobian and residual. What the regression does not explain is taken for noise, with its
     correlations between residuals, so what oscillates within the cloud is not believed and what
     changes steadily is. Repeated with narrower and narrower clouds this ends as Gauss-Newton. Cf.
     iterated posterior linearisation (García-Fernández et al. 2015) and ensemble Kalman inversion

@@ -35,10 +35,10 @@ NEPER, DEPTH = 3.0, 2e-3
 LOG_ERROR, DEPTH_ERROR = 0.3, 1e-4
 #: Draws of noise for the weights.
 DRAWS = 8
-#: What of a recording's phases a right face may leave unexplained beside the diffuse share. Right
-#: faces of a recording whose physics is the fit's leave 0.002, wrong ones 0.01 and more. And the
-#: largest diffuse share that is believed at all: a wrong face takes what it does not explain for
-#: diffuse reflection, and from one speckle to another the share varies by a thirtieth of itself.
+#: Normalised residual power that a correct face may leave in addition to the diffuse share, for a
+#: search among minima to end: correct faces leave 0.002, wrong ones 0.01 and more. And the largest
+#: diffuse share for which it ends so: a wrong face takes its residual for diffuse reflection, and
+#: from one speckle to another the share varies by a thirtieth of itself.
 UNEXPLAINED, DIFFUSE = 0.005, 0.15
 
 
@@ -471,10 +471,10 @@ class PhaseObjective(FocusedObjective):
     """The complex range profiles themselves, phase and all: for a face that is nearly right.
 
     The residual is target less face, after the complex gain that makes it least, over the target's
-    norm: the loss is the share of the recording's weighted power that the face does not explain, 0
-    for a perfect fit and 1 where nothing agrees. Phases turn once in half a wavelength of depth,
-    2 mm, so highlights must be right to some half of a millimetre first; then they are known to
-    hundredths. Diffuse reflection and noise are what is left over.
+    norm: the loss is the normalised residual power, the share of the recording's weighted power
+    that the face does not explain, 0 for a perfect fit and 1 where nothing agrees. Phases turn once
+    in half a wavelength of depth, 2 mm, so highlights must be right to some half of a millimetre
+    first; then they are known to hundredths. Diffuse reflection and noise are what is left over.
 
     A pixel counts by one over the root of its power, smoothed, plus ``contrast`` times the largest.
     Large, the brightest highlights decide, which are few and can be brought into phase one by one;
@@ -523,7 +523,7 @@ class PhaseObjective(FocusedObjective):
     def _less_reflections(self, parameters: FaceParameters, face: int) -> Tensor:
         """The target of one face (1), as these parameters have its reflections.
 
-        By the part, between none and all, that leaves least unexplained (Eq. (6.5)): a recording
+        By the part, between none and all, that leaves the least residual (Eq. (6.5)): a recording
         may have none, and a face that is not right has some of them with wrong phases.
         """
         extra, target = self.physics.reflections(parameters), self._target[face]
@@ -541,18 +541,34 @@ class PhaseObjective(FocusedObjective):
 
     @torch.no_grad()
     def diffuse_share(self, parameters: FaceParameters) -> Tensor:
-        """(B,) share of the weighted power that is diffuse, as the faces' material has it: what a
-        right face would leave unexplained of a recording without noise."""
-        signal = self.physics.signal(parameters)
+        """(B,) share of the weighted power that is diffuse for the faces' material: the normalised
+        residual power that a correct face leaves of a recording without noise."""
         shares = []
-        for b, s in enumerate(signal):
-            spread = self._diffuse(parameters[b], b)
-            diffuse = spread[0] * parameters.material[b].to(spread).square()
-            coherent = self.focus[b].profiles(s).abs().square().sum(0)
-            weight = self._weights[b].square()
-            part = (weight * diffuse).sum()
-            shares.append(part / (part + (weight * coherent).sum()))
+        for b, s in enumerate(self.physics.signal(parameters)):
+            diffuse = self._diffuse_power(parameters[b], b).sum()
+            shares.append(diffuse / (diffuse + self._weighted(s, b).abs().square().sum()))
         return torch.stack(shares).cpu()
+
+    @torch.no_grad()
+    def power_maps(self, parameters: FaceParameters) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each face the weighted power (V,) of its pixels, over the target's: of the residual,
+        of the face, and of the diffuse reflection that its material predicts."""
+        once, maps = self._once(parameters), []
+        for b, s in enumerate(self.physics.signal(parameters)):
+            mine, wanted = self._weighted(s, b), once._target[b]
+            gain = (mine.conj() * wanted).sum() / mine.abs().square().sum().clamp(min=1e-30)
+            diffuse = gain.abs().square() * self._diffuse_power(parameters[b], b)
+            found = (
+                (wanted - gain * mine).abs().square().sum(0),
+                (gain * mine).abs().square().sum(0),
+            )
+            maps.append((found[0].cpu(), found[1].cpu(), diffuse.cpu()))
+        return maps
+
+    def _diffuse_power(self, parameters: FaceParameters, face: int) -> Tensor:
+        """(V,) mean diffuse power of one face (1) in its pixels, as they count for it."""
+        spread = self._diffuse(parameters, face)[0]
+        return spread * parameters.material.to(spread).square() * self._weights[face].square()
 
     @torch.no_grad()
     def coherence(self, one: FaceParameters, other: FaceParameters) -> Tensor:
@@ -566,8 +582,8 @@ class PhaseObjective(FocusedObjective):
         return torch.stack(found).cpu()
 
     def enough(self, parameters: FaceParameters) -> Tensor:
-        """(B,) the loss below which these faces are right: noise and their diffuse share leave as
-        much. 0 where the diffuse share is past belief (:data:`DIFFUSE`)."""
+        """(B,) the loss below which a search among minima ends: noise and the diffuse share of
+        these faces leave as much. 0 where that share is too large to tell (:data:`DIFFUSE`)."""
         diffuse = self.diffuse_share(parameters).double()
         return torch.where(diffuse < DIFFUSE, UNEXPLAINED + (1 - UNEXPLAINED) * diffuse, 0.0)
 

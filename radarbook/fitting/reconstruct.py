@@ -6,19 +6,30 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import torch
-from scipy.special import chdtri
 from torch import Tensor
 
 from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.acceptance import accepted, plausible
 from radarbook.fitting.ambiguity import AmbiguitySearch
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.fit import UNKNOWN, FitResult, FitState, Record, Stage, fit
+from radarbook.fitting.delay import COLUMN as DELAY
+from radarbook.fitting.delay import DelayedPhysics, with_delay
+from radarbook.fitting.fit import (
+    UNKNOWN,
+    FitResult,
+    FitState,
+    Record,
+    Stage,
+    fit,
+    parameters_of,
+)
 from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
     Anchor,
@@ -51,7 +62,7 @@ class Level:
     :class:`~radarbook.fitting.objectives.PhaseObjective` with its ``contrast`` instead, in which
     the material is not an unknown. ``method`` and ``rate`` as in
     :func:`~radarbook.fitting.fit.fit`; a level of method ``"search"``, for position and orientation
-    alone, has its turn in attempts after the second. ``prior`` is about the variance that noise
+    alone, has its turn in runs after the second. ``prior`` is about the variance that noise
     gives one residual, times the number of coefficients.
     """
 
@@ -96,19 +107,17 @@ SCHEDULE = (
     Level("0.7 σ", _WIDE, "ensemble", 0.7, fidelity="coarse"),
     *ENCODED,
 )
-#: Root mean square of a right face's residuals that a cloud reckons with.
+#: Root mean square of a correct face's residuals, as ensembles weigh it.
 NOISE = 0.05
-#: Attempts from the start. None is made after one whose phases leave no more than a right face does
-#: (:meth:`~radarbook.fitting.objectives.PhaseObjective.enough`). Errors of five degrees and half a
-#: decibel on every channel leave 0.05 in any case: then attempts are made until two of them come to
-#: the same minimum. Neither is believed of a face such as one in a thousand is.
-ATTEMPTS = 3
+#: Runs from the start, at most. No other is made once a face is accepted
+#: (:mod:`radarbook.fitting.acceptance`) or two runs have come to the same minimum.
+RUNS = 3
 #: Reflections of a path that a fit by phases reckons with. Second ones are 1-6 % of a face's power,
 #: much of it in a few pixels: left out, they move a fit by up to half a millimetre.
 BOUNCES = 2
-#: How attempts weigh power, in turn: as in a recording with little speckle, and bright pixels
-#: alone, as in one where much else than the face's coherent reflection is seen. They err in
-#: different ways, and which was right is told by phase.
+#: How runs weigh power, in turn: as in a recording with little speckle, and bright pixels alone, as
+#: in one where much else than the face's coherent reflection is seen. Their errors differ, and
+#: phases decide which one was right.
 WEIGHTS: tuple[dict[str, float], ...] = (
     {},
     {"floor_db": -15.0, "mask_db": -12.0, "speckle_db": -8.0},
@@ -165,27 +174,30 @@ def physical_stages(
     centres: Tensor | None = None,
     antennas: int = 2,
     depth: float = 0.12,
-    attempts: int = ATTEMPTS,
+    runs: int = RUNS,
+    delay: bool = False,
+    noise: float = 0.0,
 ) -> list[Stage]:
     """The coarse-to-fine stages of a fit to whole recordings (B, rx, tx, f).
 
     ``centres`` (B, 3) m is about where the faces' images are; None: their centroids. ``antennas``
     and ``depth`` as in :func:`~radarbook.fitting.decimation.decimate`: with fewer samples ghosts of
     the face enter its image. Target and fit have them alike, so a near start can do with a third
-    of the antennas; from the mean face that stops in local minima. Where clouds are drawn, a face
-    whose phases do not come to agree is tried anew with other draws, ``attempts`` times in all.
+    of the antennas; from the mean face that stops in local minima. Where ensembles are drawn, a
+    face that is not accepted is fitted again with other draws, in ``runs`` runs at most. With
+    ``delay`` signals of faces have a common delay (:mod:`radarbook.fitting.delay`). ``noise`` is
+    the normalised power of noise and channel errors that an accepted face may leave.
     """
+    made = DelayedPhysics if delay else LeanPhysics
     device = renderer.model.triangles.device
     whole = (signal if signal.ndim == 4 else signal[None]).to(device, torch.complex64)
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
         centres = centroid(CoarseImager(renderer).image(whole))
-    everything = LeanPhysics(renderer, decimation)
+    everything = made(renderer, decimation)
     lean, steep = (everything.tilted(t) for t in (STEEP, STEEPEST))
     physics = {
-        "coarse": LeanPhysics(
-            renderer, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True
-        ),
+        "coarse": made(renderer, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True),
         "lean": lean,
         "whole": everything,
         "exact": everything,
@@ -213,34 +225,35 @@ def physical_stages(
                 ways.append(PhaseObjective(**common))
             focus = ways[-1].focus
         objectives.append(ways)
-    # Where phases agree there is no doubt about a face, and where they do not the fit can tell: an
-    # attempt ends with the last search among minima, and what comes after goes on from the best.
-    # With highlights alone a wrong face at times explains more than a right one.
+    # Phases decide whether a face is accepted. So a run ends with the last search among minima by
+    # all phases, and what comes after goes on from the best run: by highlights alone a wrong face
+    # at times has the lower residual.
     count = len(schedule)
-    verdict: dict[str, Any] = {}
+    deciding: dict[str, Any] = {}
     drawn = any(level.method == "ensemble" for level in schedule)
-    tells = [i for i, level in enumerate(schedule) if level.method == "ambiguity"]
-    if drawn and not tells:
-        tells = [i for i, level in enumerate(schedule) if not level.smoothing][:1]
-    if tells and set(free) != {"material"}:
-        judge = objectives[tells[-1]][0]
+    by_phase = [i for i, level in enumerate(schedule) if level.method == "ambiguity"]
+    if drawn and not by_phase:
+        by_phase = [i for i, level in enumerate(schedule) if not level.smoothing][:1]
+    if by_phase and set(free) != {"material"}:
+        judge = objectives[by_phase[-1]][0]
         assert isinstance(judge, PhaseObjective)
-        verdict, count = {"again": _right(judge), "alike": _alike(judge)}, tells[-1] + 1
+        deciding = {"accept": partial(accepted, judge, noise), "alike": _alike(judge)}
+        count = by_phase[-1] + 1
     pairs = list(zip(schedule, objectives, strict=True))
     stages: list[Stage] = []
-    for attempt in range(attempts if drawn and verdict else 1):
-        # Both ways of looking from the centroid, then both from the pose that a search finds.
-        searched = attempt >= len(WEIGHTS)
+    for run in range(runs if drawn and deciding else 1):
+        # Both ways to weigh from the centroid, then both from the pose that a search finds.
+        searched = run >= len(WEIGHTS)
         levels = [pair for pair in pairs[:count] if searched or pair[0].method != "search"]
-        tried = [_stage(level, ways, free, attempt) for level, ways in levels]
+        tried = [_stage(level, ways, free, run) for level, ways in levels]
         tried = [stage for stage in tried if stage.free]
-        if attempt > 0:
-            tried[0] = replace(tried[0], **verdict)
+        if run > 0:
+            tried[0] = replace(tried[0], **deciding)
         stages += tried
     last = [_stage(level, ways, free) for level, ways in pairs[count:]]
     last = [stage for stage in last if stage.free]
     if last:
-        last[0] = replace(last[0], concludes=True, **verdict)
+        last[0] = replace(last[0], concludes=True, **deciding)
     return stages + last
 
 
@@ -248,32 +261,22 @@ def _stage(
     level: Level,
     ways: Sequence[PowerObjective | PhaseObjective],
     free: Sequence[str],
-    attempt: int = 0,
+    run: int = 0,
 ) -> Stage:
-    objective = ways[attempt % len(ways)]
-    sought = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
+    objective = ways[run % len(ways)]
+    unknown = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
     if level.method == "search":
-        sought = {"translation", "rotation"}
+        unknown = {"translation", "rotation"}
     return Stage(
         objective,
         level.steps,
         level.method,
         rate=level.rate,
         patience=level.steps,
-        free=tuple(name for name in free if name in sought),
-        name=level.name if attempt == 0 else f"{level.name}, attempt {attempt + 1}",
-        seed=attempt,
+        free=tuple(name for name in free if name in unknown),
+        name=level.name if run == 0 else f"{level.name}, run {run + 1}",
+        seed=run,
     )
-
-
-def _right(objective: PhaseObjective) -> Callable[[FaceParameters, Tensor], Tensor]:
-    """Whether faces leave no more unexplained than noise and their diffuse share do."""
-
-    def right(parameters: FaceParameters, losses: Tensor) -> Tensor:
-        enough = objective.enough(parameters).to(losses)
-        return (losses < enough) & _plausible(parameters)
-
-    return right
 
 
 def _alike(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameters], Tensor]:
@@ -281,31 +284,42 @@ def _alike(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameter
 
     def alike(one: FaceParameters, other: FaceParameters) -> Tensor:
         coherent = objective.coherence(one, other) > AmbiguitySearch.SAME
-        return coherent & _plausible(one)
+        return coherent & plausible(one)
 
     return alike
 
 
-def _plausible(parameters: FaceParameters) -> Tensor:
-    """(B,) whether at least one face in a thousand is as far from the mean as these."""
-    coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double().cpu()
-    return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], 1e-3))
+def final_objective(
+    signal: Tensor, renderer: PhysicalRenderer, *, delay: bool = False
+) -> PhaseObjective:
+    """The phases of all, of recordings (B, rx, tx, f): what a fit through physics ends with."""
+    stage = physical_stages(signal, renderer, schedule=SCHEDULE[-1:], delay=delay)[0]
+    assert isinstance(stage.objective, PhaseObjective)
+    return stage.objective
 
 
 @alone()
 def uncertainty_through_physics(
-    signal: Tensor, renderer: PhysicalRenderer, found: FaceParameters
+    signal: Tensor,
+    renderer: PhysicalRenderer,
+    found: FaceParameters,
+    *,
+    fit_delay: bool = False,
 ) -> Uncertainty:
-    """How sure the one face is that :func:`reconstruct_through_physics` found in a recording.
+    """Uncertainty of the one face that :func:`reconstruct_through_physics` found in a recording.
 
     ``signal`` and ``renderer`` as it has them; all that was unknown counts, as
-    :func:`~radarbook.fitting.uncertainty.uncertainty` states it for the phases of all.
+    :func:`~radarbook.fitting.uncertainty.uncertainty` states it for the phases of all. With
+    ``fit_delay`` a common delay was unknown, too, and has been removed from the signal. It holds
+    for a face in the right minimum: of a face that is not accepted it says nothing.
     """
     whole = signal if signal.ndim == 4 else signal[None]
-    stage = physical_stages(whole, renderer, schedule=SCHEDULE[-1:])[0]
-    assert isinstance(stage.objective, PhaseObjective)
-    part = stage.objective.physics.decimation(whole).to(torch.complex64)
-    return uncertainty(stage.objective, part, found, free=stage.free or UNKNOWN)
+    objective = final_objective(whole, renderer, delay=fit_delay)
+    part = objective.physics.decimation(whole).to(torch.complex64)
+    unknown = [*UNKNOWN, DELAY] if fit_delay else [*UNKNOWN]
+    free = tuple(name for name in unknown if name != "material")
+    found = with_delay(found, 0.0) if fit_delay else found
+    return uncertainty(objective, part, found, free=free)
 
 
 @alone()
@@ -320,6 +334,8 @@ def reconstruct_through_physics(
     steps: int | None = None,
     schedule: Sequence[Level] = SCHEDULE,
     free: Sequence[str] = UNKNOWN,
+    noise: float = 0.0,
+    runs: int = RUNS,
     progress: bool = False,
     callback: Callable[[Record], bool | None] | None = None,
     resume: FitState | None = None,
@@ -329,22 +345,28 @@ def reconstruct_through_physics(
     """Shape, expression, pose, material and antenna size of the faces in raw recordings.
 
     No trained weights: from the mean face at the image's centroid (or ``start``), over draws of its
-    pose, over clouds of faces and by Levenberg-Marquardt on smoothed power and mean depth, coarse
-    to fine, and in the end on the phases of the recording itself.
+    pose, over ensembles of faces and by Levenberg-Marquardt on smoothed power and mean depth,
+    coarse to fine, and in the end on the phases of the recording itself.
+    :func:`~radarbook.fitting.reconstruction.reconstruct` adds layer, delay, deviations and text.
 
     Parameters
     ----------
     signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
         On ``array`` and ``waveform``; any common gain.
     model : MorphableModel
-        Whose faces are looked for.
+        Whose faces are fitted.
     distance : float
         Where an untranslated face would be, m; the translation is counted from it.
     steps : int
-        At most so many steps in this call; None: as many as the schedule has.
+        At most so many steps in this call, 0 for none; None: as many as the schedule has.
     schedule : sequence of Level
         Coarse to fine; :data:`ENCODED` for a start some 2 mm off, :data:`NEAR` for one that is
         nearly right.
+    noise : float
+        Normalised power of noise and channel errors that an accepted face may leave in addition to
+        its diffuse reflection.
+    runs : int
+        From the start, at most.
     resume : FitState
         Of an interrupted fit with the same arguments; goes on from there.
     state_file : path
@@ -370,7 +392,8 @@ def reconstruct_through_physics(
     if state_file is not None:
         if resume is not None:
             raise InputError("fit: expected resume or state_file, found both")
-        kept = FitFile(state_file, _problem(whole, physical, schedule, free, start))
+        problem = _problem(whole, physical, schedule, free, start) | {"noise": noise, "runs": runs}
+        kept = FitFile(state_file, problem)
         resume = kept.load()
     imager = CoarseImager(physical)
     image = imager.image(whole)
@@ -382,23 +405,30 @@ def reconstruct_through_physics(
                 f"layer: expected in front of the face, whose image is {centres[:, 2].min():.3f} m "
                 f"from the array, found its back at {behind:.3f} m"
             )
-    stages = physical_stages(whole, physical, schedule=schedule, free=free, centres=centres)
+    stages = physical_stages(
+        whole, physical, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise
+    )
     if resume is not None:
-        start = FaceParameters.from_normalised(resume.vectors, model.n_shape, model.n_expression)
+        start = parameters_of(resume.vectors, model.n_shape)
     elif start is None:
         start = mean_face_at(image, imager, _mean_faces(model, len(whole)))
     state = resume or FitState.at(start)
-    count = 0
 
-    def limited(record: Record) -> bool | None:
-        nonlocal count
-        count += 1
+    def keeping(record: Record) -> bool | None:
         if kept is not None:
             kept.keep(state)
-        go_on = callback(record) if callback is not None else None
-        return False if steps is not None and count >= steps else go_on
+        return callback(record) if callback is not None else None
 
-    result = fit(None, None, start, loss=stages, callback=limited, progress=progress, resume=state)
+    result = fit(
+        None,
+        None,
+        start,
+        loss=stages,
+        limit=steps,
+        callback=keeping,
+        progress=progress,
+        resume=state,
+    )
     if kept is not None:
         kept.save(result.state)
         result = replace(result, kept=kept.failed is None)

@@ -24,7 +24,7 @@ from radarbook.fitting.fit import FitState, Record, StageState
 from radarbook.targets import Target, check_targets
 from radarbook.training.checkpoints import difference, load_tensors, save_tensors
 
-KIND, FORMAT = "fit", 3
+KIND, FORMAT = "fit", 4
 
 
 def tensor_digest(*tensors: Tensor) -> str:

@@ -164,16 +164,18 @@ class TwoWells(ImageObjective):
         return self.residuals(FaceParameters.cat([parameters, moved]))
 
 
-def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -> None:
+def test_a_face_that_is_not_accepted_has_another_run_and_the_best_run_counts() -> None:
     two, free = TwoWells(2), ("shape",)
     start = FaceParameters.cat([face((-0.6, 0.0)), face((0.9, 0.0))])
     asked: list[torch.Tensor] = []
 
-    def right(parameters: FaceParameters, losses: torch.Tensor) -> torch.Tensor:
+    def right(
+        parameters: FaceParameters, losses: torch.Tensor, agreed: torch.Tensor
+    ) -> torch.Tensor:
         asked.append(losses)
         return losses < 0.01
 
-    def attempts(count: int, spread: float) -> list[Stage]:
+    def runs(count: int, spread: float) -> list[Stage]:
         return [
             stage
             for seed in range(count)
@@ -185,64 +187,65 @@ def test_a_face_that_is_not_right_is_tried_again_and_the_best_attempt_counts() -
                     rate=spread,
                     free=free,
                     seed=seed,
-                    again=right if seed else None,
+                    accept=right if seed else None,
                 ),
                 Stage(two, 20, "lm", free=free, seed=seed),
             )
         ]
 
-    # So narrow a cloud never leaves the well at -0.57. The second attempt ends where the first
-    # did, so a third is not made.
-    stuck = fit(None, None, start, loss=attempts(3, 0.02))
+    # So narrow a cloud never leaves the well at -0.57. The second run ends where the first did,
+    # so a third is not made.
+    stuck = fit(None, None, start, loss=runs(3, 0.02))
     assert len(asked) == 2
     assert max(r.stage for r in stuck.history) == 3
     assert stuck.parameters.shape[:, 0].tolist() == pytest.approx([-0.54, 1.0], abs=0.02)
     assert stuck.losses[0] == pytest.approx(min(float(losses[0]) for losses in asked), rel=1e-3)
-    # Had the stage a say and found them unlike, there would be a third.
+    # If the stage finds them unlike, there is a third.
     unlike = [
         replace(stage, alike=lambda one, other: torch.zeros(len(one), dtype=torch.bool))
-        for stage in attempts(3, 0.02)
+        for stage in runs(3, 0.02)
     ]
     assert max(r.stage for r in fit(None, None, start, loss=unlike).history) == 5
     asked.clear()
-    stuck = fit(None, None, start, loss=attempts(3, 0.02))
+    stuck = fit(None, None, start, loss=runs(3, 0.02))
     # The second face was right at once and has not been touched since.
     done = next(i for i, r in enumerate(stuck.history) if r.stage == 2)
     assert all(
         torch.equal(r.vectors[1], stuck.history[done].vectors[1]) for r in stuck.history[done:]
     )
-    # Nobody needs a second attempt: it is not begun.
-    easy = fit(None, None, start.replace(shape=start.shape * 0 + 0.9), loss=attempts(3, 0.02))
+    # No face needs a second run: it is not begun.
+    easy = fit(None, None, start.replace(shape=start.shape * 0 + 0.9), loss=runs(3, 0.02))
     assert easy.reason == "finished"
     assert max(r.stage for r in easy.history) == 1
-    again = fit(None, None, start, loss=attempts(3, 0.02), resume=easy.state)
+    again = fit(None, None, start, loss=runs(3, 0.02), resume=easy.state)
     assert torch.equal(again.parameters.shape, easy.parameters.shape)
-    # What comes after the attempts begins at once where none is needed, and from the best of them:
-    # the second leads astray here, and is forgotten.
+    # What comes after the runs begins at once where none is needed, and from the best of them: the
+    # second one's result is worse here, and is dropped.
     close = Stage(two, 1, "lm", free=free, name="close", concludes=True)
-    assert easy.settled is None  # nothing says so in the end
-    late = fit(
-        None, None, start.replace(shape=easy.parameters.shape), loss=[*attempts(3, 0.02), close]
-    )
+    assert easy.accepted is None  # no stage decides in the end
+    late = fit(None, None, start.replace(shape=easy.parameters.shape), loss=[*runs(3, 0.02), close])
     assert [r.stage for r in late.history][-2:] == [6, 6]
     assert torch.equal(late.history[-2].vectors, late.history[-3].vectors)
-    astray = [attempts(1, 0.02)[1], Stage(two, 1, rate=2.0, free=free, again=right), close]
+    astray = [runs(1, 0.02)[1], Stage(two, 1, rate=2.0, free=free, accept=right), close]
     wide = fit(None, None, start, loss=astray)
-    ended = {r.stage: r for r in wide.history}
-    assert ended[1].losses[0] > ended[0].losses[0]
-    assert torch.equal(next(r for r in wide.history if r.stage == 2).vectors, ended[0].vectors)
-    assert wide.settled is None
-    # In the end a verdict may be asked for: the first attempt's face is not right, and no other
-    # came to it. The second face is.
-    judged = replace(close, again=right)
-    settled = fit(None, None, start, loss=[*astray[:-1], judged]).settled
-    assert settled is not None
-    assert settled.tolist() == [False, True]
-    # What was settled on the way is not asked again; two attempts alike are believed.
-    for loss in (attempts(2, 0.02), attempts(3, 0.02)):
-        settled = fit(None, None, start, loss=[*loss, judged]).settled
-        assert settled is not None
-        assert settled.tolist() == [True, True]
+    last = {r.stage: r for r in wide.history}
+    assert last[1].losses[0] > last[0].losses[0]
+    assert torch.equal(next(r for r in wide.history if r.stage == 2).vectors, last[0].vectors)
+    assert wide.accepted is None
+    # In the end the concluding stage decides: not for the first face, for the second.
+    judged = replace(close, accept=right)
+    ended = fit(None, None, start, loss=[*astray[:-1], judged])
+    assert ended.accepted is not None
+    assert ended.agreed is not None
+    assert ended.accepted.tolist() == [False, True]
+    assert ended.agreed.tolist() == [False, False]
+    # Two runs that agree on a face do not make it accepted. The second face had one run alone.
+    for loss in (runs(2, 0.02), runs(3, 0.02)):
+        ended = fit(None, None, start, loss=[*loss, judged])
+        assert ended.accepted is not None
+        assert ended.agreed is not None
+        assert ended.accepted.tolist() == [False, True]
+        assert ended.agreed.tolist() == [True, False]
     # Interrupted in the last stage, it goes on from there.
     part = fit(None, None, start, loss=astray, callback=lambda r: r.stage < 2)
     assert part.reason == "interrupted"

@@ -1,0 +1,89 @@
+"""A common delay of a recording, as a fit sees it.
+
+A delay τ makes a face look farther away by cτ/2. What distinguishes the two at 0.3 m: the curvature
+of the wavefronts over the array, and the size of the image, belong to the true distance. So the
+unknowns here are the delay at a *constant apparent range*, and the apparent range itself, which are
+nearly independent: a face whose delay grows by τ comes nearer by cτ/2.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.uncertainty import Uncertainty
+from radarbook.radar.waveform import C0
+
+#: Largest delay that is fitted, s, of either sign: 60 mm of range.
+LARGEST = 4e-10
+#: The parameter whose place the delay takes in a fit. A recording has no dynamic range.
+COLUMN = "dynamic_range"
+
+
+def delay_of(parameters: FaceParameters) -> Tensor:
+    """(B,) s, of parameters of a fit with a delay."""
+    return parameters.normalised()[:, -3] * LARGEST
+
+
+def with_delay(parameters: FaceParameters, seconds: float) -> FaceParameters:
+    """Parameters of a fit with a delay: the same faces at the same apparent range."""
+    vector = parameters.normalised().clone()
+    vector[:, -3] = seconds / LARGEST
+    k = parameters.shape.shape[1], parameters.expression.shape[1]
+    return FaceParameters.from_normalised(vector, *k)
+
+
+def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -> FaceParameters:
+    """Faces of a fit with a delay where they are once the delay is removed, with a dynamic range
+    again."""
+    translation = parameters.translation.clone()
+    translation[:, 2] -= 0.5 * C0 * delay_of(parameters)
+    rendering = parameters.rendering.clone()
+    rendering[:, 0] = dynamic_range_db
+    return parameters.replace(translation=translation, rendering=rendering)
+
+
+class DelayedPhysics(LeanPhysics):
+    """Signals of faces with a delay (:func:`delay_of`), which stand at an apparent range."""
+
+    def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
+        there = None if like is None else at_true_range(like)
+        made = super().signal(at_true_range(parameters), like=there)
+        return made * self._turn(parameters)[:, None, None]
+
+    def near(self, face: FaceParameters) -> LeanPhysics:
+        return super().near(at_true_range(face))
+
+    def reflections(self, face: FaceParameters) -> Tensor | None:
+        made = super().reflections(at_true_range(face))
+        return None if made is None else made * self._turn(face)[0]
+
+    def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
+        turn = self._turn(face)[0]
+        return [draw * turn for draw in super().diffuse_draws(at_true_range(face), count)]
+
+    def diffuse_power(self, face: FaceParameters, points: Tensor, turn: float) -> Tensor:
+        # What is seen in a direction at an apparent range is nearer, in the same direction.
+        nearer = 0.5 * C0 * float(delay_of(face))
+        size = 1 - nearer / float(points[..., 2].mean())
+        there = torch.cat([points[..., :2] * size, points[..., 2:] - nearer], dim=-1)
+        return super().diffuse_power(at_true_range(face), there, turn)
+
+    def _turn(self, parameters: FaceParameters) -> Tensor:
+        """(B, f) what the delays multiply frequencies by. The carrier's phase is left out: a
+        recording's gain is unknown anyhow."""
+        f = self.waveform.frequencies
+        tau = delay_of(parameters).detach().double().cpu()
+        phase = -2 * math.pi * tau[:, None] * (f - f.mean())
+        return torch.polar(torch.ones_like(phase), phase).to(self.device, torch.complex64)
+
+
+def delay_deviation(uncertainty: Uncertainty, parameters: FaceParameters) -> float:
+    """Standard deviation, s, of the delay, from the uncertainty of a fit with one."""
+    column = parameters.normalised().shape[1] - 3
+    place = int((uncertainty.columns == column).nonzero()[0, 0])
+    return float(uncertainty.deviations()[place]) * LARGEST

@@ -1,0 +1,112 @@
+"""Fit of a common delay together with the face.
+
+A fit that ignores a delay bends the face until the wavefronts agree as well as they can. From there
+one Gauss-Newton step of delay and face together (:func:`~radarbook.fitting.acceptance.delay_score`)
+finds most of the delay. It is removed from the recording, the face is fitted again, and so on until
+the step is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.acceptance import delay_score
+from radarbook.fitting.delay import LARGEST
+from radarbook.fitting.fit import FitResult
+from radarbook.fitting.reconstruct import (
+    ENCODED,
+    NEAR,
+    SCHEDULE,
+    Level,
+    final_objective,
+    reconstruct_through_physics,
+)
+from radarbook.radar.delay import range_of_delay, without_delay
+from radarbook.radar.renderer import PhysicalRenderer
+
+#: Steps at most; a step that is small enough to be the last, s (0.15 mm of range); and one after
+#: which the face is fitted from an ensemble again, because it has moved by more than a millimetre.
+ROUNDS, SMALL, WIDE = 6, 1e-12, 2e-11
+
+
+@dataclass(frozen=True)
+class DelayFit:
+    """A common delay, s, and the fit to the recording without it.
+
+    ``removed`` are the delays that were removed one after the other.
+    """
+
+    delay: float
+    result: FitResult
+    removed: tuple[float, ...]
+
+
+def fit_with_delay(
+    signal: Tensor,
+    renderer: PhysicalRenderer,
+    *,
+    start: FaceParameters | None = None,
+    schedule: Sequence[Level] = SCHEDULE,
+    refined: Sequence[Level] | None = None,
+    steps: int | None = None,
+    noise: float = 0.0,
+    progress: bool = False,
+) -> DelayFit:
+    """Delay and face of one recording (rx, tx, f), through physics.
+
+    Parameters
+    ----------
+    signal : Tensor (rx, tx, f)
+        With a delay of up to :data:`~radarbook.fitting.delay.LARGEST`, of either sign.
+    renderer : PhysicalRenderer
+        With the recording's array and waveform.
+    refined : sequence of Level
+        Schedule of the fits after the first. None: :data:`~radarbook.fitting.reconstruct.ENCODED`
+        after a large step of the delay, :data:`~radarbook.fitting.reconstruct.NEAR` otherwise.
+    start, schedule, steps, noise, progress
+        As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
+        the first fit, in one run. ``steps`` are those of all fits together.
+    """
+    removed: list[float] = []
+    done = 0
+    while True:
+        plain = without_delay(signal, renderer.waveform, sum(removed))
+        result = reconstruct_through_physics(
+            plain,
+            renderer.array,
+            renderer.waveform,
+            renderer.model,
+            distance=renderer.distance,
+            start=start,
+            schedule=schedule,
+            steps=None if steps is None else steps - done,
+            noise=noise,
+            runs=1,
+            progress=progress,
+            renderer=renderer,
+        )
+        done += result.steps
+        result = replace(result, steps=done)
+        if result.stopped or len(removed) == ROUNDS:
+            break
+        late = final_objective(plain[None], renderer, delay=True)
+        step = delay_score(late, result.parameters).delay
+        total = sum(removed)
+        step = min(max(total + step, -LARGEST), LARGEST) - total
+        if abs(step) < SMALL:
+            break
+        removed.append(step)
+        start = _nearer(result.parameters, step)
+        schedule = refined or (ENCODED if abs(step) > WIDE else NEAR)
+    return DelayFit(sum(removed), result, tuple(removed))
+
+
+def _nearer(parameters: FaceParameters, seconds: float) -> FaceParameters:
+    """The faces where they are seen without so much of a delay."""
+    translation = parameters.translation.clone()
+    translation[:, 2] -= range_of_delay(seconds)
+    return parameters.replace(translation=translation).clamped()

@@ -1,0 +1,297 @@
+"""A face from one recording: fit, layer, delay, verdict, and the text that states them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from radarbook.datasets.recordings import Recording
+from radarbook.errors import InputError
+from radarbook.faces.mesh import require_mesh_name, write_mesh
+from radarbook.faces.model import MorphableModel
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.acceptance import Verdict, delay_score, judge
+from radarbook.fitting.covered import CoveredFit, behind_layer, fit_layer
+from radarbook.fitting.delay import delay_deviation
+from radarbook.fitting.delay_fit import fit_with_delay
+from radarbook.fitting.fit import FitResult
+from radarbook.fitting.reconstruct import (
+    BOUNCES,
+    SCHEDULE,
+    Level,
+    final_objective,
+    physical_renderer,
+    reconstruct_through_physics,
+    uncertainty_through_physics,
+)
+from radarbook.fitting.uncertainty import Uncertainty
+from radarbook.radar.delay import range_of_delay, without_delay
+from radarbook.radar.layer import Layer
+from radarbook.radar.waveform import Waveform
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What :func:`reconstruct` found; ``str`` of it is what the command line prints.
+
+    Attributes
+    ----------
+    model : MorphableModel
+    parameters : FaceParameters
+        The face (1); the best there is where the fit was stopped.
+    fit : FitResult
+        Of the fit through physics.
+    verdict : Verdict
+        Whether the face is accepted. Of a fit that was stopped it is not.
+    waveform : Waveform
+        Of the recording.
+    delay : float
+        Common delay that was removed from the recording, s, given or fitted.
+    delay_deviation : float, optional
+        Standard deviation of a fitted delay, s; None where it was given, or is not stated.
+    covered : CoveredFit, optional
+        The layer that was fitted.
+    uncertainty : Uncertainty, optional
+        Of an accepted face. None of another: its error is that of another minimum or of physics
+        that the fit does not know, and the linear theory states neither.
+    state_file : Path, optional
+        Where a fit that was stopped is kept.
+    """
+
+    model: MorphableModel
+    parameters: FaceParameters
+    fit: FitResult
+    verdict: Verdict
+    waveform: Waveform
+    delay: float = 0.0
+    delay_deviation: float | None = None
+    covered: CoveredFit | None = None
+    uncertainty: Uncertainty | None = None
+    state_file: Path | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return not self.fit.stopped and self.verdict.accepted
+
+    @property
+    def reason(self) -> str:
+        """One line: whether the face is accepted, or why it is not."""
+        if self.fit.stopped:
+            return f"not accepted: {progress_text(self.fit, self.state_file)}"
+        return str(self.verdict)
+
+    def vertices(self) -> Tensor:
+        """(N, 3) mm, model frame, without pose."""
+        p = self.parameters
+        return self.model.vertices(p.shape.float(), p.expression.float())[0]
+
+    def vertex_deviation(self) -> Tensor | None:
+        """(N,) mm: stated standard deviation of each vertex; None if the face is not accepted."""
+        return None if self.uncertainty is None else self.uncertainty.vertex_deviation(self.model)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mesh (mm, model frame); a PLY file also holds the deviation if it is stated."""
+        deviation, values = self.vertex_deviation(), {}
+        if deviation is not None and require_mesh_name(Path(path)) == ".ply":
+            values["deviation"] = deviation
+        write_mesh(Path(path), self.vertices(), self.model.triangles, values=values)
+
+    def __str__(self) -> str:
+        lines = [progress_text(self.fit, self.state_file)]
+        if self.fit.stopped:
+            lines.append(f"{self.verdict.power_text}; not judged, since the fit is not finished")
+        else:
+            # First of all whether there is a face.
+            lines.insert(0, str(self.verdict))
+        if self.verdict.bounds:
+            lines.append("at the end of its range: " + ", ".join(self.verdict.bounds))
+        lines += self._layer_text() + self._delay_text()
+        if not self.fit.stopped:
+            lines.append(self._deviation_text())
+        return "\n".join([*lines, pose_text(self.parameters)])
+
+    def _layer_text(self) -> list[str]:
+        if self.covered is None:
+            return []
+        layer = self.covered.layer
+        lines = [
+            f"layer {1e3 * float(layer.thickness):.2f} mm thick, permittivity "
+            f"{complex(layer.permittivity):.2f}, of {self.covered.tried} tried; "
+            f"it delays by {1e3 * layer.delay(self.waveform):.2f} mm"
+        ]
+        others = [f"{1e3 * float(one.thickness):.2f}" for one in self.covered.likely[1:]]
+        return lines + (
+            [f"equally likely: a thickness of {', '.join(others)} mm"] if others else []
+        )
+
+    def _delay_text(self) -> list[str]:
+        if self.delay == 0:
+            return []
+        text = f"delay of {1e9 * self.delay:.4f} ns removed"
+        if self.delay_deviation is not None:
+            text += f" (fitted, ± {1e9 * self.delay_deviation:.4f} ns)"
+        return [f"{text}: {1e3 * range_of_delay(self.delay):+.1f} mm of range"]
+
+    def _deviation_text(self) -> str:
+        deviation = self.vertex_deviation()
+        if deviation is None:
+            return "not accepted: no deviation is stated"
+        return (
+            f"stated deviation of a vertex {float(deviation.mean()):.2f} mm on average, at most "
+            f"{float(deviation.max()):.2f} mm"
+        )
+
+
+def progress_text(result: FitResult, state_file: Path | None = None) -> str:
+    """How a fit ended: its steps, and whether it converged."""
+    earlier = f", {result.resumed} of them before" if result.resumed else ""
+    text = f"{result.steps} steps in {result.seconds:.0f} s{earlier}: "
+    if result.stopped:
+        text += "stopped at the limit of steps" if result.reason == "limit" else "interrupted"
+        if state_file is None:
+            return text
+        if result.kept is not False:
+            return f"{text}; the same command resumes from {state_file}"
+        text += f"; its state could not be kept in {state_file}"
+        earlier = ", from whose earlier state the same command resumes"
+        return text + (earlier if state_file.exists() else "")
+    if result.resumed == result.steps and state_file is not None:
+        text += f"{state_file} was finished; "
+    if bool(result.converged.all()):
+        return text + "converged"
+    if bool(result.diverged.any()):
+        return text + "not converged: the residual rose in the last stage; the best face is kept"
+    return text + "not converged: the residual still fell when the last stage ended"
+
+
+def pose_text(parameters: FaceParameters) -> str:
+    """Two lines: translation and rotation of the first face."""
+    x, y, z = (1e3 * parameters.translation[0]).tolist()
+    yaw, pitch, roll = parameters.rotation[0].rad2deg().tolist()
+    return (
+        f"translation {x:+.1f} {y:+.1f} {z:+.1f} mm (x, y, z in the radar frame)\n"
+        f"rotation {yaw:+.1f} {pitch:+.1f} {roll:+.1f} degrees (yaw, pitch, roll)"
+    )
+
+
+def reconstruct(
+    recording: Recording,
+    model: MorphableModel,
+    *,
+    distance: float = 0.30,
+    delay: float = 0.0,
+    fit_delay: bool = False,
+    layer: Layer | None = None,
+    thickest: float | None = None,
+    bounces: int = BOUNCES,
+    noise: float = 0.0,
+    steps: int | None = None,
+    start: FaceParameters | None = None,
+    schedule: tuple[Level, ...] = SCHEDULE,
+    progress: bool = False,
+    state_file: str | os.PathLike[str] | None = None,
+) -> Reconstruction:
+    """The face in one recording, through physics, and whether it is accepted.
+
+    Parameters
+    ----------
+    recording : Recording
+    model : MorphableModel
+        Whose faces are fitted.
+    distance : float
+        Where an untranslated face would be, m.
+    delay : float
+        Common delay of all channels, s, which is removed first
+        (:func:`~radarbook.radar.delay.without_delay`).
+    fit_delay : bool
+        What is left of a common delay is fitted, too (:mod:`radarbook.fitting.delay_fit`).
+    layer, thickest : Layer, float, optional
+        Between array and face. With ``thickest`` (m) its thickness, up to that, and its
+        permittivity are fitted, too.
+    bounces : int
+        Reflections of a path that the fit includes.
+    noise : float
+        Normalised power of noise and channel errors to expect, 0 to 1; what a face may leave in
+        addition to its diffuse reflection.
+    steps : int
+        At most so many in this call.
+    start, schedule, progress, state_file
+        As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`.
+
+    Raises :class:`~radarbook.errors.InputError` as that function, for a ``thickest`` without a
+    layer or together with ``fit_delay``, and for a noise not from 0 to below 1.
+    """
+    if thickest is not None and layer is None:
+        raise InputError("thickest: expected together with a layer, found it alone")
+    if fit_delay and state_file is not None:
+        raise InputError("fit of a delay: expected no state file, found one; it cannot be resumed")
+    if thickest is not None and fit_delay:
+        raise InputError(
+            "fit of a delay: expected a layer whose thickness is known, found both unknown; "
+            "they are hardly distinguishable"
+        )
+    if not 0 <= noise < 1:
+        raise InputError(f"noise: expected a share from 0 to below 1, found {noise}")
+    signal = without_delay(recording.signal, recording.waveform, delay)
+    physical = physical_renderer(
+        model, recording.array, recording.waveform, distance, bounces=bounces
+    )
+    renderer = behind_layer(physical, layer)
+    fitted = None
+    if fit_delay:
+        fitted = fit_with_delay(
+            signal,
+            renderer,
+            start=start,
+            schedule=schedule,
+            steps=steps,
+            noise=noise,
+            progress=progress,
+        )
+        delay += fitted.delay
+        signal = without_delay(signal, recording.waveform, fitted.delay)
+        result = fitted.result
+    else:
+        result = reconstruct_through_physics(
+            signal,
+            recording.array,
+            recording.waveform,
+            model,
+            distance=distance,
+            start=start,
+            steps=steps,
+            schedule=schedule,
+            noise=noise,
+            progress=progress,
+            state_file=state_file,
+            renderer=renderer,
+        )
+    found = result.parameters
+    covered = None
+    if layer is not None and thickest is not None and not result.stopped:
+        covered = fit_layer(signal, renderer, layer, found, thickest=thickest)
+        found, renderer = covered.parameters, behind_layer(renderer, covered.layer)
+    objective = final_objective(signal[None], renderer)
+    verdict = judge(objective, found, agreed=result.agreed, noise=noise)[0]
+    if verdict.accepted and not result.stopped:
+        late = final_objective(signal[None], renderer, delay=True)
+        verdict = replace(verdict, delay=delay_score(late, found))
+    sure, spread = None, None
+    if verdict.accepted and not result.stopped:
+        sure = uncertainty_through_physics(signal, renderer, found, fit_delay=fit_delay)
+        spread = delay_deviation(sure, found) if fit_delay else None
+    return Reconstruction(
+        model,
+        found,
+        result,
+        verdict,
+        recording.waveform,
+        delay,
+        spread,
+        covered,
+        sure,
+        None if state_file is None else Path(state_file),
+    )
