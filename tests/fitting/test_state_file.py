@@ -177,7 +177,7 @@ def test_what_is_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match="expected a safetensors file") as error:
+        with pytest.raises(InputError, match="expected a whole safetensors file") as error:
             load_fit(path, ABOUT)
         assert "\n" not in str(error.value)
     save_tensors(path, {"a": torch.zeros(1)}, {"kind": "encoder"})
