@@ -23,7 +23,9 @@ def simulated(run: Callable, path: Path, *options: object) -> tuple[np.ndarray, 
     output = path.with_suffix(".npy")
     code, out, err = run("simulate", path, "-o", output, *FEW, *options)
     assert code == 0, err
-    assert out == f"wrote {output}: complex64 (94, 94, 2) = (rx, tx, f)\n"
+    wrote = f"wrote {output}: complex64 (94, 94, 2) = (rx, tx, f)"
+    beside = f"; frequencies in {output.with_suffix('.frequencies.json')}"
+    assert out == f"{wrote}{beside}\n"
     signal = np.load(output)
     return (signal["signal"] if isinstance(signal, np.lib.npyio.NpzFile) else signal), err
 

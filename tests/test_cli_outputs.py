@@ -203,7 +203,10 @@ def test_targets_of_the_wrong_kind(tmp_path: Path, run: Run, signal: Path) -> No
         (("image", signal, "-o", tmp_path / "a.npy"), "ending in .h5 or .hdf5, found '.npy'"),
         (("image", signal, "-o", tmp_path / "a.h5", "--png", tmp_path / "a.jpg"), "'.jpg'"),
         (("render", mesh, "-o", tmp_path / "a"), "ending in .h5 or .hdf5, found 'a'"),
-        (("simulate", mesh, "-o", tmp_path / "a.ply"), "ending in .npy, found '.ply'"),
+        (
+            ("simulate", mesh, "-o", tmp_path / "a.ply"),
+            "ending in .npy, .h5 or .hdf5 for a signal, found '.ply'",
+        ),
         (("model", "build", tmp_path / "a.ply"), "ending in .h5 or .hdf5, found '.ply'"),
         (("model", "export", "procedural", tmp_path / "a.txt"), "found '.txt'"),
         (("generate", "-o", tmp_path / "file", "--count", 1), "expected a folder, found a file"),

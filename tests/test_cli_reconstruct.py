@@ -173,7 +173,10 @@ def test_what_is_no_state_is_one_clear_line(
     common: tuple[Any, ...] = (signal, "--model", model, "--modes", 2, 1, "-o", tmp_path / "f.ply")
     cut = tmp_path / "cut.state"
     cut.write_bytes(b"half")
-    for state, says in ((cut, "cut.state: expected a whole safetensors file"), (tmp_path, "a folder")):
+    for state, says in (
+        (cut, "cut.state: expected a whole safetensors file"),
+        (tmp_path, "a folder"),
+    ):
         code, _, err = run(*common, "--state", state)
         assert code == 2
         assert says in one_line(err)
