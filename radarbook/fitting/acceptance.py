@@ -20,9 +20,10 @@ from torch import Tensor
 
 from radarbook.faces.parameters import COEFFICIENT_BOUND, FaceParameters
 from radarbook.fitting.delay import COLUMN, LARGEST, with_delay
-from radarbook.fitting.fit import UNKNOWN, free_columns
+from radarbook.fitting.fit import UNKNOWN
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import DIFFUSE, PhaseObjective
+from radarbook.fitting.space import ParameterSpace
 
 #: A face that fewer than this share of faces are as far from the mean as is not accepted.
 RARE = 1e-3
@@ -190,17 +191,14 @@ def at_bounds(parameters: FaceParameters) -> list[tuple[str, str]]:
     A material at 0 is left out: skin may be smooth.
     """
     vector = parameters.normalised()[0].double().cpu()
-    n_shape, n_expression = parameters.shape.shape[1], parameters.expression.shape[1]
+    space = ParameterSpace.of(parameters)
     found = []
-    for field, count, first in (
-        ("shape", n_shape, 0),
-        ("expression", n_expression, n_shape),
-    ):
-        for i, value in enumerate(vector[first : first + count].tolist()):
+    for field in ("shape", "expression"):
+        for i, value in enumerate(vector[list(space.span(field))].tolist()):
             if abs(value) >= COEFFICIENT_BOUND - AT_BOUND:
                 words = f"{field} coefficient {i + 1} ({value:+.0f} standard deviations)"
                 found.append((field, words))
-    rest = vector[n_shape + n_expression :].tolist()
+    rest = vector[space.coefficients :].tolist()
     for i, known in enumerate(_POSE_AND_RENDERING):
         if known is None or abs(rest[i]) < 1 - AT_BOUND:
             continue
@@ -297,13 +295,13 @@ def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayS
     delay's own derivative, less what the face's derivatives can do, finds it.
     """
     here = with_delay(parameters.to(dtype=torch.float64), 0.0)
-    vector, n_shape = here.normalised(), here.shape.shape[1]
+    vector, space = here.normalised(), ParameterSpace.of(here)
     names = [name for name in UNKNOWN if name != "material"]
-    columns = free_columns([*names, COLUMN], n_shape, vector.shape[1])
-    unbounded = torch.full((vector.shape[1],), torch.inf, dtype=torch.float64)
-    work = LevenbergMarquardt(objective, vector, columns, unbounded, n_shape)
+    columns = space.columns([*names, COLUMN])
+    unbounded = torch.full((space.width,), torch.inf, dtype=torch.float64)
+    work = LevenbergMarquardt(objective, vector, columns, unbounded, space)
     residual, jacobian = (value.cpu() for value in work.linearised(0, vector[0]))
-    delay = columns == vector.shape[1] - 3
+    delay = columns == space.span(COLUMN).start
     q, _ = torch.linalg.qr(jacobian[:, ~delay])
     rest, own = residual - q @ (q.T @ residual), jacobian[:, delay][:, 0]
     own = own - q @ (q.T @ own)

@@ -124,11 +124,8 @@ class AmbiguitySearch(FaceByFace):
         self.seen = dict.fromkeys(range(len(self.vector)), self.vector[:0])
         # How far off fits on smoothed power end, normalised: a third of a standard deviation of
         # each coefficient, half a millimetre, and half a degree.
-        k = self.vector.shape[1] - 9
-        rest = torch.tensor([0.008] * 3 + [0.08] * 3 + [0.3] * 3, dtype=torch.float64)
-        shape = torch.full((self.n_shape,), 0.25, dtype=torch.float64)
-        expression = torch.full((k - self.n_shape,), 0.4, dtype=torch.float64)
-        self.width = self.rate * torch.cat([shape, expression, rest])[self.free]
+        off = self.space.vector(0.25, 0.4, [0.008] * 3, [0.08] * 3, [0.3] * 3)
+        self.width = self.rate * off[self.free]
 
     def _step_face(self, b: int) -> Tensor:
         here = self.vector[b].clone()
@@ -255,7 +252,7 @@ class AmbiguitySearch(FaceByFace):
         return torch.cat([torch.view_as_real(rows).flatten(1).T, jacobian[data:]])
 
     def _descent(self, near: PhaseObjective) -> LevenbergMarquardt:
-        return LevenbergMarquardt(near, self.vector, self.free, self.bounds, self.n_shape)
+        return LevenbergMarquardt(near, self.vector, self.free, self.bounds, self.space)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -20,10 +20,11 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
-from radarbook.fitting.fit import UNKNOWN, free_columns
+from radarbook.fitting.fit import UNKNOWN
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.reconstruct import SCHEDULE, physical_stages
+from radarbook.fitting.space import ParameterSpace
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.threads import alone
@@ -274,12 +275,12 @@ class _Linear:
         self._problem, self.here = problem, here
         self._near = objective.near(here.face, 0)
         self._vector = here.face.normalised()[0]
-        self._n_shape, width = here.face.shape.shape[1], len(self._vector)
-        self._columns = free_columns(problem.free, self._n_shape, width)
-        unbounded = torch.full((width,), torch.inf, dtype=torch.float64)
+        self._space = ParameterSpace.of(here.face)
+        self._columns = self._space.columns(problem.free)
+        unbounded = torch.full_like(self._vector, torch.inf)
         with torch.no_grad():
             self._residual, self._jacobian = LevenbergMarquardt(
-                objective, self._vector[None], self._columns, unbounded, self._n_shape
+                objective, self._vector[None], self._columns, unbounded, self._space
             ).linearised(0, self._vector)
         #: Residual power here.
         self.loss = float(self._residual.square().sum())
@@ -336,8 +337,7 @@ class _Linear:
         """The face here nearer by the layer's delay, and moved by (K,) of its free columns."""
         vector = self._nearer(place).normalised()
         vector[0, self._columns] += move.to(vector)
-        k = self._n_shape, vector.shape[1] - self._n_shape - 9
-        return FaceParameters.from_normalised(vector, *k).clamped()
+        return self._space.unpack(vector).clamped()
 
     def _nearer(self, place: Tensor) -> FaceParameters:
         # What a thicker layer delays more need not be so far away.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
+from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.ambiguity import AmbiguitySearch
 from radarbook.fitting.methods import (
     LBFGS,
@@ -30,13 +30,12 @@ from radarbook.fitting.methods import (
     PoseSearch,
 )
 from radarbook.fitting.objectives import ImageObjective, Objective
+from radarbook.fitting.space import ParameterSpace
 from radarbook.progress import Progress
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Renderer
 from radarbook.threads import alone
 
-#: Names that ``free`` may hold beside the fields: the parts of ``rendering``.
-RENDERING = ("dynamic_range", "material", "antenna_size")
 #: What is unknown in a recording; the dynamic range is a matter of display.
 UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
@@ -137,25 +136,25 @@ class FitState:
         vectors = start.detach().to(dtype=torch.float64).clamped().normalised()
         return cls(vectors, start=vectors.clone())
 
-    def begin_again(self, stage: Stage, n_shape: int) -> bool:
+    def begin_again(self, stage: Stage, space: ParameterSpace) -> bool:
         """Compare the run that ended with the best one, and begin another with the faces that need
         it, if there are any."""
-        self._compare(stage, n_shape)
+        self._compare(stage, space)
         assert self.start is not None
         assert self.best is not None
         assert self.ready is not None
         self.vectors = torch.where(self.ready[:, None], self.best[1], self.start)
         return not bool(self.ready.all())
 
-    def conclude(self, stage: Stage, n_shape: int) -> None:
+    def conclude(self, stage: Stage, space: ParameterSpace) -> None:
         """Go on from the best run of each face; there will be no others."""
         assert self.losses is not None
         if stage.accept is not None and (self.ready is None or not bool(self.ready.all())):
-            self._compare(stage, n_shape)
+            self._compare(stage, space)
         _, self.vectors = self._better(self.losses, self.vectors)
         self.best = self.ready = None
 
-    def _compare(self, stage: Stage, n_shape: int) -> None:
+    def _compare(self, stage: Stage, space: ParameterSpace) -> None:
         """Keep the better run of each face, and note which faces need no other."""
         assert self.losses is not None
         assert stage.accept is not None
@@ -166,9 +165,7 @@ class FitState:
         if self.best is not None:
             alike = (self.losses - self.best[0]).abs() < ALIKE * self.best[0]
             if stage.alike is not None:
-                alike &= stage.alike(
-                    parameters_of(self.vectors, n_shape), parameters_of(self.best[1], n_shape)
-                )
+                alike &= stage.alike(space.unpack(self.vectors), space.unpack(self.best[1]))
             else:
                 coefficients = (self.vectors - self.best[1])[:, : self.vectors.shape[1] - 9]
                 alike &= coefficients.square().mean(1).sqrt() < CLOSE
@@ -179,7 +176,7 @@ class FitState:
             unmoved = torch.zeros_like(agreed) if self.ready is None else self.ready
             self.agreed = torch.where(unmoved, self.agreed, agreed)
         losses, vectors = self.best = self._better(self.losses, self.vectors)
-        accepted = stage.accept(parameters_of(vectors, n_shape), losses, self.agreed)
+        accepted = stage.accept(space.unpack(vectors), losses, self.agreed)
         self.ready = accepted | self.agreed
 
     def _better(self, losses: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,11 +186,6 @@ class FitState:
         known, earlier = self.best
         take = losses < known
         return torch.where(take, losses, known), torch.where(take[:, None], vectors, earlier)
-
-
-def parameters_of(vectors: Tensor, n_shape: int) -> FaceParameters:
-    """Faces of normalised vectors (B, P)."""
-    return FaceParameters.from_normalised(vectors, n_shape, vectors.shape[1] - n_shape - 9)
 
 
 @dataclass(frozen=True)
@@ -240,7 +232,7 @@ class FitResult:
     history: list[Record]
     state: FitState
     stages: tuple[str, ...]
-    n_shape: int
+    space: ParameterSpace
     steps: int
     resumed: int = 0
     accepted: Tensor | None = None
@@ -259,7 +251,7 @@ class FitResult:
 
     def at(self, step: int) -> FaceParameters:
         """The parameters of record ``step`` of :attr:`history`."""
-        return parameters_of(self.history[step].vectors, self.n_shape)
+        return self.space.unpack(self.history[step].vectors)
 
 
 def fit(
@@ -312,7 +304,7 @@ def fit(
     Returns :class:`FitResult`. Every iterate stays inside the physical ranges and ±3 standard
     deviations. Raises :class:`~radarbook.errors.InputError` for unknown names.
     """
-    n_shape = start.shape.shape[1]
+    space = ParameterSpace.of(start)
     if isinstance(loss, str):
         if target is None or renderer is None:
             raise InputError("fit: an image loss needs a target image and a renderer")
@@ -328,10 +320,9 @@ def fit(
                 f"start: expected {stage.objective.faces} faces as the target, found {len(start)}"
             )
     state = resume or FitState.at(start)
-    width, resumed = state.vectors.shape[1], state.steps
+    resumed = state.steps
     last = None if limit is None else state.steps + limit
-    bounds = torch.ones(width, dtype=torch.float64)
-    bounds[: width - 9] = COEFFICIENT_BOUND
+    bounds = space.bounds()
     reason = state.reason
     if state.losses is None or state.diverged is None or state.converged is None:
         state.losses = torch.full((len(start),), float("nan"), dtype=torch.float64)
@@ -344,14 +335,14 @@ def fit(
             stage = stages[state.stage]
             begins = state.within is None
             if begins and stage.concludes:
-                state.conclude(stage, n_shape)
-            elif begins and stage.accept is not None and not state.begin_again(stage, n_shape):
+                state.conclude(stage, space)
+            elif begins and stage.accept is not None and not state.begin_again(stage, space):
                 # No face needs another run: on with what comes after them.
                 rest = range(state.stage, len(stages))
                 state.stage = next((i for i in rest if stages[i].concludes), len(stages))
                 reason = "finished"
                 continue
-            columns = free_columns(stage.free or free, n_shape, width)
+            columns = space.columns(stage.free or free)
             with _threads_of(stage.objective):
                 work = make_method(
                     stage.method,
@@ -359,7 +350,7 @@ def fit(
                     state.vectors,
                     columns,
                     bounds,
-                    n_shape,
+                    space,
                     stage.rate,
                     stage.seed,
                 )
@@ -394,7 +385,7 @@ def fit(
     if state.best is not None:
         # A run that was stopped has no loss that could be compared.
         losses, vector = state.best if stopped else state._better(losses, vector)
-    found = parameters_of(vector, n_shape).clamped()
+    found = space.unpack(vector).clamped()
     deciding = [s.accept for s in stages if s.concludes and s.accept is not None]
     accepted = None
     if deciding and not stopped:
@@ -409,7 +400,7 @@ def fit(
         list(state.history),
         state,
         tuple(stage.name or str(i) for i, stage in enumerate(stages)),
-        n_shape,
+        space,
         state.steps,
         resumed,
         accepted,
@@ -476,27 +467,6 @@ def _run(
     with torch.no_grad():
         note(work.losses(work.vector).double(), work.vector.clone())
     return "finished" if bool(work.done.all()) else "steps"
-
-
-def free_columns(free: Sequence[str], n_shape: int, width: int) -> Tensor:
-    """Columns of the normalised vector that the names stand for."""
-    k = width - 9
-    spans = {
-        "shape": range(n_shape),
-        "expression": range(n_shape, k),
-        "translation": range(k, k + 3),
-        "rotation": range(k + 3, k + 6),
-        "rendering": range(k + 6, k + 9),
-    } | {name: range(k + 6 + i, k + 7 + i) for i, name in enumerate(RENDERING)}
-    columns: set[int] = set()
-    for name in free:
-        if name not in spans:
-            known = ", ".join([*NAMES, *RENDERING])
-            raise InputError(f"free parameters: expected some of {known}, found {name!r}")
-        columns |= set(spans[name])
-    if not columns:
-        raise InputError("free parameters: expected at least one")
-    return torch.tensor(sorted(columns))
 
 
 METHODS: dict[str, type[Method]] = {

@@ -17,6 +17,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.objectives import Objective
+from radarbook.fitting.space import ParameterSpace
 from radarbook.seeds import torch_stream
 
 MethodName = Literal["adam", "lbfgs", "lm", "ensemble", "search", "ambiguity"]
@@ -37,14 +38,14 @@ class Method(ABC):
         vector: Tensor,
         free: Tensor,
         bounds: Tensor,
-        n_shape: int,
+        space: ParameterSpace,
         rate: float | None = None,
         seed: int = 0,
     ) -> None:
         self.seed = seed
         self.rate = self.RATE if rate is None else rate
         self.objective, self.free, self.bounds = objective, free, bounds
-        self.n_shape = n_shape
+        self.space = space
         self.vector = vector.double().clone()
         self.done = torch.zeros(len(vector), dtype=torch.bool)
 
@@ -59,9 +60,7 @@ class Method(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
     def parameters(self, vector: Tensor) -> FaceParameters:
-        return FaceParameters.from_normalised(
-            vector, self.n_shape, vector.shape[1] - self.n_shape - 9
-        )
+        return self.space.unpack(vector)
 
     def losses(self, vector: Tensor) -> Tensor:
         """(B,) sums of squares."""
@@ -212,9 +211,7 @@ class LevenbergMarquardt(FaceByFace):
         # Some microns: over one of them rounding to complex64 is a tenth of the change, and over
         # ten a phase turns by two degrees, which is small. Poses move whole faces by centimetres.
         # The material enters by its square, whose slope at 0 says nothing of what lies ahead.
-        k = self.vector.shape[1] - 9
-        shift = torch.tensor([2e-4] * 3 + [5e-4] * 3 + [1e-2, 0.2, 1e-2], dtype=torch.float64)
-        self.shift = torch.cat([torch.full((k,), 5e-3, dtype=torch.float64), shift])
+        self.shift = self.space.vector(5e-3, 5e-3, [2e-4] * 3, [5e-4] * 3, [1e-2, 0.2, 1e-2])
 
     def linearised(self, face: int, vector: Tensor) -> tuple[Tensor, Tensor]:
         """Residual (M,), and Jacobian (M, K) with respect to the free columns, of one face; where
@@ -341,12 +338,11 @@ class Ensemble(FaceByFace):
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        k = self.vector.shape[1] - 9
         # How widely faces differ, in normalised units: the pose uniformly, and the position as
         # well as the image's centroid tells it, 9 mm.
-        uniform = 3**-0.5
-        pose = torch.tensor([0.18] * 3 + [uniform] * 6, dtype=torch.float64)
-        self.width = torch.cat([torch.ones(k, dtype=torch.float64), pose])[self.free]
+        uniform = [3**-0.5] * 3
+        self.width = self.space.vector(1.0, 1.0, [0.18] * 3, uniform, uniform)[self.free]
+        k = self.space.coefficients
         # Coefficients are standard normal a priori; the pose is about where it is.
         self.anchor = torch.cat([torch.zeros_like(self.vector[:, :k]), self.vector[:, k:]], dim=1)
 
@@ -416,7 +412,7 @@ class PoseSearch(FaceByFace):
 
     def __init__(self, *problem: Any) -> None:
         super().__init__(*problem)
-        k = self.vector.shape[1] - 9
+        k = self.space.coefficients
         # Normalised: 10, 17 and 10 mm; pitch, which goes with y, has twice the range of yaw.
         width = torch.tensor([0.2, 0.35, 0.2, 0.7, 0.7, 0.7], dtype=torch.float64)
         pose = (self.free >= k) & (self.free < k + 6)

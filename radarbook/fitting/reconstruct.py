@@ -28,7 +28,6 @@ from radarbook.fitting.fit import (
     Record,
     Stage,
     fit,
-    parameters_of,
 )
 from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
@@ -38,6 +37,7 @@ from radarbook.fitting.objectives import (
     PowerObjective,
 )
 from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
+from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
 from radarbook.fitting.state_file import FitFile, tensor_digest
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
@@ -409,7 +409,7 @@ def reconstruct_through_physics(
         whole, physical, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise
     )
     if resume is not None:
-        start = parameters_of(resume.vectors, model.n_shape)
+        start = ParameterSpace(model.n_shape, model.n_expression).unpack(resume.vectors)
     elif start is None:
         start = mean_face_at(image, imager, _mean_faces(model, len(whole)))
     state = resume or FitState.at(start)

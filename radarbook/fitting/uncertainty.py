@@ -28,9 +28,10 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.fit import UNKNOWN, free_columns
+from radarbook.fitting.fit import UNKNOWN
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import FocusedObjective
+from radarbook.fitting.space import ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
 
@@ -118,10 +119,10 @@ def uncertainty(
         raise InputError(f"uncertainty: expected a noise level of 0 or more, found {noise}")
     p = parameters.detach().to(dtype=torch.float64)
     vector = p.normalised()
-    n_shape, width = p.shape.shape[1], vector.shape[1]
-    columns = free_columns(free, n_shape, width)
-    unbounded = torch.full((width,), torch.inf, dtype=torch.float64)
-    work = LevenbergMarquardt(objective, vector, columns, unbounded, n_shape)
+    space = ParameterSpace.of(p)
+    columns = space.columns(free)
+    unbounded = torch.full((space.width,), torch.inf, dtype=torch.float64)
+    work = LevenbergMarquardt(objective, vector, columns, unbounded, space)
     with torch.no_grad():
         residual, jacobian = _slopes(work, vector[0])
         data = len(residual) - objective.priors

@@ -9,9 +9,10 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.fitting.ambiguity import AmbiguitySearch, CoherenceModel, turned
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.fit import Stage, fit, free_columns
+from radarbook.fitting.fit import Stage, fit
 from radarbook.fitting.objectives import PhaseObjective, PowerObjective
 from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.space import ParameterSpace
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -102,8 +103,9 @@ def test_candidates_of_least_loss_are_gone_on_from() -> None:
     hundredths, and the second of these six is farther from the third than that."""
     objective, _, _ = _scene()
     here = face((-0.6, 0.3), -0.6).normalised()
-    free = free_columns(FREE, 2, here.shape[1])
-    search = AmbiguitySearch(objective, here, free, torch.full_like(here[0], 3.0), 2)
+    space = ParameterSpace(2, 1)
+    free = space.columns(FREE)
+    search = AmbiguitySearch(objective, here, free, torch.full_like(here[0], 3.0), space)
     shares = torch.tensor([-0.4, 1.0, 0.3, 0.85, -0.8, 0.93], dtype=torch.float64)
     truth = face((0.5, -0.5), 0.3).normalised()
     vectors = [(here + share * (truth - here))[0] for share in shares]

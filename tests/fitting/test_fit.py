@@ -9,7 +9,7 @@ import torch
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
-from radarbook.fitting.fit import Stage, fit, free_columns
+from radarbook.fitting.fit import Stage, fit
 from radarbook.fitting.objectives import ImageObjective
 from radarbook.fitting.reconstruct import (
     encoder_anchor,
@@ -343,8 +343,8 @@ def test_bad_arguments_are_one_clear_line() -> None:
         fit(target, Blob(), START[0])
     with pytest.raises(InputError, match="needs a target image"):
         fit(None, Blob(), START)
-    assert free_columns(("material",), 2, 12).tolist() == [10]
-    assert free_columns(("rendering", "expression"), 2, 12).tolist() == [2, 9, 10, 11]
+    with pytest.raises(InputError, match="expected at least one"):
+        fit(target, Blob(), START, free=())
 
 
 def test_start_is_where_the_image_is() -> None:

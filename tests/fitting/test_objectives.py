@@ -24,6 +24,7 @@ from radarbook.fitting.objectives import (
     smooth,
 )
 from radarbook.fitting.physics import STEEP, LeanPhysics
+from radarbook.fitting.space import ParameterSpace
 from tests.fitting.scenes import Blob, face, renderer, trough
 
 
@@ -107,7 +108,7 @@ def test_gradient_and_jacobian_agree() -> None:
     vector = p.normalised()[0]
     free = torch.arange(9)
     bounds = torch.ones(12, dtype=torch.float64) * 3
-    work = LevenbergMarquardt(objective, vector[None], free, bounds, 2)
+    work = LevenbergMarquardt(objective, vector[None], free, bounds, ParameterSpace(2, 1))
     residual, jacobian = work.linearised(0, vector)
     variable = vector.clone().requires_grad_()
     loss = objective.residuals(FaceParameters.from_normalised(variable[None], 2, 1)).square().sum()

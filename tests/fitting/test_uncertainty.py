@@ -16,6 +16,7 @@ from radarbook.fitting.fit import fit
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import FocusedObjective, PowerObjective
 from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.uncertainty import UNMODELLED, Uncertainty, _slopes, uncertainty
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
@@ -93,7 +94,8 @@ class Step:
 def test_a_jump_next_to_the_minimum_is_no_slope(place: float) -> None:
     vector = face((place, 0.5)).normalised()
     free = torch.tensor([0, 1])
-    work = LevenbergMarquardt(Step(), vector, free, torch.full((12,), 3.0), 2)
+    space = ParameterSpace(2, 1)
+    work = LevenbergMarquardt(Step(), vector, free, space.bounds(), space)
     jacobian = _slopes(work, vector[0])[1]
     assert torch.allclose(jacobian, torch.diag(torch.tensor([3.0, 2.0]).double()), atol=1e-6)
     # The quotient to one side would be the jump's.

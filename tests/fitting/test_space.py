@@ -1,0 +1,51 @@
+"""Columns, bounds and faces of a fit's normalised vectors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from radarbook.errors import InputError
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting.space import ParameterSpace
+
+
+def test_columns_are_those_of_the_normalised_vector() -> None:
+    space = ParameterSpace(2, 1)
+    faces = FaceParameters.neutral(1, n_shape=2, n_expression=1, dtype=torch.float64)
+    before = faces.normalised()
+    for name in ("shape", "expression", "translation", "rotation", "rendering"):
+        moved = faces.replace(**{name: getattr(faces, name) + 1e-3})
+        changed = (moved.normalised() - before)[0].nonzero()[:, 0]
+        assert changed.tolist() == space.columns([name]).tolist()
+    assert space.columns(["material"]).tolist() == [10]
+    assert space.columns(["rendering", "expression"]).tolist() == [2, 9, 10, 11]
+    # A part that is named twice counts once.
+    assert space.columns(["rendering", "material"]).tolist() == [9, 10, 11]
+
+
+@pytest.mark.parametrize("counts", [(2, 1), (3, 0), (0, 0)])
+def test_vectors_become_the_faces_they_came_from(counts: tuple[int, int]) -> None:
+    space = ParameterSpace(*counts)
+    vectors = torch.linspace(-0.9, 0.9, 2 * space.width, dtype=torch.float64).reshape(2, -1)
+    faces = space.unpack(vectors)
+    assert ParameterSpace.of(faces) == space
+    assert torch.allclose(faces.normalised(), vectors, atol=1e-12)
+
+
+def test_bounds_are_those_of_clamped_faces() -> None:
+    space = ParameterSpace(2, 1)
+    far = space.unpack(torch.full((1, space.width), 50.0, dtype=torch.float64)).clamped()
+    assert torch.allclose(far.normalised()[0], space.bounds())
+
+
+def test_a_value_of_each_field_in_its_columns() -> None:
+    vector = ParameterSpace(2, 1).vector(1, 2, (3, 4, 5), (6, 7, 8), (9, 10, 11))
+    assert vector.tolist() == [1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+
+
+def test_unknown_names_and_none_are_refused() -> None:
+    with pytest.raises(InputError, match=r"expected some of shape, .*, found 'nose'"):
+        ParameterSpace(2, 1).columns(["nose"])
+    with pytest.raises(InputError, match="expected at least one"):
+        ParameterSpace(2, 0).columns(["expression"])
