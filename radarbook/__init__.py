@@ -4,10 +4,11 @@ The names below are what a notebook or a script needs; each is imported when it 
 
     import radarbook as rb
 
-    model = rb.load_model()                      # the procedural face, or rb.load_model("model.h5")
-    face = rb.FaceParameters.neutral(1)
-    grid = rb.Grid.regular(0.30, 64, 0.28, 0.42, 24)
-    image = rb.PhysicalRenderer(model, grid=grid).render(face)
+    recording = rb.read_recording("signal.npy")
+    rb.save_image("image.h5", recording.image())
+    face = rb.reconstruct(recording, rb.load_model())
+    print(face)
+    face.save("face.ply")
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radarbook import figures as figures
     from radarbook.datasets.distribution import random_parameters as random_parameters
+    from radarbook.datasets.recordings import Recording as Recording
     from radarbook.datasets.recordings import read_recording as read_recording
     from radarbook.datasets.recordings import write_recording as write_recording
     from radarbook.errors import InputError as InputError
@@ -55,6 +57,7 @@ _HOMES = {
     "PhysicalRenderer": "radar.renderer",
     "RadarImage": "radar.image",
     "Reconstruction": "fitting.reconstruction",
+    "Recording": "datasets.recordings",
     "Waveform": "radar.waveform",
     "back_project": "radar.imaging",
     "fit": "fitting.fit",
