@@ -30,6 +30,7 @@ import torch
 
 from benchmarks.renderer import ICT, STEPS, grid_of
 from radarbook.datasets.distribution import random_parameters
+from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.files import write_json
 from radarbook.fitting.reconstruct import reconstruct_through_physics
@@ -92,7 +93,7 @@ def tasks(skip: list[str], repeats: int, folder: Path) -> dict[str, tuple[Callab
 def _fit(model: MorphableModel) -> Callable[[], Any]:
     """A fit of one face, everything unknown; compiled code is ready before it is timed."""
     renderer = PhysicalRenderer(model, grid=grid_of(64), waveform=qar50_waveform(128))
-    recording = renderer.signal(random_parameters([1], 0, 10, 7))[0]
+    recording = renderer.signal(random_parameters([0], 0, 10, 7))[0]
 
     def fit(steps: int | None = None) -> Any:
         return reconstruct_through_physics(
@@ -131,7 +132,8 @@ def main() -> None:
             rows.append(row)
             print(f"{name:<12} {idle:8.3f} {beside:8.3f} {beside / idle:6.2f}", flush=True)
     if given.json is not None:
-        write_json(given.json, {"busy processes": given.busy, "rows": rows})
+        settings = {"threads": torch.get_num_threads(), "busy": given.busy, "on": hardware()}
+        write_json(given.json, {"settings": settings, "rows": rows})
 
 
 if __name__ == "__main__":
