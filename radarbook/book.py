@@ -432,7 +432,7 @@ def _execute(
     failed = final.with_suffix(".failed.ipynb")
     failed.unlink(missing_ok=True)
     started = time.perf_counter()
-    advice = f"the same command goes on with chapter {chapter.number} when there is room"
+    advice = f"the same command goes on with chapter {chapter.number} when there is space"
     with disk_errors(final.parent, advice), tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / partial.name
         notebook = _read_text_notebook(chapter.path)

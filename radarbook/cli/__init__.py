@@ -1,7 +1,7 @@
 """The command line: thin, each command one call into the library.
 
-Imports of torch and of the rooms happen inside the commands, so that ``--help`` and a typing
-error answer at once.
+Torch and the other packages are imported inside the commands, so that ``--help`` and the message
+for a typing error appear at once.
 """
 
 from __future__ import annotations

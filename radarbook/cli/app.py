@@ -20,7 +20,7 @@ from radarbook.processes import out_of_memory
 class Commands(TyperGroup):
     """Commands that end in one line when the user interrupts them.
 
-    A command that keeps finished work says so itself (:func:`interruptible`).
+    A command that keeps finished work states that itself (:func:`interruptible`).
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -35,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="3D faces from millimetre-wave radar images: notebooks, library and tools.",
 )
-model_app = typer.Typer(no_args_is_help=True, help="Face models: look, build, convert, export.")
+model_app = typer.Typer(no_args_is_help=True, help="Face models: info, build, convert, export.")
 train_app = typer.Typer(no_args_is_help=True, help="Train a network on a generated dataset.")
 book_app = typer.Typer(no_args_is_help=True, help="The published book.")
 app.add_typer(model_app, name="model")
@@ -46,8 +46,8 @@ app.add_typer(book_app, name="book")
 def main() -> None:
     """Entry point: one clear line and exit status 2 for bad input; ``--debug`` for a traceback.
 
-    So end a disk that is full or read-only and memory that does not suffice, too. Long work that
-    could not go on has exit status 1, an interrupt 130 (SIGTERM: 143).
+    A full or read-only disk and too little memory have exit status 2, too. Long work that could
+    not go on has exit status 1, an interrupt 130 (SIGTERM: 143).
     """
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _line(error: Exception) -> str | None:
-    """What to say of an error; None for a defect, which keeps its traceback."""
+    """The message of an error; None for a defect, which keeps its traceback."""
     if isinstance(error, InputError | StoppedError):
         return str(error)
     if isinstance(error, OSError):
@@ -75,7 +75,7 @@ def _line(error: Exception) -> str | None:
 
 @contextlib.contextmanager
 def _own_streams() -> Iterator[None]:
-    """Warnings as one line; names of files that the terminal cannot show are escaped."""
+    """Warnings are one line; characters that the terminal cannot show are escaped."""
 
     def note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
         if category is UserWarning:

@@ -48,15 +48,17 @@ def info() -> None:
 def run(
     profile: ProfileName = "smoke",
     chapters: Annotated[
-        str | None, typer.Option(help="For example 1-7, or 2,4-5; default all.")
+        str | None, typer.Option(help="Numbers, such as 1-7 or 2,4-5; default all.")
     ] = None,
     parameter: Set = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Execute also what is up to date.")] = False,
+    force: Annotated[
+        bool, typer.Option(help="Also execute notebooks that are up to date.")
+    ] = False,
 ) -> None:
-    """Execute the notebooks in order; what is done and unchanged is not done again."""
+    """Execute the notebooks in order; unchanged ones are not executed again."""
     from radarbook.book import ChapterFailed, run_notebooks
     from radarbook.profiles import read_settings
 
@@ -78,7 +80,7 @@ def book_build(
         Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
     ] = None,
 ) -> None:
-    """Build the book from the executed notebooks and say where to open it."""
+    """Build the book from the executed notebooks; prints the path of its first page."""
     from radarbook.book import build_book
 
     folder = output or Path("build") / profile
@@ -91,13 +93,13 @@ def book_build(
 def book_sync(
     keep: Annotated[
         Literal["md", "ipynb"] | None,
-        typer.Option(help="Which file to keep where both were edited."),
+        typer.Option(help="The file to keep if both were edited."),
     ] = None,
     chapters: Annotated[
-        str | None, typer.Option(help="For example 1-7, or 2,4-5; default all.")
+        str | None, typer.Option(help="Numbers, such as 1-7 or 2,4-5; default all.")
     ] = None,
 ) -> None:
-    """Bring each notebook's .md and .ipynb together, from the one that was edited."""
+    """Update each notebook's .md or .ipynb from the other, whichever was edited."""
     from radarbook import pairing
     from radarbook.book import find_root, parse_chapters
 

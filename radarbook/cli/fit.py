@@ -1,4 +1,4 @@
-"""The command that fits a face."""
+"""The command that fits a face (reconstruct)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,12 @@ def reconstruct(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
     model: Model = "procedural",
     optimize: Annotated[
-        int | None, typer.Option(min=0, help="At most so many steps; default the whole schedule.")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Steps at most. Default: through physics the whole schedule; through the learned "
+            "renderer none, the encoder alone.",
+        ),
     ] = None,
     through: Annotated[
         Literal["learned", "physical"], typer.Option(help="The renderer to optimize through.")
@@ -58,33 +63,33 @@ def reconstruct(
         tuple[int, int] | None,
         typer.Option(
             metavar="SHAPE EXPRESSION",
-            help="Coefficients fitted; default 10 7, or as many as the model holds.",
+            help="Number of fitted coefficients; default 10 7, or all if the model has fewer.",
         ),
     ] = None,
     distance: Annotated[
-        float, typer.Option(min=0.1, max=2, help="Where a face is expected, m from the array.")
+        float, typer.Option(min=0.1, max=2, help="Expected distance of the face, m.")
     ] = 0.30,
     extent: Extent = 0.30,
     state: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Keeps a fit through physics that is not finished; the same command goes on.",
+            help="State of an unfinished fit through physics, from which the same command resumes.",
         ),
     ] = None,
     layer: Between = None,
     thickest: Annotated[
         float | None,
         typer.Option(
-            help="The layer is known roughly: its thickness, up to so many metres, and its "
-            "permittivity are fitted, too."
+            help="The layer is known roughly: fit its permittivity and its thickness, up to this "
+            "value, metres."
         ),
     ] = None,
     bounces: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Reflections of a path that a fit through physics includes; 2 if not given.",
+            help="Reflections of a path that a fit through physics models; default 2.",
         ),
     ] = None,
     frequencies: Frequencies = None,
@@ -96,7 +101,8 @@ def reconstruct(
         bool,
         typer.Option(
             "--fit-delay",
-            help="A common delay of all channels is unknown, up to 0.4 ns of either sign: fit it.",
+            help="Fit an unknown common delay of all channels, up to 0.4 ns of either sign. Not "
+            "with --state or --thickest.",
         ),
     ] = False,
     noise: Annotated[
@@ -104,34 +110,34 @@ def reconstruct(
         typer.Option(
             min=0,
             max=0.99,
-            help="Normalised power of noise and channel errors to expect, 0 to 1; what an accepted "
-            "face may leave in addition to its diffuse reflection. 0 if not given.",
+            help="Expected normalised power of noise and channel errors, which the residual of an "
+            "accepted face may have in addition to its diffuse share; default 0.",
         ),
     ] = None,
     strict: Annotated[
         bool,
         typer.Option(
             "--strict",
-            help="A face that is not accepted is an error: one line, exit status 1, no mesh.",
+            help="If the face is not accepted: one line, exit status 1, no mesh.",
         ),
     ] = False,
 ) -> None:
-    """A face mesh (mm, model frame) from a recording or an image; prints where the face is.
+    """Fit a face to a recording or an image: writes its mesh (mm, model frame), prints its pose.
 
-    Through physics no trained weights are needed, but the raw signal is. Through the learned
-    renderer an image is enough: the encoder predicts, the renderer refines. Weights for the
+    A fit through physics needs the raw signal and no trained weights. A fit through the learned
+    renderer needs an image: the encoder predicts the face, the renderer refines it. Weights for the
     procedural face and images of 64 x 64 pixels ship with the project.
 
-    A finished fit through physics first says whether the face is accepted: whether the normalised
-    residual power is what the fitted material's diffuse reflection predicts. Of an accepted face it
-    states how far vertices may be off; a PLY file has a standard deviation (mm) at each. Of another
-    face no deviation is stated, and --strict makes it an error. Stopped by Ctrl-C or by the limit
-    of --optimize, the command writes the face as it is. With --state FILE the fit can be resumed,
-    after a crash too.
+    A finished fit through physics first states whether the face is accepted: whether the
+    normalised residual power is at the level that the fitted material predicts. Of an accepted face
+    it states the standard deviation of the vertices; a PLY file holds it per vertex, in mm. Of
+    another face it states none, and with --strict it ends with exit status 1. After Ctrl-C, or at
+    the limit of --optimize, the command writes the face reached so far. With --state FILE it
+    can resume, also after a crash.
 
-    Behind a blanket (--layer) the fit includes its delay and attenuation. With --thickest its
-    thickness and permittivity are then fitted together with the face; the permittivity that
-    --layer names is taken to be right to a tenth.
+    With --layer the fit models the layer's delay and attenuation. With --thickest its thickness and
+    permittivity are fitted together with the face. The given permittivity should be right to a
+    tenth.
     """
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
@@ -157,7 +163,7 @@ def reconstruct(
         units=units,
         conjugate=conjugate,
         depths=(distance - 0.08, distance + 0.19),
-        advice="--distance states where the face is",
+        advice="state the face's distance with --distance",
     )
     if _is_image(source):
         options = {
@@ -212,7 +218,7 @@ def reconstruct(
         write = partial(write_mesh, vertices=vertices, triangles=face_model.triangles)
     try:
         write_or_rescue(output, write)
-    finally:  # what was found is said even if its file is elsewhere
+    finally:  # the result is printed even if its file is written elsewhere
         typer.echo(text)
     typer.echo(
         f"wrote {output} (millimetres, model frame, without pose"
@@ -285,7 +291,7 @@ def _fit_learned(
         )
     if not steps or (renderer is None and encoder is not None):
         with torch.no_grad():
-            return predictor.predict(image), "encoder alone (--optimize N refines its answer)"
+            return predictor.predict(image), "encoder alone (--optimize N refines its prediction)"
     weights = shipped_path("renderer") if renderer is None else weights_file(renderer)
     drawing = load_renderer(weights)
     result = reconstruct_through_learned(image, predictor, drawing, steps, progress=True)

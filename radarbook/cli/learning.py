@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def generate(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR")],
     count: Annotated[
-        int | None, typer.Option(min=1, help="Images in all; default the profile's numbers.")
+        int | None, typer.Option(min=1, help="Number of images; default the profile's.")
     ] = None,
     model: Model = "procedural",
     profile: ProfileName = "laptop",
@@ -47,20 +47,20 @@ def generate(
     scheduler: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler.")
     ] = None,
-    repair: Annotated[bool, typer.Option(help="Make damaged shards again.")] = False,
+    repair: Annotated[bool, typer.Option(help="Generate damaged shards again.")] = False,
     dry_run: Annotated[
-        bool, typer.Option(help="State time, memory and disk from a measured sample.")
+        bool, typer.Option(help="Only estimate time, memory and disk, from a measured sample.")
     ] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Make a dataset of synthetic faces and their radar images, or finish one that was begun."""
+    """Generate synthetic faces and their radar images, or complete an unfinished dataset."""
     from radarbook.datasets.synthetic import Estimate, generate_from_settings
 
     if workers and scheduler:
         raise InputError("expected --workers or --scheduler, found both")
     if not dry_run:
         check({"--output": Target(output, folder=True)}, {"--model": model})
-    face_model_of(model)  # a bad file is refused here, a doubtful one noted
+    face_model_of(model)  # an invalid file is refused here, a doubtful one noted
     kept = "" if dry_run else f"finished shards are kept in {output}, the same command goes on"
     with interruptible(kept):
         report = generate_from_settings(
@@ -92,7 +92,7 @@ Folder = Annotated[
     Path, typer.Option("-o", "--output", metavar="DIR", help="Checkpoint, history, weights.")
 ]
 ImagesOf = Annotated[
-    str, typer.Option("--model", help="The face model that the images are of: as for generate.")
+    str, typer.Option("--model", help="The face model of the images, as for generate.")
 ]
 
 
@@ -107,7 +107,7 @@ def train_encoder_command(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Train an encoder: radar image to face parameters. Killed, it goes on where it was."""
+    """Train an encoder: radar image to face parameters. Resumes after a stop."""
     from radarbook.datasets.storage import FaceDataset
     from radarbook.training.tasks import train_encoder
 
@@ -222,10 +222,12 @@ def evaluate(
     ] = None,
     model: Model = "procedural",
     profile: ProfileName = "laptop",
-    split: Annotated[Literal["test", "validation"], typer.Option()] = "test",
+    split: Annotated[
+        Literal["test", "validation"], typer.Option(help="The held-out faces to use.")
+    ] = "test",
     seed: Seed = 0,
 ) -> None:
-    """Errors on held-out faces beside both baselines and the paper's, as JSON and a table."""
+    """Errors on held-out faces next to two baselines and the paper's, as JSON and a table."""
     from radarbook.datasets.storage import FaceDataset, dataset_files
     from radarbook.evaluation.metrics import baselines
     from radarbook.evaluation.metrics import evaluate as measure
@@ -262,7 +264,7 @@ def evaluate(
         rows.append(result_row(trained.kind, trained.inputs, summary, **common))
     try:
         write_results(output, rows, about={"model": face_model.name, "split": split, "seed": seed})
-    finally:  # shown where the disk does not take it, too
+    finally:  # printed even if it could not be written
         typer.echo(markdown_table(rows))
 
 
@@ -275,9 +277,11 @@ def results(
     output: Annotated[
         Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Networks trained and tested at once.")] = 1,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Networks trained and tested at the same time.")
+    ] = 1,
 ) -> None:
-    """From no data to the full table, without notebooks: what is there already is not made again.
+    """Compute the full results table without notebooks; finished artefacts are not computed again.
 
     Dataset, encoders, learned renderer, autoencoders and their errors on the test split, as
     chapters 3 to 5 use them.

@@ -1,4 +1,4 @@
-"""Commands of face models: look, build, convert, export."""
+"""Commands of face models: info, build, convert, export."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radarbook.targets import HDF5, Target
 
 @model_app.command("info")
 def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file.")]) -> None:
-    """State what a face model holds: kind, units, modes with standard deviations, surface."""
+    """Print what a face model holds: kind, units, modes with standard deviations, surface."""
     from radarbook.faces.summary import summary
 
     face_model, rows = summary(model)
@@ -36,7 +36,9 @@ def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> No
 
 @model_app.command("convert-ict")
 def model_convert_ict(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="FaceXModel of ICT-FaceKit.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder FaceXModel of ICT-FaceKit.")
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUT.h5")],
     seed: Seed = 0,
 ) -> None:
@@ -54,7 +56,7 @@ def model_export(
     model: Annotated[str, typer.Argument(help="'procedural' or a file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.ply|OUT.obj")],
     seed: Annotated[
-        int | None, typer.Option(help="A random face; without it the neutral mean face.")
+        int | None, typer.Option(help="Seed of a random face; default the neutral mean face.")
     ] = None,
 ) -> None:
     """Export a face of a model as a mesh in millimetres (model frame)."""

@@ -1,4 +1,4 @@
-"""Options and small readings that several commands share."""
+"""Options that several commands share, and the reading of their values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Set = Annotated[
     list[str] | None,
     typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Override one setting; repeat."),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random samples.")]
 Inputs = Annotated[
-    Literal["amplitude", "depth", "both"], typer.Option(help="What the encoder is shown.")
+    Literal["amplitude", "depth", "both"], typer.Option(help="Input of the encoder.")
 ]
 Units = Annotated[
     Literal["m", "cm", "mm", "um", "µm", "μm"],
@@ -41,17 +41,19 @@ ModelFrame = Annotated[
         min=0.05,
         max=5,
         metavar="DISTANCE",
-        help="The mesh is in the model frame (nose along +z, as `model export` writes): centre it "
-        "and put its foremost point at this distance, metres.",
+        help="The mesh is in the model frame (nose along +z; `model export` writes it in mm): "
+        "centre it and put its foremost point at this distance, metres.",
     ),
 ]
-Occlusion = Annotated[bool, typer.Option(help="Whether the mesh hides parts of itself.")]
+Occlusion = Annotated[bool, typer.Option(help="Whether surfaces hide what lies behind them.")]
 Bounces = Annotated[
-    int, typer.Option(min=1, max=6, help="Reflections a path may have; more than 1 is slower.")
+    int, typer.Option(min=1, max=6, help="Reflections of a path at most; 2 or more is slower.")
 ]
-Material = Annotated[float, typer.Option(min=0, max=1, help="0: smooth surface … 1: fully rough.")]
+Material = Annotated[float, typer.Option(min=0, max=1, help="Roughness: 0 smooth, 1 fully rough.")]
 AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]
-DynamicRange = Annotated[float, typer.Option(max=-1, help="Where the image is clipped, dB.")]
+DynamicRange = Annotated[
+    float, typer.Option(max=-1, help="Level at which the image is clipped, dB.")
+]
 Pixels = Annotated[int, typer.Option(min=8, max=1024, help="Image side, pixels.")]
 Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres.")]
 Depth = Annotated[
@@ -62,7 +64,8 @@ Between = Annotated[
     typer.Option(
         "--layer",
         metavar="DISTANCE THICKNESS PERMITTIVITY",
-        help="A blanket in between: its front, m from the array; m; complex, such as 1.5-0.02j.",
+        help="A layer, such as a blanket, in between: distance of its front from the array, m; "
+        "thickness, m; complex relative permittivity, such as 1.5-0.02j.",
     ),
 ]
 
@@ -71,22 +74,22 @@ Frequencies = Annotated[
     typer.Option(
         "--frequencies",
         metavar="START STOP COUNT",
-        help="Equal frequency steps of a recording, both ends included, instead of those that its "
-        "file states.",
+        help="Equal frequency steps of the recording, both ends included, instead of its file's.",
     ),
 ]
 FrequencyUnit = Annotated[
     Literal["Hz", "kHz", "MHz", "GHz"] | None,
-    typer.Option(help="Unit of --frequencies or of those in the file; Hz if nobody says."),
+    typer.Option(help="Unit of --frequencies, or of the file's; Hz if neither states one."),
 ]
 AntennaUnits = Annotated[
     Literal["m", "cm", "mm"] | None,
-    typer.Option("--units", help="Unit of the antenna positions in the file; m if nobody says."),
+    typer.Option("--units", help="Unit of the file's antenna positions; m if neither states one."),
 ]
 Conjugate = Annotated[
     bool,
     typer.Option(
-        "--conjugate", help="Conjugate the signal: its I and Q are swapped, or its time factor is."
+        "--conjugate",
+        help="Conjugate the signal: I and Q are swapped, or its time factor is e^{-jωt}.",
     ),
 ]
 
@@ -95,10 +98,10 @@ Delay = Annotated[
     typer.Option(
         metavar="SECONDS",
         help="Common delay of all channels, removed first: the signal is multiplied by "
-        "e^{+j2πfτ}. Positive brings what is seen nearer: 1e-10 s by 15 mm.",
+        "e^{+j2πfτ}. A positive delay moves the image nearer: 1e-10 s by 15 mm.",
     ),
 ]
-Weights = Annotated[Path, typer.Option(help="weights.safetensors, or the folder that holds it.")]
+Weights = Annotated[Path, typer.Option(help="weights.safetensors, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -108,7 +111,7 @@ def check(
 ) -> None:
     """Check the targets of a command before its work.
 
-    Where one is standard output, messages go to standard error, so that they do not mix with it.
+    If one is standard output, messages go to standard error, so that they do not mix.
     """
     check_targets(outputs, inputs)
     if any(target and is_standard_output(target.path) for target in outputs.values()):
@@ -122,7 +125,7 @@ def profile_of(name: str, settings: list[str] | None) -> Profile:
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """What a user should know of an input that is used all the same, one line each."""
+    """Write notes on an accepted input to standard error, one line each."""
     for note in notes:
         typer.echo(f"note: {' '.join(note.split())}", err=True)
 
@@ -135,11 +138,11 @@ def recording_of(
     conjugate: bool = False,
     depths: tuple[float, float] | None = None,
     extent: float = 0.30,
-    advice: str = "--depth NEAR FAR sets them",
+    advice: str = "set them with --depth NEAR FAR",
 ) -> Recording:
-    """A recording read as the options say; its notes are written.
+    """A recording, read with the options. Its notes are written to standard error.
 
-    So is a target that lies outside ``depths`` (m), with ``advice``.
+    So is a note on a target outside ``depths`` (m), with ``advice``.
     """
     from radarbook.datasets.recordings import outside_depths, read_recording
     from radarbook.radar.waveform import stepped
@@ -161,7 +164,7 @@ def recording_of(
 def face_model_of(
     spec: str, n_shape: int | None = None, n_expression: int | None = None
 ) -> MorphableModel:
-    """The face model that a command was given, with what is doubtful about it on stderr."""
+    """The face model of a command; notes on its file go to standard error."""
     from radarbook.faces.model import DEFAULT_MODES, load_model
 
     model = load_model(spec, n_shape, n_expression)
@@ -177,7 +180,7 @@ def face_model_of(
 
 
 def echo_notes(model: MorphableModel, more: Sequence[str] = ()) -> None:
-    """What is doubtful about a face model's file, a line each on stderr."""
+    """Write the notes on a face model's file to standard error, one line each."""
     say_notes(f"{model.name}: {note}" for note in (*model.notes, *more))
 
 

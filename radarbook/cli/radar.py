@@ -52,12 +52,14 @@ def simulate(
     occlusion: Occlusion = True,
     bounces: Bounces = 1,
     model_frame: ModelFrame = None,
-    frequencies: Annotated[int, typer.Option(min=2, max=1024)] = 128,
+    frequencies: Annotated[
+        int, typer.Option(min=2, max=1024, help="Number of steps from 72 to 82 GHz.")
+    ] = 128,
 ) -> None:
     """Simulate a mesh's radar signal: complex64 (94, 94, 128) = (rx, tx, f), MAROON order.
 
-    A name in .h5 gets the project's recording layout. Other frequencies than 72-82 GHz in 128
-    steps stand in a file next to a .npy, signal.frequencies.json.
+    A .h5 file has the project's recording layout. Frequencies other than 128 steps are written
+    next to a .npy file, to signal.frequencies.json.
     """
     import torch
 
@@ -85,13 +87,15 @@ def simulate(
 
 @app.command()
 def image(
-    signal: Annotated[Path, typer.Argument(help="complex (94, 94, f) .npy, or a recording.")],
+    signal: Annotated[
+        Path, typer.Argument(help="Recording: .npy, complex (94, 94, f); .h5; or folder.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
     pixels: Pixels = 128,
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
     dynamic_range: DynamicRange = -20.0,
-    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
     frequencies: Frequencies = None,
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
@@ -130,9 +134,9 @@ def render(
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
     dynamic_range: DynamicRange = -20.0,
-    png: Annotated[Path | None, typer.Option(help="Also a picture.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
 ) -> None:
-    """Simulate and image a mesh in one step."""
+    """Simulate a mesh's radar signal and back-project it to an image, in one step."""
     import torch
 
     from radarbook.datasets.recordings import Recording

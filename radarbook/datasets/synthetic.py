@@ -252,7 +252,7 @@ def generate(
     built = renderer.build() if isinstance(renderer, RendererSpec) else renderer
     wanted = dataset_settings(built, count, seed, **settings)
     folder = Path(folder)
-    advice = "finished shards are kept, run the same command again when there is room"
+    advice = "finished shards are kept, run the same command again when there is space"
     with disk_errors(folder, advice), hold(folder, wait):
         _remove_leftovers(folder)
         _check_settings(folder, wanted, repair)

@@ -416,7 +416,7 @@ def _batches(samples: int, batch: int, processes: int) -> list[tuple[int, int]]:
 def _advice(path: Path) -> str:
     """What a run that could not write its checkpoint says."""
     where = "from the last whole checkpoint" if path.exists() else "from the beginning"
-    return f"the same command goes on {where} when there is room"
+    return f"the same command goes on {where} when there is space"
 
 
 def _save(

@@ -436,7 +436,7 @@ def _train(
             "best": history.best,
             "model_fingerprint": model_of(dataset),
         }
-        with disk_errors(folder, "the same command writes the weights when there is room"):
+        with disk_errors(folder, "the same command writes the weights when there is space"):
             save_weights(Path(folder) / WEIGHTS, model, about=about)
     fabric.barrier()
     return history

@@ -172,7 +172,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path, monkeypa
     same_bits(encoder(folder)[0], whole[0])
     # Full from the beginning.
     kept = 2
-    with pytest.raises(InputError, match="goes on from the beginning when there is room"):
+    with pytest.raises(InputError, match="goes on from the beginning when there is space"):
         encoder(tmp_path / "first", checkpoint_seconds=0.0)
 
 
