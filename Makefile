@@ -1,5 +1,5 @@
-# Two commands are enough: `make run` (from nothing to the finished book) and `make test`.
-# Both start from `make setup`. Variables: PYTHON (3.11 or newer), PROFILE (smoke, laptop, paper),
+# Two commands are enough: `make run` (builds the finished book) and `make test`.
+# Both start with `make setup`. Variables: PYTHON (3.11 or newer), PROFILE (smoke, laptop, large, paper),
 # TORCH_INDEX (a package index to take torch from, when the usual one would bring a build for
 # another machine).
 
@@ -11,11 +11,11 @@ JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-# One thread a process: the tests run $(JOBS) processes at once.
+# One thread per process: the tests run $(JOBS) processes at once.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-# The most conservative instruction set of every numerical library: sums are rounded otherwise than
-# with a processor's own. Kernels of OpenBLAS that the environment has chosen already stay.
+# The most conservative instruction set of each numerical library, which rounds sums differently from
+# the processor's own. A kernel of OpenBLAS that the environment already selects is kept.
 PORTABLE := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 \
   NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=$(CURDIR)/build/numba-generic \
   NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" \
@@ -35,10 +35,10 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help setup run book test test-portable lint format pairing sync clean
 
-help: ## this list
+help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-setup: $(STAMP) ## .venv with every package pinned and the radarbook command in it
+setup: $(STAMP) ## create .venv with pinned packages and the radarbook command
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -50,34 +50,34 @@ $(STAMP): pyproject.toml constraints.txt
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	touch $@
 
-run: setup ## the notebooks in order, then the book (PROFILE=smoke, laptop or paper)
+run: setup ## execute the notebooks in order, then build the book (PROFILE=smoke, laptop, large or paper)
 	$(BIN)/radarbook run --profile $(PROFILE)
 	$(BIN)/radarbook book build --profile $(PROFILE)
 
-book: setup ## the book alone, from the notebooks as they were last executed
+book: setup ## build the book from the notebooks as last executed
 	$(BIN)/radarbook book build --profile $(PROFILE)
 
-test: setup ## all tests
+test: setup ## run all tests
 	@$(THREADS) $(BIN)/python -m tests.rounding
 	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
 
-test-portable: setup ## the numerical tests again, without the processor's own instruction sets
+test-portable: setup ## run the numerical tests with the most conservative instruction sets
 	@$(THREADS) $(PORTABLE) $(BIN)/python -m tests.rounding --portable
 	$(THREADS) $(PORTABLE) $(BIN)/python -m pytest -n $(JOBS) $(NUMERICAL)
 
-lint: setup ## style, format and types
+lint: setup ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: setup ## put the sources into the house format
+format: setup ## format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-pairing: setup ## each notebook's .ipynb and .md say the same
+pairing: setup ## check that each notebook's .ipynb and .md agree
 	$(BIN)/python -m pytest -q tests/test_project.py -k pair
 
-sync: setup ## bring each notebook's two files together, from the one that was edited
+sync: setup ## update each notebook's .md or .ipynb from the other, whichever was edited
 	$(BIN)/radarbook book sync
 
 clean: ## remove what was built or computed (not .venv)

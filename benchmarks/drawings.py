@@ -2,9 +2,9 @@
 
     python -m benchmarks.drawings [FOLDER]
 
-Writes ``house.svg`` (which package imports from which, as the source says) and ``data_flow.svg``
-(from parameters to a face) into ``jupyter_book/images``. Pages include them as inline SVG, so that
-lines and letters take the page's colour, on light and on dark ground. They are 360 units wide: on a
+Writes ``packages.svg`` (the imports between packages, from the source) and ``data_flow.svg`` (from
+parameters to a face) into ``jupyter_book/images``. Pages include them as inline SVG, so that lines
+and letters take the page's colour in a light and in a dark theme. They are 360 units wide: on a
 narrow screen a letter is as large as the page's small print.
 """
 
@@ -42,11 +42,11 @@ class Box:
         return self.top + self.height
 
 
-# -- the house -----------------------------------------------------------------------------------
+# -- the packages --------------------------------------------------------------------------------
 
 
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
-    """What each package and each module of the top level imports from, functions included.
+    """The imports of each package and each top-level module, also those inside functions.
 
     The modules that everything may use are one, ``"base modules"``. The modules that execute
     notebooks and build the book are one, too: ``"book"``.
@@ -104,7 +104,7 @@ def direct(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
     )
 
 
-_FLOORS: tuple[tuple[tuple[str, float, float], ...], ...] = (
+_ROWS: tuple[tuple[tuple[str, float, float], ...], ...] = (
     (("cli", 0, 360),),
     (("notebook", 226, 318),),
     (("fitting", 0, 84), ("book", 92, 176), ("pipeline", 184, 268), ("figures", 276, 360)),
@@ -123,14 +123,14 @@ _SMALL = {
 }
 
 
-def house(graph: Mapping[str, set[str]] | None = None) -> str:
-    """The drawing of the packages, floor by floor."""
+def packages(graph: Mapping[str, set[str]] | None = None) -> str:
+    """The drawing of the packages, row by row."""
     arrows = direct(imports() if graph is None else graph)
     boxes: dict[str, Box] = {}
     top = 1.0
-    for floor in _FLOORS:
-        height = 26.0 + 14 * max(len(_SMALL.get(name, ())) for name, _, _ in floor)
-        for name, left, right in floor:
+    for row in _ROWS:
+        height = 26.0 + 14 * max(len(_SMALL.get(name, ())) for name, _, _ in row)
+        for name, left, right in row:
             inner = max(left, 1.0), min(right, WIDTH - 1.0)
             boxes[name] = Box(name, *inner, top, height, _SMALL.get(name, ()))
         top += height + 26
@@ -139,14 +139,14 @@ def house(graph: Mapping[str, set[str]] | None = None) -> str:
         x = _free_place(boxes, upper, lower)
         parts.append(_line([(x, boxes[upper].bottom), (x, boxes[lower].top)]))
     about = "; ".join(f"{upper} imports from {lower}" for upper, lower in arrows)
-    return _svg("house", "Packages of radarbook and their imports", about, top - 25, parts)
+    return _svg("packages", "Packages of radarbook and their imports", about, top - 25, parts)
 
 
 def _free_place(boxes: Mapping[str, Box], upper: str, lower: str) -> float:
-    """Where a vertical arrow from one box to another meets no third one."""
+    """The x of a vertical arrow from one box to another that meets no third one."""
     if upper not in boxes or lower not in boxes:
         missing = upper if upper not in boxes else lower
-        raise InputError(f"house: expected a place for '{missing}', found none")
+        raise InputError(f"packages: expected a place for '{missing}', found none")
     a, b = boxes[upper], boxes[lower]
     left, right = max(a.left, b.left) + 6, min(a.right, b.right) - 6
     between = [box for box in boxes.values() if a.bottom < box.top and box.bottom < b.top]
@@ -154,11 +154,11 @@ def _free_place(boxes: Mapping[str, Box], upper: str, lower: str) -> float:
     places = [left + n for n in range(int(right - left) + 1)] if a.bottom < b.top else []
     free = [x for x in places if all(not box.left - 6 < x < box.right + 6 for box in between)]
     if not free:
-        raise InputError(f"house: expected room for an arrow from '{upper}' to '{lower}'")
+        raise InputError(f"packages: expected space for an arrow from '{upper}' to '{lower}'")
     return min(free, key=lambda x: abs(x - middle))
 
 
-# -- the data's way ------------------------------------------------------------------------------
+# -- the data flow -------------------------------------------------------------------------------
 
 
 def data_flow() -> str:
@@ -278,7 +278,7 @@ def _line(points: list[tuple[float, float]], dashed: bool = False) -> str:
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
-    for name, drawing in (("house", house()), ("data_flow", data_flow())):
+    for name, drawing in (("packages", packages()), ("data_flow", data_flow())):
         write_text(folder / f"{name}.svg", drawing)
         print(folder / f"{name}.svg")
 

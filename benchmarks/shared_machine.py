@@ -1,15 +1,15 @@
-"""Times on an idle machine and beside other programs.
+"""Times on an idle machine and next to other busy programs.
 
     python -m benchmarks.shared_machine [--json FILE] [--busy N] [--skip fit chapter] [--repeats N]
 
 Simulates and images a face (12 762 triangles where the ICT model is at hand, the procedural face
 otherwise; 64 pixels, 24 planes), fits one face through physics, and executes chapter 2 with plain
-papermill. Each is timed with nothing else running and then beside ``N`` processes that compute
+papermill. Each is timed with nothing else running and then with ``N`` processes that compute
 without pause, by default one per core. With one such process per core, a program has half of the
 machine at best: the ratio cannot fall below 2 where all cores are used.
 
 Printed are medians in seconds and their ratios. The first run of each warms up and is not counted,
-but for the fit and the chapter, which run once in each state.
+except for the fit and the chapter, which run once in each state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CHAPTER = ROOT / "notebooks" / "02_physical_rendering.ipynb"
 
 @contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """So many other processes compute without pause inside the block."""
+    """Inside the block, ``processes`` other processes compute without pause."""
     others = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
     ]
@@ -70,7 +70,7 @@ def median_seconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def tasks(skip: list[str], repeats: int, folder: Path) -> dict[str, tuple[Callable[[], Any], int]]:
-    """What is timed, and how often."""
+    """The timed work, and how often it is repeated."""
     model = load_model(str(ICT), 10, 7) if ICT.is_file() else load_model("procedural")
     renderer = PhysicalRenderer(model, grid=grid_of(64), waveform=qar50_waveform(STEPS))
     face = random_parameters([0], 0, 10, 7)
