@@ -22,7 +22,7 @@ from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.summary import published
-from radarbook.fitting import reconstruct
+from radarbook.fitting import reconstruction
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
 from radarbook.fitting.objectives import FocusedObjective
@@ -186,13 +186,11 @@ def test_reconstruct_takes_the_modes_that_there_are(
 ) -> None:
     asked: list[MorphableModel] = []
 
-    def only_asked(
-        _: object, __: object, ___: object, model: MorphableModel, **____: object
-    ) -> None:
+    def only_asked(_: object, model: MorphableModel, **__: object) -> None:
         asked.append(model)
         raise InputError("enough")
 
-    monkeypatch.setattr(reconstruct, "reconstruct_through_physics", only_asked)
+    monkeypatch.setattr(reconstruction, "reconstruct", only_asked)
     np.save(tmp_path / "s.npy", np.ones((94, 94, 128), np.complex64))
     command = ("reconstruct", tmp_path / "s.npy", "-o", tmp_path / "f.ply", "--model", shape_only)
     code, _, err = run(*command)
