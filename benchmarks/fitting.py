@@ -8,9 +8,9 @@ are wrong by ``--error`` standard deviations in every coefficient and by some mi
 degrees; ``encoder`` is the prediction of the autoencoder that ships for the procedural face. The
 target is the raw signal of a random face by the physical renderer: ``same`` as the fit's, with 128
 frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
-imperfections named in ``NOMINAL``, none of which the fit knows of; with ``--bounces 2`` it reckons
-with second reflections. One row a face is printed and written as it is finished, with the
-normalised parameters that were found, so an interrupted run loses nothing and the next one goes on.
+imperfections named in ``NOMINAL``, none of which the fit models; with ``--bounces 2`` it models
+the double bounce. One row per face is printed and written as it is finished, with the fitted
+normalised parameters, so an interrupted run loses nothing and the next one continues.
 
 With ``--device cuda`` everything but a few small matrices is computed there; ``--processes`` share
 the faces, and the card with its memory, among them. For them to compute on it at the same time
@@ -223,7 +223,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=4)
     parser.add_argument("--start", choices=("near", "mean", "encoder"), default="mean")
     parser.add_argument("--target", choices=("same", "fuller"), default="same")
-    parser.add_argument("--bounces", type=int, default=1, help="that the fit reckons with")
+    parser.add_argument(
+        "--bounces", type=int, default=1, help="reflections of a path that the fit models"
+    )
     parser.add_argument("--error", type=float, default=0.4, help="of a near start, σ")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--intervals", action="store_true", help="calibration of the uncertainty")

@@ -382,7 +382,7 @@ def run_notebooks(
 def _busy_line(share: float) -> str:
     return (
         f"radarbook: other processes use this machine (a fixed piece of work got {share:.0%} of "
-        "the processors): times on the status page are marked and say little"
+        "the processors): times on the status page are marked as unreliable"
     )
 
 
@@ -454,7 +454,7 @@ def _execute(
                 ) from None
             raise ChapterFailed(chapter, failed, str(error)) from error
         notebook = nbformat.read(partial, as_version=4)
-        # papermill notes absolute paths of this machine; the record beside it has the rest.
+        # papermill notes absolute paths of this machine; the record next to it has the rest.
         notebook.metadata.pop("papermill", None)
         for cell in notebook.cells:
             cell.metadata.pop("papermill", None)

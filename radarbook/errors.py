@@ -1,4 +1,4 @@
-"""Errors that a user can mend: bad input, and long work that could not go on.
+"""Errors for the user: invalid input, and long work that could not go on.
 
 Every check of outside input (files, command-line values, notebook parameters) raises
 :class:`InputError` with a message that names the file or the parameter, what was expected and
@@ -11,11 +11,11 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input from outside: the message is one clear line meant for the user."""
+    """Raised for invalid user input; the message is one clear line for the user."""
 
 
 class StoppedError(RuntimeError):
-    """Long work stopped before its end; what was finished is kept.
+    """Raised if long work stops before its end; finished parts are kept.
 
     The message is one clear line: why it stopped, what is kept, and how to go on.
     """

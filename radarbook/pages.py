@@ -1,4 +1,4 @@
-"""What may stand on a page of the book: nothing that asks another server for anything.
+"""Permitted content of the book's pages: nothing that loads from another server.
 
 A widget's state is only shown by scripts from elsewhere, and progress says nothing to a reader;
 both are taken out of executed notebooks before the build. After it, every page is checked.
@@ -59,7 +59,7 @@ def _kept(output: Any) -> bool:
 
 
 def outside_addresses(html: Path) -> dict[str, list[str]]:
-    """What pages and styles below a folder would fetch from other servers, by page.
+    """Addresses that pages and styles below a folder would load from other servers, by page.
 
     Links that a reader follows are no matter. Widget states count, whatever they name.
     """

@@ -1,9 +1,9 @@
-"""The two files of each notebook: which of them was edited, and bringing them together.
+"""The two files of each notebook: detection of the edited one, and update of the other.
 
-A notebook is ``NN_name.md`` (reviewed, executed) and ``NN_name.ipynb`` (opened). Times of files say
-nothing about edits: a checkout or a saved-without-change sets them too. So an edit is seen by
-content: the file that still says what both last said alike is the older one. Both last said alike
-what is committed (git's HEAD), or what was recorded when they were last found equal.
+A notebook is ``NN_name.md`` (reviewed, executed) and ``NN_name.ipynb`` (opened). Times of files do
+not show edits: a checkout, or saving without a change, sets them too. So the content decides: the
+file that still has the last common content is the older one. The last common content is the
+committed one (git's HEAD), or the one recorded when both were last equal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from radarbook.files import digest, write_json
 
 Kind = Literal["md", "ipynb"]
 
-#: Digests of what each pair said when its files were last found equal, beside the notebooks.
+#: Digests of the content of each pair when its files were last equal, next to the notebooks.
 RECORD = ".pairs.json"
 
 
@@ -42,7 +42,7 @@ def pairs(folder: Path) -> list[Path]:
 
 
 def differences(text: Path) -> list[str]:
-    """What a notebook's two files do not say alike: cells, their kinds, sources and tags."""
+    """Differences between a notebook's two files: cells, their kinds, sources and tags."""
     path = text.with_suffix(".ipynb")
     for one in (text, path):
         if not one.exists():
@@ -87,7 +87,7 @@ def sync(
     folder : Path
         With ``NN_name.md`` and ``NN_name.ipynb``.
     keep : {"md", "ipynb"}, optional
-        Which file to keep where both were edited; otherwise that is an error.
+        The file to keep if both were edited; without it that is an error.
     chapters : sequence of int, optional
         Only these.
 
@@ -126,7 +126,7 @@ def sync(
 
 
 def _edited(text: Path, recorded: str | None) -> Kind | Literal["both", "neither"]:
-    """Which file of a pair says something that both did not say before."""
+    """The file of a pair whose content differs from the last common content."""
     path = text.with_suffix(".ipynb")
     if not path.exists():
         return "md"
@@ -141,7 +141,7 @@ def _edited(text: Path, recorded: str | None) -> Kind | Literal["both", "neither
     return "both"
 
 
-# -- what a file says ----------------------------------------------------------------------------
+# -- content of a file ---------------------------------------------------------------------------
 
 
 def _cells(path: Path) -> list[tuple[str, str, list[str]]]:
@@ -167,7 +167,7 @@ def _said(path: Path) -> str:
 
 
 def _committed(text: Path) -> str | None:
-    """Digest of what both files say in git's HEAD; None if they differ there, or without git."""
+    """Digest of both files' content in git's HEAD; None if they differ there, or without git."""
     import jupytext
 
     said = []

@@ -26,7 +26,7 @@ PROGRESS_MARK = {"radarbook": {"progress": True}}
 
 
 class Progress:
-    """How far long work has come, shown on standard error or in the running notebook.
+    """Progress of long work, on standard error or in the running notebook.
 
     Use it as a context manager and call :meth:`update`, or iterate over it::
 
@@ -43,7 +43,7 @@ class Progress:
     work : int, iterable or None
         Number of units in all, what to iterate over, or None where the number is unknown.
     name : str
-        What is being done; it comes first in the bar or line.
+        Name of the work; it comes first in the bar or line.
     unit : str
         One unit of the work, in the singular.
     shown : bool
@@ -103,7 +103,7 @@ class Progress:
 
 
 class _Bar(tqdm):
-    # tqdm's own lock is shared with forked processes: one that is killed while it draws would stop
+    # tqdm's own lock is shared with forked processes: one that is killed while it writes would stop
     # all others for ever.
     _lock = threading.RLock()
 

@@ -49,14 +49,14 @@ def usable_cores() -> int:
     return len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))
 
 
-#: Below this :func:`processor_share` measured times say little.
+#: Below this :func:`processor_share` measured times are unreliable.
 BUSY_SHARE = 0.75
 
 
 def processor_share(seconds: float = 0.2) -> float:
     """Share of the usable cores' time that this process gets now, measured by using it all.
 
-    Each core is given ``seconds`` of work; 1 on an idle machine, about a half beside one other busy
+    Each core is given ``seconds`` of work; 1 on an idle machine, about a half with one other busy
     process per core. Unlike a load average this exists on every system, and it counts neither this
     process's own work before nor processes that wait for a disk.
     """

@@ -1,7 +1,7 @@
-"""What a command is going to write, checked before it begins.
+"""Targets of a command, checked before it begins.
 
-A target that cannot be written, or that would overwrite what is read, is an error at once and not
-after an hour of work. An existing ordinary file that is not an input may be overwritten.
+A target that cannot be written, or that would overwrite an input, is an error at once and not after
+an hour of work. An existing ordinary file that is not an input may be overwritten.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _INPUTS = Mapping[str, "Path_ | Iterable[Path_] | None"]
 
 @dataclass(frozen=True)
 class Target:
-    """A file or a folder that a command is going to write.
+    """A file or a folder that a command writes.
 
     Attributes
     ----------
     path : path
         Of the file or folder.
     suffixes : tuple of str
-        What the file's name may end in, in lower case; any case is accepted. Empty: anything.
+        Permitted endings of the file's name, in lower case; any case is accepted. Empty: any.
     folder : bool
-        It is a folder; missing ones are made.
+        It is a folder; it is made if missing.
     files : tuple of str
         Names of the files that are written in a folder.
     """
@@ -52,13 +52,13 @@ def check_targets(outputs: Mapping[str, Target | None], inputs: _INPUTS | None =
     Parameters
     ----------
     outputs : mapping
-        Targets by the name of their option. None: not asked for.
+        Targets by the name of their option. None: not requested.
     inputs : mapping
-        Paths, or several, that are read, by name. What does not exist or is None is passed over.
+        Paths that are read, one or several per name. Missing ones and None are ignored.
 
-    Each output must differ from every input and from every other output, whichever names, links
-    or cases lead to it. It must have a suffix of its format and be writable: in the nearest folder
-    that exists a small file is written and removed.
+    Each output must differ from every input and from every other output, also through links and
+    names in another case. It must have a suffix of its format and be writable: a small file is
+    written to the nearest existing folder and removed.
     """
     asked = {name: target for name, target in outputs.items() if target is not None}
     for name, target in asked.items():
@@ -86,7 +86,7 @@ def check_targets(outputs: Mapping[str, Target | None], inputs: _INPUTS | None =
 
 
 def same_file(one: Path_, other: Path_) -> bool:
-    """True if two paths lead to one file, be it there or not."""
+    """True if two paths lead to one file, existing or not."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -135,7 +135,7 @@ def _check_file(said: str, path: Path) -> None:
 
 
 def _try_writing(folder: Path, like: Path) -> None:
-    """Write a small file and remove it: permissions alone tell nothing of full disks or quotas."""
+    """Write a small file and remove it: permissions alone do not show full disks or quotas."""
     trial = None
     try:
         trial = new_file(folder, like)

@@ -1,7 +1,7 @@
 """Work divided among threads of our own, each of which computes alone.
 
 Torch divides one operation among the threads of an OpenMP team, which wait for each other at its
-end. Beside another program a team's second thread is often not running, and each of thousands of
+end. If another program is busy, a thread of the team is often not running, and each of thousands of
 small operations then waits for the scheduler: an image took up to 80 times as long. Here an
 operation has one thread, and the threads of a small pool take pieces of work that last
 milliseconds. A piece does not depend on the number of threads, so neither does the result.
@@ -25,7 +25,7 @@ _local = threading.local()
 
 
 def allowed() -> int:
-    """Threads that work may be divided among here: as many as torch was given.
+    """Number of threads for divided work here: torch's own number.
 
     1 inside a piece of divided work. :func:`alone` does not change it.
     """
@@ -61,9 +61,9 @@ def divide(work: Callable[[int], T], count: int, most: int | None = None) -> Ite
     count : int
         Number of pieces. A piece should last milliseconds.
     most : int, optional
-        At most so many threads, for work that needs memory.
+        Threads at most, for work that needs memory.
 
-    Where gradients are recorded, all pieces run in the calling thread, with its gradients. An
+    If gradients are recorded, all pieces run in the calling thread, with its gradients. An
     error in a piece is raised here, and pieces that have not begun are dropped.
     """
     threads = min(allowed(), count, count if most is None else max(1, most))
@@ -89,7 +89,7 @@ def _alone(work: Callable[[int], T], n: int) -> T:
 
 
 class _Taker(Generic[T]):
-    """Pieces that threads take one after another, each the next that nobody has begun."""
+    """Pieces that threads take one after another, each the next that has not begun."""
 
     def __init__(self, work: Callable[[int], T], pieces: list[Future[T]]) -> None:
         self.work = work
@@ -105,7 +105,7 @@ class _Taker(Generic[T]):
                     return
                 try:
                     piece.set_result(self.work(n))
-                except BaseException as error:  # raised where the result is asked for
+                except BaseException as error:  # raised when the result is read
                     piece.set_exception(error)
 
     def stop(self) -> None:
@@ -118,7 +118,7 @@ _lock = threading.Lock()
 
 
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """The pool, of at least so many threads."""
+    """The pool, of at least ``threads`` threads."""
     with _lock:
         if not _pools or _pools[-1][0] < threads:
             made = ThreadPoolExecutor(threads, "radarbook", initializer=_begin)

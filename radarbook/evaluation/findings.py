@@ -38,7 +38,7 @@ def verdict(
         return f"{name} is better than {other} by {gap} ({means}, {count})."
     if high < 0:
         return f"{name} is worse than {other} by {gap} ({means}, {count})."
-    return f"{name} and {other} cannot be told apart here ({means}, {count})."
+    return f"{name} and {other} cannot be distinguished here ({means}, {count})."
 
 
 def parameter_names(n_shape: int, n_expression: int) -> list[str]:

@@ -21,7 +21,7 @@ _STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, distur
 def fit_rows(folder: Path) -> list[list[str]]:
     """A row for each file ``fitting_same_*.json`` and ``fitting_fuller_*.json`` in ``folder``.
 
-    Model, target and whether the fits reckon with second reflections, what they start from, number
+    Model, target and whether the fits model the double bounce, their start, number
     of faces, mean vertex distance at the start (mm), median at the end (mm), distance that nine
     tenths of the faces stay below (mm), share of the coefficients whose 90 % interval holds the
     truth, median seconds a face, and on what; of faces from several machines one after the other.

@@ -92,7 +92,7 @@ def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
     ]
     for what, found in (("identity", identities), ("expression", expressions)):
         if not found:
-            raise InputError(f"{folder}: no {what} OBJ file beside {NEUTRAL}.obj")
+            raise InputError(f"{folder}: no {what} OBJ file next to {NEUTRAL}.obj")
 
     triangles, kept = _crop(head, polygons)
     fill = _closed_eyes(head[kept], triangles)

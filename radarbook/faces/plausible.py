@@ -1,9 +1,8 @@
-"""Signs that a face model's file is not what its layout says.
+"""Checks of a face model's file: whether its values agree with its layout.
 
-Units, the order of coordinates, vertex numbers, winding, variances. Each check compares what the
-file says with the reading that its writer is likely to have meant, or with what every human face
-has in common. Certain errors raise :class:`~radarbook.errors.InputError`, doubtful ones are
-returned as notes, one sentence each.
+Units, the order of coordinates, vertex numbers, winding, variances. Each check compares the file as
+it is with its probable meaning, or with properties of every human face. Certain errors raise
+:class:`~radarbook.errors.InputError`, doubtful ones are returned as notes, one sentence each.
 """
 
 from __future__ import annotations

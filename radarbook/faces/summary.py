@@ -1,4 +1,4 @@
-"""What a face model holds, in words: kind, units, frame, modes, surface, and how it is read."""
+"""Text on the content of a face model: kind, units, frame, modes, surface, layout."""
 
 from __future__ import annotations
 

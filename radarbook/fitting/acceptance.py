@@ -1,11 +1,8 @@
-"""Whether a fitted face is accepted: does its material explain what is left of the recording?
+"""Acceptance of a fitted face: does its material predict the residual of the recording?
 
-Three tests, none of which asks whether runs agree: the level of the residual, that of its
-highlights, and a common delay that may be left in the recording. Measured on tuning faces of the
-procedural model, smooth to rough: of 8 correct minima none was rejected; of 7 wrong ones 0.8 mm off
-or more none was accepted, and of one that was 0.47 mm off at material 0.3 that one; of 7 recordings
-with a delay of 0.1 ns none, of 7 with 0.03 ns one, at material 0.45, whose face it did not move
-(physics page, Eq. (6.8)).
+Three tests do not depend on the agreement of runs: the residual of the whole recording, that of its
+highlights, and a common delay that may be left in the recording. The physics page states how they
+work and how they were measured (Eq. (6.8)).
 """
 
 from __future__ import annotations
@@ -25,19 +22,19 @@ from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import DIFFUSE, PhaseObjective
 from radarbook.fitting.space import ParameterSpace
 
-#: A face that fewer than this share of faces are as far from the mean as is not accepted.
+#: A face is not accepted if fewer than this share of faces are as far from the mean.
 RARE = 1e-3
-#: By what share of itself a correct face's residual may exceed the predicted diffuse power, and
-#: what it may leave in addition: for the whole recording, and for its highlights.
+#: A correct face's residual may exceed the predicted diffuse power by this share of it, plus this
+#: normalised power: for the whole recording, and for its highlights.
 TOLERANCE, FLOOR = 0.25, 0.003
 HIGHLIGHT_TOLERANCE, HIGHLIGHT_FLOOR = 0.6, 0.002
-#: Independent residuals of a recording: a parameter takes about one such part of a correct face's
-#: loss. And the score beyond which a delay is noticed: four standard deviations' square.
+#: Number of independent residuals of a recording: a further parameter lowers a correct face's loss
+#: by about one such part. And the score above which a delay is noticed: the square of 4 σ.
 INDEPENDENT, DELAY_SCORE = 1500, 16.0
 #: Highlights are the brightest pixels of the fitted face that hold this share of its power.
 HIGHLIGHTS = 0.75
-#: Excess of the residual over the predicted level, as a share of what is left to explain, beyond
-#: which there is no face of this model in the recording.
+#: Excess of the residual over the predicted level, as a share of the remaining power, from which
+#: on the recording holds no face of this model.
 NO_FACE = 0.25
 #: Normalised parameters this close to a bound are at it.
 AT_BOUND = 1e-6
@@ -45,15 +42,15 @@ AT_BOUND = 1e-6
 
 @dataclass(frozen=True)
 class DelayScore:
-    """What one Gauss-Newton step says of a common delay that was left in a recording.
+    """Evidence from one Gauss-Newton step for a common delay that was left in a recording.
 
     Attributes
     ----------
     delay : float
-        Where the step ends, s. A step of linear theory: the sign is right, the size is not.
+        The delay after the step, s. The step is linear: its sign is right, its size is not.
     score : float
-        By how much the step lowers the loss, in units of what a parameter takes of it by chance:
-        about χ² of one degree of freedom where there is no delay.
+        Decrease of the loss by the step, in units of its decrease by a parameter without effect.
+        Without a delay it has approximately a χ² distribution with one degree of freedom.
     """
 
     delay: float
@@ -66,7 +63,7 @@ class DelayScore:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether one fitted face is accepted, and why; ``str`` of it says so in one line.
+    """Whether one fitted face is accepted, and why; its ``str`` states both in one line.
 
     Attributes
     ----------
@@ -78,7 +75,7 @@ class Verdict:
     highlight_residual, highlight_diffuse : float
         The same two of the highlights alone: normalised by the power of those pixels.
     noise : float
-        Normalised power of noise and channel errors that the recording was said to have.
+        Stated normalised power of the recording's noise and channel errors.
     agreed : bool
         Two runs came to this face.
     plausible : bool
@@ -114,8 +111,8 @@ class Verdict:
 
     @property
     def highlights_explained(self) -> bool:
-        """Nor is that of the highlights. A fitted material can absorb the residual of a wrong face
-        in all pixels together, but it cannot raise the diffuse power of highlights alone."""
+        """The residual of the highlights is no higher than predicted. A fitted material can absorb
+        the residual of a wrong face as a whole, but does not raise the diffuse power there."""
         floor = self.noise + HIGHLIGHT_FLOOR
         allowed = _allowed(self.highlight_diffuse, HIGHLIGHT_TOLERANCE, floor)
         return self.highlight_residual <= allowed
@@ -126,17 +123,17 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Whether the residual is explained, and the face is one that people have. Where much of
-        the recording is diffuse a wrong minimum's residual may be as low: then two runs must have
-        come to the face, too."""
+        """Whether the residual is explained, the face is plausible and no delay is noticed. In a
+        recording with a large diffuse share the residual of a wrong minimum may be as low. Two
+        runs must then agree on the face, too."""
         sure = self.diffuse < DIFFUSE or self.agreed
         delayed = self.delay is not None and self.delay.noticed
         return self.explained and self.plausible and sure and not delayed
 
     @property
     def face_found(self) -> bool:
-        """False where the recording is hardly one of a face of this model: most of what should be
-        explained is not, or position or orientation went to the end of their range."""
+        """False if the recording is probably not of a face of this model: the residual is far above
+        the predicted level, or position or orientation ended at a bound."""
         if self.accepted:
             return True
         excess = (self.residual - self.predicted) / max(1 - self.predicted, 1e-9)
@@ -157,10 +154,10 @@ class Verdict:
         elif not self.highlights_explained:
             found, most = 100 * self.highlight_residual, 100 * self.highlight_diffuse
             reasons.append(
-                f"the residual of its highlights is too high, {found:.1f} % instead of {most:.1f} %"
+                f"the residual of its highlights is too high, {found:.1f} %, predicted {most:.1f} %"
             )
         if self.explained and self.diffuse >= DIFFUSE and not self.agreed:
-            reasons.append("no two runs agree, and so rough a face needs that")
+            reasons.append("no two runs agree, which so rough a face requires")
         if self.delay is not None and self.delay.noticed:
             reasons.append(
                 f"a common delay of about {1e9 * self.delay.delay:+.3f} ns seems to be left in the "
@@ -223,8 +220,8 @@ _POSE_AND_RENDERING: tuple[tuple[str, str, Callable[[float], str]] | None, ...] 
 def residual_power(
     objective: PhaseObjective, parameters: FaceParameters, losses: Tensor | None = None
 ) -> Tensor:
-    """(B,) normalised residual power, of parameters whose losses (B,) may be known. Losses have the
-    prior on the coefficients in them, which is no residual of the recording."""
+    """(B,) normalised residual power of faces, whose losses (B,) may be known. Losses include the
+    prior on the coefficients, which is no residual of the recording."""
     if losses is None:
         with torch.no_grad():
             losses = objective.residuals(parameters).double().square().sum(1)
@@ -233,8 +230,8 @@ def residual_power(
 
 
 def of_highlights(residual: Tensor, coherent: Tensor, diffuse: Tensor) -> tuple[float, float]:
-    """Normalised residual power of the highlights, and what the diffuse power there predicts, of
-    power maps (V,) (:meth:`~radarbook.fitting.objectives.PhaseObjective.power_maps`)."""
+    """Normalised residual power of the highlights, and its prediction by the diffuse power there,
+    from power maps (V,) (:meth:`~radarbook.fitting.objectives.PhaseObjective.power_maps`)."""
     order = coherent.argsort(descending=True)
     inside = coherent[order].cumsum(0) - coherent[order] < HIGHLIGHTS * coherent.sum()
     bright = order[inside]
@@ -250,19 +247,19 @@ def judge(
     agreed: Tensor | None = None,
     noise: float = 0.0,
 ) -> list[Verdict]:
-    """A verdict for each face (B), from the phases of all of its recording.
+    """A verdict for each face (B), from the phases of its whole recording.
 
     Parameters
     ----------
     objective : PhaseObjective
-        Of the recordings; what the fit ended with.
+        Of the recordings; that of the last stage of the fit.
     parameters : FaceParameters
     losses : Tensor (B,), optional
-        The objective's, where they are known.
+        The objective's, if they are known.
     agreed : Tensor (B,) bool, optional
-        On which faces two runs agreed.
+        For which faces two runs agreed.
     noise : float
-        Normalised power of noise and channel errors to expect.
+        Expected normalised power of noise and channel errors.
     """
     power = residual_power(objective, parameters, losses).cpu().tolist()
     shares = objective.diffuse_share(parameters).double().tolist()
@@ -287,12 +284,12 @@ def judge(
 
 @torch.no_grad()
 def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayScore:
-    """Of one fitted face, whose recording should have no delay any more.
+    """Score of a common delay in the recording of one fitted face.
 
     ``objective`` is that of a fit with a delay (:class:`~radarbook.fitting.delay.DelayedPhysics`).
-    A leftover delay bends the face instead of leaving much of a residual: 0.03 ns move the mean
-    face's vertices by 0.8 mm and raise its residual by a tenth, no more than speckle does. But the
-    delay's own derivative, less what the face's derivatives can do, finds it.
+    A delay bends the face and hardly raises the residual: 0.03 ns move the mean face's vertices by
+    0.8 mm and raise its residual by a tenth, no more than speckle does. The component of the
+    delay's derivative outside the span of the face's Jacobian detects it.
     """
     here = with_delay(parameters.to(dtype=torch.float64), 0.0)
     vector, space = here.normalised(), ParameterSpace.of(here)

@@ -1,9 +1,9 @@
 """A common delay of a recording, as a fit sees it.
 
-A delay τ makes a face look farther away by cτ/2. What distinguishes the two at 0.3 m: the curvature
-of the wavefronts over the array, and the size of the image, belong to the true distance. So the
-unknowns here are the delay at a *constant apparent range*, and the apparent range itself, which are
-nearly independent: a face whose delay grows by τ comes nearer by cτ/2.
+A delay τ makes a face appear farther away by cτ/2. The two differ at 0.3 m, because the curvature
+of the wavefronts over the array and the size of the image depend on the true distance. So the
+unknowns here are the apparent range and the delay at a *constant apparent range*, which are nearly
+independent: a face whose delay grows by τ comes nearer by cτ/2.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from radarbook.radar.waveform import C0
 
 #: Largest delay that is fitted, s, of either sign: 60 mm of range.
 LARGEST = 4e-10
-#: The parameter whose place the delay takes in a fit. A recording has no dynamic range.
+#: The delay takes the place of this parameter in a fit. A recording has no dynamic range.
 COLUMN = "dynamic_range"
 
 
@@ -38,8 +38,8 @@ def with_delay(parameters: FaceParameters, seconds: float) -> FaceParameters:
 
 
 def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -> FaceParameters:
-    """Faces of a fit with a delay where they are once the delay is removed, with a dynamic range
-    again."""
+    """Faces of a fit with a delay at their true range, as if the delay were removed, with a
+    dynamic range again."""
     translation = parameters.translation.clone()
     translation[:, 2] -= 0.5 * C0 * delay_of(parameters)
     rendering = parameters.rendering.clone()
@@ -48,7 +48,7 @@ def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -
 
 
 class DelayedPhysics(LeanPhysics):
-    """Signals of faces with a delay (:func:`delay_of`), which stand at an apparent range."""
+    """Signals of faces with a delay (:func:`delay_of`), which are at an apparent range."""
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         there = None if like is None else at_true_range(like)
@@ -67,15 +67,15 @@ class DelayedPhysics(LeanPhysics):
         return [draw * turn for draw in super().diffuse_draws(at_true_range(face), count)]
 
     def diffuse_power(self, face: FaceParameters, points: Tensor, turn: float) -> Tensor:
-        # What is seen in a direction at an apparent range is nearer, in the same direction.
+        # The true place of a point is nearer than its apparent one, in the same direction.
         nearer = 0.5 * C0 * float(delay_of(face))
         size = 1 - nearer / float(points[..., 2].mean())
         there = torch.cat([points[..., :2] * size, points[..., 2:] - nearer], dim=-1)
         return super().diffuse_power(at_true_range(face), there, turn)
 
     def _turn(self, parameters: FaceParameters) -> Tensor:
-        """(B, f) what the delays multiply frequencies by. The carrier's phase is left out: a
-        recording's gain is unknown anyhow."""
+        """(B, f) phase factors of the delays. The carrier's phase is left out, because the complex
+        gain of a recording is unknown."""
         f = self.waveform.frequencies
         tau = delay_of(parameters).detach().double().cpu()
         phase = -2 * math.pi * tau[:, None] * (f - f.mean())

@@ -2,7 +2,7 @@
 
 A fit that ignores a delay bends the face until the wavefronts agree as well as they can. From there
 one Gauss-Newton step of delay and face together (:func:`~radarbook.fitting.acceptance.delay_score`)
-finds most of the delay. It is removed from the recording, the face is fitted again, and so on until
+estimates most of the delay. It is removed from the recording and the face is fitted again, until
 the step is small.
 """
 
@@ -28,8 +28,8 @@ from radarbook.fitting.reconstruct import (
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.renderer import PhysicalRenderer
 
-#: Steps at most; a step that is small enough to be the last, s (0.15 mm of range); and one after
-#: which the face is fitted from an ensemble again, because it has moved by more than a millimetre.
+#: Steps of the delay at most; the step, s, at which the fit ends (0.15 mm of range); and the step,
+#: s, after which the fit of the face starts from an ensemble, because it moves by over 1 mm.
 ROUNDS, SMALL, WIDE = 6, 1e-12, 2e-11
 
 
@@ -37,7 +37,7 @@ ROUNDS, SMALL, WIDE = 6, 1e-12, 2e-11
 class DelayFit:
     """A common delay, s, and the fit to the recording without it.
 
-    ``removed`` are the delays that were removed one after the other.
+    ``removed`` are the delays removed by the successive steps.
     """
 
     delay: float
@@ -61,7 +61,7 @@ def fit_with_delay(
     Parameters
     ----------
     signal : Tensor (rx, tx, f)
-        With a delay of up to :data:`~radarbook.fitting.delay.LARGEST`, of either sign.
+        Its delay is up to :data:`~radarbook.fitting.delay.LARGEST`, of either sign.
     renderer : PhysicalRenderer
         With the recording's array and waveform.
     refined : sequence of Level
@@ -69,7 +69,7 @@ def fit_with_delay(
         after a large step of the delay, :data:`~radarbook.fitting.reconstruct.NEAR` otherwise.
     start, schedule, steps, noise, progress
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
-        the first fit, in one run. ``steps`` are those of all fits together.
+        the first fit, in one run. ``steps`` limits all fits together.
     """
     removed: list[float] = []
     done = 0
@@ -106,7 +106,7 @@ def fit_with_delay(
 
 
 def _nearer(parameters: FaceParameters, seconds: float) -> FaceParameters:
-    """The faces where they are seen without so much of a delay."""
+    """The faces, moved to their apparent range after ``seconds`` of delay are removed."""
     translation = parameters.translation.clone()
     translation[:, 2] -= range_of_delay(seconds)
     return parameters.replace(translation=translation).clamped()

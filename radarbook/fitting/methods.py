@@ -312,28 +312,28 @@ class LevenbergMarquardt(FaceByFace):
 
 
 class Ensemble(FaceByFace):
-    """Gauss-Newton steps on the objective as a Gaussian cloud of faces sees it, face by face.
+    """Gauss-Newton steps on the objective as a Gaussian ensemble of faces samples it, per face.
 
     A radar image has a local minimum wherever two highlights can be taken for each other, so a
     derivative at a point says little about the way to a face that is millimetres away. Here faces
-    are drawn about the present one, ``rate`` times as widely as faces differ, and all residuals are
-    regressed on the parameters: slope and mean of the residuals over the cloud take the place of
-    Jacobian and residual. What the regression does not explain is taken for noise, with its
-    correlations between residuals, so what oscillates within the cloud is not believed and what
-    changes steadily is. Repeated with narrower and narrower clouds this ends as Gauss-Newton. Cf.
-    iterated posterior linearisation (García-Fernández et al. 2015) and ensemble Kalman inversion
-    (Iglesias et al. 2013).
+    are sampled about the present one, ``rate`` times as widely as faces differ, and all residuals
+    are regressed on the parameters: slope and mean of the residuals over the ensemble take the
+    place of Jacobian and residual. The residuals of the regression are treated as noise, with
+    their correlations. So residuals that oscillate within the ensemble have little weight, and
+    those that change steadily have much. With narrower and narrower ensembles this ends as
+    Gauss-Newton. Cf. iterated posterior linearisation (García-Fernández et al. 2015) and ensemble
+    Kalman inversion (Iglesias et al. 2013).
     """
 
     monotone = False
     RATE = 0.3
-    #: Faces in a cloud for each unknown, for clouds narrower than 0.4; wider ones take more. And
+    #: Faces of an ensemble per unknown, for ensembles narrower than 0.4; wider ones take more. And
     #: the fewest of all.
     FACES, FEWEST = 3.2, 40
-    #: Unexplained residuals count for more than their variance: they are not independent of the
+    #: Residuals of the regression count for more than their variance, because they depend on the
     #: parameters. Their correlations are mixed with this share of white noise.
     INFLATION, WHITE = 3.0, 0.3
-    #: Longest step, root mean square in units of the cloud.
+    #: Longest step, root mean square in units of the ensemble.
     REACH = 1.5
 
     def __init__(self, *problem: Any) -> None:
@@ -353,23 +353,23 @@ class Ensemble(FaceByFace):
         name = f"fitting/ensemble/{self.rate:.6f}/{self.seed}"
         stream = torch_stream(b, name, self.rounds)
         draws = torch.randn(half, len(spread), generator=stream, dtype=torch.float64)
-        cloud = vector.repeat(2 * half, 1)
-        cloud[:, self.free] += torch.cat([draws, -draws]) * spread
-        cloud = self.inside(cloud)
-        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(cloud), b)
+        ensemble = vector.repeat(2 * half, 1)
+        ensemble[:, self.free] += torch.cat([draws, -draws]) * spread
+        ensemble = self.inside(ensemble)
+        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(ensemble), b)
         rows = rows.double().cpu()
         residuals = rows[1:, : rows.shape[1] - self.objective.priors]
-        # Where everything is in units of the cloud.
-        places = (cloud - vector)[:, self.free] / spread
+        # In units of the ensemble.
+        places = (ensemble - vector)[:, self.free] / spread
         middle, centred = places.mean(0), places - places.mean(0)
         mean = residuals.mean(0)
         eye = torch.eye(len(spread), dtype=torch.float64)
-        normal = centred.T @ centred + 1e-4 * len(cloud) * eye
+        normal = centred.T @ centred + 1e-4 * len(ensemble) * eye
         slope = torch.linalg.solve(normal, centred.T @ (residuals - mean))  # (K, M)
-        freedom = len(cloud) / max(1, len(cloud) - len(spread) - 1)
+        freedom = len(ensemble) / max(1, len(ensemble) - len(spread) - 1)
         rest = (residuals - mean - centred @ slope) * (self.INFLATION * freedom) ** 0.5
         scale = (rest.square().mean(0) + self.objective.noise**2 / rest.shape[1]).sqrt()
-        rest, jacobian = rest / scale / len(cloud) ** 0.5, (slope / scale).T
+        rest, jacobian = rest / scale / len(ensemble) ** 0.5, (slope / scale).T
         weighted = self._whiten(rest, jacobian)
         # The prior, seen from the cloud's middle.
         apart = (self.anchor[b] - vector)[self.free] / self.width
@@ -397,15 +397,15 @@ class Ensemble(FaceByFace):
 
 
 class PoseSearch(FaceByFace):
-    """Position and orientation alone, by draws about the best so far, each step narrower.
+    """Position and orientation alone, by samples about the best so far, each step narrower.
 
-    Where the highlights of a face lie depends on how it is turned, so an image's centroid tells the
-    position of a face of unknown orientation to 1 or 2 cm, and at times to 3: farther than a cloud
-    about the start reaches. A pose has few dimensions, and smoothed power changes little from draw
-    to draw: some two hundred draws halve the error, or better where it was large.
+    Highlights move as a face turns, so an image's centroid gives the position of a face of unknown
+    orientation to 1 or 2 cm, and at times to 3: farther than an ensemble about the start reaches.
+    A pose has few dimensions, and smoothed power changes little between samples: some two hundred
+    halve the error, or reduce it more if it is large.
     """
 
-    #: Draws of each step; the last number holds for all that follow.
+    #: Samples of each step; the last number holds for all that follow.
     DRAWS = (96, 64, 32)
     #: Each step's width in terms of the one before.
     NARROWER = 0.5
@@ -422,15 +422,15 @@ class PoseSearch(FaceByFace):
         vector, count = self.vector[b], self.DRAWS[min(self.rounds, len(self.DRAWS) - 1)]
         stream = torch_stream(b, f"fitting/pose/{self.seed}", self.rounds)
         draws = torch.randn(count, len(self.columns), generator=stream, dtype=torch.float64)
-        cloud = vector.repeat(count, 1)
-        cloud[:, self.columns] += draws * (self.rate * self.NARROWER**self.rounds * self.width)
-        cloud = self.inside(cloud)
-        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(cloud), b)
+        ensemble = vector.repeat(count, 1)
+        ensemble[:, self.columns] += draws * (self.rate * self.NARROWER**self.rounds * self.width)
+        ensemble = self.inside(ensemble)
+        rows = self.objective.jacobian(self.parameters(vector[None]), self.parameters(ensemble), b)
         rows = rows.double().cpu()
         losses = rows.square().sum(1)
         best = int(losses.argmin())
         if best > 0:
-            self.vector[b] = cloud[best - 1]
+            self.vector[b] = ensemble[best - 1]
         return losses[0]
 
     def state_dict(self) -> dict[str, Any]:

@@ -382,7 +382,7 @@ class PowerObjective(FocusedObjective):
         super().__init__(signal, physics, centres, pixel=pixel, **common)
         sigmas = smoothing if isinstance(smoothing, tuple) else (smoothing,)
         self._sigmas = [sigma / pixel for sigma in sigmas]
-        # Smoothed images are looked at in every so manieth pixel only.
+        # Smoothed images are subsampled to every n-th pixel.
         self._strides = [max(1, int(0.8 * sigma)) for sigma in self._sigmas]
         self._floors = 10 ** (floor_db / 10), 10 ** (mask_db / 10)
         self._speckle = 10 ** (speckle_db / 10)

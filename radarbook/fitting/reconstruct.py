@@ -50,7 +50,7 @@ from radarbook.threads import alone
 
 #: How a level simulates faces: ``"coarse"`` leaves the mesh as it is, takes facets that face the
 #: array alone and no occlusion; ``"lean"`` divides facets and leaves out steep ones; ``"whole"``
-#: leaves nothing out, but takes changes of the signal from leaner ones; ``"exact"`` does not.
+#: leaves nothing out, but has an approximate Jacobian from fewer facets; ``"exact"`` has not.
 Fidelity = Literal["coarse", "lean", "whole", "exact"]
 
 
@@ -112,7 +112,7 @@ NOISE = 0.05
 #: Runs from the start, at most. No other is made once a face is accepted
 #: (:mod:`radarbook.fitting.acceptance`) or two runs have come to the same minimum.
 RUNS = 3
-#: Reflections of a path that a fit by phases reckons with. Second ones are 1-6 % of a face's power,
+#: Reflections of a path that a fit by phases models. Second ones are 1-6 % of a face's power,
 #: much of it in a few pixels: left out, they move a fit by up to half a millimetre.
 BOUNCES = 2
 #: How runs weigh power, in turn: as in a recording with little speckle, and bright pixels alone, as
@@ -484,7 +484,7 @@ def encoder_deviation(
     drawn = drawn.replace(rendering=rendering)
     found = [encoder.predict(renderer.render(drawn[part])) for part in _parts(IMAGINED)]
     errors = FaceParameters.cat(found).normalised() - drawn.normalised()
-    # At least a hundredth: an encoder that is never wrong about something is not believed more.
+    # At least a hundredth: no value of an encoder gets more weight than that.
     return errors.square().mean(0).sqrt().clamp(min=0.01)
 
 

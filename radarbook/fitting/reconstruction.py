@@ -35,30 +35,30 @@ from radarbook.radar.waveform import Waveform
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What :func:`reconstruct` found; ``str`` of it is what the command line prints.
+    """Result of :func:`reconstruct`; the command line prints its ``str``.
 
     Attributes
     ----------
     model : MorphableModel
     parameters : FaceParameters
-        The face (1); the best there is where the fit was stopped.
+        The face (1); the best so far if the fit was stopped.
     fit : FitResult
         Of the fit through physics.
     verdict : Verdict
-        Whether the face is accepted. Of a fit that was stopped it is not.
+        Whether the face is accepted. The face of a stopped fit is not.
     waveform : Waveform
         Of the recording.
     delay : float
         Common delay that was removed from the recording, s, given or fitted.
     delay_deviation : float, optional
-        Standard deviation of a fitted delay, s; None where it was given, or is not stated.
+        Standard deviation of a fitted delay, s; None if the delay was given or none is stated.
     covered : CoveredFit, optional
         The layer that was fitted.
     uncertainty : Uncertainty, optional
-        Of an accepted face. None of another: its error is that of another minimum or of physics
-        that the fit does not know, and the linear theory states neither.
+        Of an accepted face, else None. The linear theory does not include the error of a wrong
+        minimum, or of physics that the fit does not model.
     state_file : Path, optional
-        Where a fit that was stopped is kept.
+        State of a stopped fit.
     """
 
     model: MorphableModel
@@ -104,7 +104,7 @@ class Reconstruction:
         if self.fit.stopped:
             lines.append(f"{self.verdict.power_text}; not judged, since the fit is not finished")
         else:
-            # First of all whether there is a face.
+            # The first line states whether the face is accepted.
             lines.insert(0, str(self.verdict))
         if self.verdict.bounds:
             lines.append("at the end of its range: " + ", ".join(self.verdict.bounds))
@@ -146,7 +146,7 @@ class Reconstruction:
 
 
 def progress_text(result: FitResult, state_file: Path | None = None) -> str:
-    """How a fit ended: its steps, and whether it converged."""
+    """The end of a fit: its steps, and whether it converged."""
     earlier = f", {result.resumed} of them before" if result.resumed else ""
     text = f"{result.steps} steps in {result.seconds:.0f} s{earlier}: "
     if result.stopped:
@@ -194,30 +194,30 @@ def reconstruct(
     progress: bool = False,
     state_file: str | os.PathLike[str] | None = None,
 ) -> Reconstruction:
-    """The face in one recording, through physics, and whether it is accepted.
+    """Fit a face to one recording through physics, and judge whether it is accepted.
 
     Parameters
     ----------
     recording : Recording
     model : MorphableModel
-        Whose faces are fitted.
+        Model of the fitted faces.
     distance : float
-        Where an untranslated face would be, m.
+        Distance of an untranslated face, m.
     delay : float
         Common delay of all channels, s, which is removed first
         (:func:`~radarbook.radar.delay.without_delay`).
     fit_delay : bool
-        What is left of a common delay is fitted, too (:mod:`radarbook.fitting.delay_fit`).
+        A remaining common delay is fitted, too (:mod:`radarbook.fitting.delay_fit`).
     layer, thickest : Layer, float, optional
         Between array and face. With ``thickest`` (m) its thickness, up to that, and its
         permittivity are fitted, too.
     bounces : int
-        Reflections of a path that the fit includes.
+        Reflections of a path that the fit models.
     noise : float
-        Normalised power of noise and channel errors to expect, 0 to 1; what a face may leave in
-        addition to its diffuse reflection.
+        Expected normalised power of noise and channel errors, 0 to 1, which the residual may have
+        in addition to the diffuse share.
     steps : int
-        At most so many in this call.
+        Steps at most in this call.
     start, schedule, progress, state_file
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`.
 

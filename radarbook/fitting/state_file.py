@@ -113,7 +113,7 @@ class FitFile:
         except OSError as error:
             if self.failed is None:
                 warnings.warn(
-                    f"{explain(error)}: the state could not be kept; the fit goes on without",
+                    f"{explain(error)}: the state could not be kept; the fit continues without it",
                     stacklevel=2,
                 )
             self.failed = explain(error)

@@ -1,19 +1,20 @@
-"""How sure a fitted face is: covariance of the parameters, and of each vertex in millimetres.
+"""Uncertainty of a fitted face: covariance of its parameters, and of each vertex in millimetres.
 
-Near its minimum a fit is linear. Of the objective |r|² + θᵀΛθ with Jacobian J, the estimate is off
-by A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ, where n is what the noise does to the residuals and θ the true
-coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise adds
-power, and a logarithm of power has another mean. So
+Near its minimum a fit is linear. For the objective |r|² + θᵀΛθ with Jacobian J, the estimate has
+the error A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ. Here n is the effect of noise on the residuals, and θ are
+the true coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise
+adds power, and a logarithm of power has another mean. So
 
     P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (7.1)
 
-with C the covariance of the population. The first term is where the radar's noise speaks, the
-second the prior: along what the recording does not show, P returns to C. ⟨nnᵀ⟩ is taken from draws
-of noise and of speckle that pass through the features, since logarithms and smoothing make neither
-white nor Gaussian of them. What is *not* in P is a fit in the wrong minimum, physics that is not
-so, and noise so strong that a logarithm is no longer linear in it: of faces fitted by smoothed
-power at a tenth of the recording's amplitude, errors have the stated covariance; at three tenths
-single 90 % intervals hold 90 %, but errors of several parameters together are larger than stated.
+with C the covariance of the population. The first term is the radar's noise, the second the prior:
+in directions that the recording does not show, P returns to C. ⟨nnᵀ⟩ is computed from samples of
+noise and of speckle that pass through the features, because logarithms and smoothing leave them
+neither white nor Gaussian. P does *not* include a wrong minimum, physics that the fit does not
+model, and noise so strong that a logarithm is no longer linear in it. For faces fitted by smoothed
+power with noise of a tenth of the recording's amplitude, errors have the stated covariance. At
+three tenths, single 90 % intervals hold 90 %, but errors of several parameters together are larger
+than stated.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from radarbook.fitting.space import ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
 
-#: How much farther what a fit left unexplained moves it than so much speckle does in the linear
-#: theory: for the share that the fitted material's diffuse reflection accounts for, and for the
-#: rest. Second reflections, errors of channels and of the mesh are not random from pixel to pixel,
+#: Factors of the error that the residual causes, compared with as much speckle in the linear
+#: theory: for the share that the fitted material's diffuse reflection explains, and for the rest.
+#: Second reflections, errors of channels and of the mesh are not random from pixel to pixel,
 #: and average out less. Chosen on 19 recordings that are no benchmark's, so that 90 % intervals
 #: hold 90 %; where all is speckle 1 would do for ICT's faces, not for procedural ones.
 KNOWN, UNMODELLED = 1.25, 2.5
@@ -92,7 +93,7 @@ def uncertainty(
 ) -> Uncertainty:
     """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
 
-    Each draw puts two things into a recording: the diffuse reflection of a rough face with phases
+    Each sample adds two things to a recording: the diffuse reflection of a rough face with phases
     of its own, and white noise of the stated level.
 
     Parameters
@@ -102,14 +103,14 @@ def uncertainty(
     signal : Tensor (1, rx, tx, f)
         The recording, reduced to the objective's antennas and frequencies.
     noise : float
-        Root mean square of the noise in one sample of the recording, in its own units, where a
-        face of the fitted material and that noise are all there is. None: all that the fit left
-        unexplained is taken for diffuse reflection, as if the face were rougher than it is. What
-        errors of channels, second reflections and what else the model does not know do to an image
-        sits on the face, in all frequencies and channels alike, as speckle does; taken for white
-        noise it would be averaged away, and deviations come out at half of what they are.
+        Root mean square of the noise in one sample of the recording, in its own units, if it
+        holds only a face of the fitted material and that noise. None: the whole residual is treated
+        as diffuse reflection, as if the face were rougher than it is. Errors of channels, double
+        bounce and other errors of the model lie on the face in an image, in all frequencies and
+        channels alike, as speckle does. Treated as white noise they would average out, and
+        deviations would be half as large as they are.
     draws : int
-        To estimate what they do to the residuals; more than the unknowns.
+        Number of samples; more than the unknowns.
 
     Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
     """

@@ -1,4 +1,4 @@
-"""A user's mesh file to a scene in front of the array: placed, checked, its winding mended."""
+"""A user's mesh file as a scene in front of the array: position, checks, repair of winding."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def read_scene(
     mesh
         Vertices (N, 3) float64, metres, and triangles (F, 3) int64.
     notes : list of str
-        What was mended (:func:`~radarbook.radar.winding.repaired`) and what is in doubt, one
-        sentence each; empty for a sound mesh.
+        Repairs (:func:`~radarbook.radar.winding.repaired`) and doubts, one sentence each; empty
+        for a sound mesh.
 
     Raises :class:`~radarbook.errors.InputError` for a file that cannot be read, a scene that is
-    behind the array or implausibly large or small, and one that shows the array no triangle.
+    behind the array or implausibly large or small, and one without a triangle that faces it.
     """
     read = read_mesh(path, units)
     source, points = str(path), read.vertices
@@ -64,7 +64,7 @@ def read_scene(
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     if not _facing(points, triangles).any():
-        raise InputError(f"{source}: no triangle faces the array, so that none reflects to it")
+        raise InputError(f"{source}: no triangle faces the array, so none reflects to it")
     return (torch.from_numpy(points), torch.from_numpy(triangles)), [
         *notes,
         *_unit_doubt(points[triangles], units, placed=model_frame is not None),
@@ -72,8 +72,8 @@ def read_scene(
 
 
 def _unit_doubt(corners: NDArray[np.float64], units: Units, placed: bool) -> list[str]:
-    """A note where another unit explains the reach of a scene, or the size of a placed mesh, better
-    than the one it was read in."""
+    """A note if another unit explains the reach of a scene, or the size of a placed mesh, better
+    than the unit given."""
     reach = float(np.abs(corners).max())
     size = float(np.ptp(corners, axis=(0, 1)).max())
     measure, usual, found = reach, _USUAL_REACHES, f"reaches {reach:.3g} m from the array"
@@ -82,7 +82,7 @@ def _unit_doubt(corners: NDArray[np.float64], units: Units, placed: bool) -> lis
     likely = likely_unit(measure, units)
     if usual[0] <= measure <= usual[1] or METRES[likely] == METRES[units]:
         return []
-    return [f"the mesh {found}; if that is not meant, its unit may be {likely} (--units {likely})"]
+    return [f"the mesh {found}; if this is wrong, its unit may be {likely} (--units {likely})"]
 
 
 def in_radar_frame(
@@ -111,10 +111,10 @@ def check_scene(
 ) -> None:
     """Raise unless a mesh is a scene in front of the array: vertices (N, 3) m, triangles (F, 3).
 
-    Raises :class:`~radarbook.errors.InputError` for a mesh that is none
+    Raises :class:`~radarbook.errors.InputError` for an invalid mesh
     (:func:`~radarbook.faces.mesh.require_mesh`), a part behind the array (z ≤ 0), and a size or
-    distance that metres do not explain; the message names the likely cause. ``units`` are those
-    the vertices were read in. Vertices of no triangle do not count.
+    distance that is implausible; the message names the likely cause. ``units`` is the unit of the
+    file. Vertices of no triangle do not count.
     """
     points, faces = np.asarray(vertices, dtype=np.float64), np.asarray(triangles)
     require_mesh(source, points, faces)
@@ -162,7 +162,7 @@ def check_in_image(
     """Notes on how a scene fits an image ``extent`` wide with depths (nearest, farthest), all m.
 
     Raises :class:`~radarbook.errors.InputError` if none of the triangles that face the array lies
-    in the image: what the image would show is sidelobes.
+    in the image, which would show sidelobes only.
     """
     points, faces = mesh[0].numpy(), mesh[1].numpy()
     lit = faces[_facing(points, faces)]

@@ -1,7 +1,7 @@
-"""Repair of a user's mesh: which side of each triangle is its front, and what counts twice.
+"""Repair of a user's mesh: the front side of each triangle, and repeated triangles.
 
 A facet seen from behind does not radiate, and one that is there twice radiates twice. Both are
-common in files from elsewhere. Repair happens where such a file is read
+common in files of other programs. Repair happens when such a file is read
 (:func:`radarbook.radar.scene_file.read_scene`), never in the physics.
 """
 
@@ -29,16 +29,16 @@ _BEHIND = 0.02
 
 
 def repaired(points: Points, triangles: Triangles) -> tuple[Triangles, list[str]]:
-    """The triangles (G, 3) of a mesh in the radar frame that should radiate, and what was done.
+    """The triangles (G, 3) of a mesh in the radar frame that should radiate, and notes on repairs.
 
     ``points`` (N, 3) are metres, the array's middle is the origin; ``triangles`` (F, 3) stay in
     their order. Vertices that coincide count as one.
 
     - Triangles without area, and repetitions of a triangle, are dropped.
-    - Neighbours get the same winding, wherever exactly two triangles share an edge.
+    - Neighbours get the same winding if exactly two triangles share an edge.
     - Closed surfaces get outward normals; a cavity within a closed surface keeps inward ones.
-    - Open surfaces are turned so that the larger part of what the array sees of them faces it.
-      Where both sides of an open surface are in the file, both are kept.
+    - Open surfaces are turned so that the larger part of their visible area faces the array. If
+      both sides of an open surface are in the file, both are kept.
     - A surface with no consistent winding (a Möbius strip) keeps the file's.
 
     The notes are one sentence each; a sound mesh comes back as it is, without notes. Raises
@@ -54,8 +54,8 @@ def repaired(points: Points, triangles: Triangles) -> tuple[Triangles, list[str]
     one_each = np.flatnonzero(first & (front < 0))
     surface = _Surface.of(points[triangles[one_each]], corners[one_each])
 
-    # Where the file has both sides of a triangle: the inner side of a closed surface is dropped,
-    # both sides of an open one stay as they are.
+    # If the file has both sides of a triangle, the inner side of a closed surface is dropped, and
+    # both sides of an open one are kept.
     backs = np.flatnonzero(first & (front >= 0))
     fronts = np.searchsorted(one_each, front[backs])
     inner = surface.closed[surface.part[fronts]]
@@ -91,8 +91,8 @@ def _has_area(points: Points, triangles: Triangles) -> NDArray[np.bool_]:
 
 
 def _repetitions(corners: Triangles) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which triangles are the first with their corners and winding (F,), none with a corner twice;
-    and for those that an earlier triangle shows from its other side, that triangle, else -1 (F,).
+    """Triangles that are the first with their corners and winding (F,), none with a corner twice;
+    and for each triangle the earlier one of which it is the other side, else -1 (F,).
     """
     a, b, c = corners.T
     numbers = np.flatnonzero((a != b) & (b != c) & (c != a))
@@ -169,12 +169,12 @@ class _Surface:
         return self.sign * self.wanted[self.part] < 0
 
     def notes(self, two_sided: NDArray[np.bool_]) -> list[str]:
-        """What was turned and what is in doubt; ``two_sided`` (F,) triangles stay as they are."""
+        """Notes on turned and doubtful parts; ``two_sided`` (F,) triangles stay as they are."""
         notes = []
         mixed = int((self.sign[~two_sided] < 0).sum())
         if mixed:
             notes.append(
-                f"{mixed} of {_counted(len(self.sign))} turned round: their winding was not that "
+                f"{mixed} of {_counted(len(self.sign))} turned: their winding was not that "
                 "of their neighbours"
             )
         away = (self.wanted[self.part] < 0) & ~two_sided
@@ -193,13 +193,13 @@ class _Surface:
         if self.crowded:
             notes.append(
                 f"more than two triangles meet at {_counted(self.crowded, 'edge')}, across which "
-                "the winding is not carried"
+                "the winding is not propagated"
             )
         loose = int((~self.orientable[self.part]).sum())
         if loose:
             notes.append(
-                f"{_counted(loose)} form a surface without a consistent winding; it stays as in "
-                "the file"
+                f"{_counted(loose)} form a surface without a consistent winding; it is left "
+                "unchanged"
             )
         seen = np.where(self.turned, -self.seen, self.seen)[~two_sided]
         behind = -seen[seen < 0].sum() / max(np.abs(seen).sum(), 1e-300)
@@ -280,7 +280,7 @@ def _area_vectors(places: NDArray[np.float64]) -> NDArray[np.float64]:
 def _winding_number(
     point: NDArray[np.float64], shell: NDArray[np.float64], signs: NDArray[np.int64]
 ) -> float:
-    """How often a closed surface (F, 3, 3) goes round a point: 1 within it, 0 outside."""
+    """Winding number of a closed surface (F, 3, 3) around a point: 1 within it, 0 outside."""
     a, b, c = (shell - point).transpose(1, 0, 2)
     la, lb, lc = (np.linalg.norm(v, axis=1) for v in (a, b, c))
     spat = (a * np.cross(b, c)).sum(axis=1)

@@ -194,7 +194,7 @@ _RENDERER = "renderer."
 def _named(path: Path_, renderer: Path, left_out: Mapping[str, Tensor]) -> dict[str, str]:
     """The file that holds what an autoencoder's file at ``path`` leaves out: name, fingerprint."""
     if renderer.resolve().parent != Path(path).resolve().parent:
-        raise InputError(f"{renderer}: expected a renderer's weights beside {path}")
+        raise InputError(f"{renderer}: expected a renderer's weights next to {path}")
     held = load_renderer(renderer).state_dict()
     mine = {
         n.removeprefix(_RENDERER): v.float() if v.is_floating_point() else v
@@ -209,7 +209,7 @@ def _left_out(path: Path, named: Mapping[str, str]) -> dict[str, Tensor]:
     """The renderer's weights that an autoencoder's file names, as the autoencoder's own."""
     if not isinstance(named, Mapping) or not {"file", "fingerprint"} <= set(named):
         raise InputError(f"{path}: header: expected its renderer's file and fingerprint")
-    file = path.with_name(Path(named["file"]).name)  # beside it, whatever a header says
+    file = path.with_name(Path(named["file"]).name)  # next to it, whatever a header says
     if not file.is_file():
         raise InputError(f"{path}: expected its renderer's weights in {file}, found no such file")
     held = load_renderer(file).state_dict()
@@ -300,7 +300,7 @@ def load_predictor(path: Path_) -> Encoder | Autoencoder:
 
 
 def require_weights_of(path: Path_, model: MorphableModel) -> None:
-    """Raise if a network's file says that it was trained on another face model."""
+    """Raise if a network was trained on another face model, according to its file."""
     of = read_about(path).get("model_fingerprint")
     if of is not None and of != model.fingerprint:
         raise InputError(

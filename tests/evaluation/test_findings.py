@@ -31,7 +31,7 @@ def test_a_steady_difference_is_claimed_though_faces_vary_more():
 
 def test_chance_is_not_claimed():
     text = verdict("A", 3 + noise(10, 0), "B", 3 + noise(10, 1))
-    assert "cannot be told apart" in text
+    assert "cannot be distinguished" in text
     assert "10 faces" in text
 
 
@@ -83,5 +83,5 @@ def test_findings_of_a_table_compare_the_same_faces():
         "The autoencoder on depth is better than the mean face",
         "The autoencoder on amplitude is better than the mean face",
         "The autoencoder on depth is better than the encoder",
-        "The autoencoder on depth and that on amplitude cannot be told apart here",
+        "The autoencoder on depth and that on amplitude cannot be distinguished here",
     ]

@@ -99,7 +99,7 @@ def test_metres_read_as_millimetres(tmp_path):
 def test_a_far_scene_is_said(tmp_path):
     _, [note] = read_scene(ball(tmp_path / "a.ply", 1e3), "cm")
     assert note == (
-        "the mesh reaches 4 m from the array; if that is not meant, its unit may be mm (--units mm)"
+        "the mesh reaches 4 m from the array; if this is wrong, its unit may be mm (--units mm)"
     )
 
 

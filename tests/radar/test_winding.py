@@ -100,7 +100,7 @@ def test_what_is_said():
     assert note.startswith("open surfaces of 160 triangles had their normals away from the array")
     [note] = repaired(*some_turned(body(), 0.2))[1]
     count = int((np.random.default_rng(0).random(320) < 0.2).sum())
-    assert note.startswith(f"{count} of 320 triangles turned round: their winding was not")
+    assert note.startswith(f"{count} of 320 triangles turned: their winding was not")
 
 
 @pytest.mark.parametrize("times", [2, 3])

@@ -94,7 +94,7 @@ def test_the_renderer_of_another_autoencoder_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"renderer\.safetensors, found no such file"):
         load_autoencoder(path)
     save_weights(tmp_path / "elsewhere" / "renderer.safetensors", RENDERER)
-    with pytest.raises(InputError, match="expected a renderer's weights beside"):
+    with pytest.raises(InputError, match="expected a renderer's weights next to"):
         save_weights(
             path,
             Autoencoder(ENCODER, RENDERER),

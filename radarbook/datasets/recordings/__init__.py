@@ -9,7 +9,7 @@ MAROON (Wirth et al., arXiv 2411.00527; Zenodo 18254440) keeps a recording as ::
     <object>/<distance>/radar_72.0_82.0_128/depth/000000.png          uint16, mm, 0 = none
 
 A frame is a complex array (94, 94, 128) = (rx, tx, frequency). The published files wrap it in a
-pickled dictionary, with the array's two outer reference channels and the frequencies beside it;
+pickled dictionary, with the array's two outer reference channels and the frequencies next to it;
 both forms are read, and nothing of a pickle but numbers is ever loaded.
 """
 

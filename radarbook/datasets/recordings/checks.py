@@ -1,7 +1,7 @@
-"""Faults of a recording that leave it readable but its image wrong.
+"""Faults of a recording that can be read but gives a wrong image.
 
-Everything here returns text for the user, one line for each finding, and stays silent where a
-finding is not certain.
+All checks return text for the user, one line for each finding, and nothing if a finding is
+uncertain.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from radarbook.radar.waveform import C0, Waveform
 _DEAD = 1e-6
 #: Fewer steps make no range profile.
 _FEWEST_STEPS = 8
-#: m, unambiguous range below which it cannot be told from which side an echo comes.
+#: m, unambiguous range below which the side of an echo is uncertain.
 _SHORTEST_RANGE = 0.4
 #: How much more peak power the image of the conjugated signal must have: 6 dB. It is at least 8 dB
 #: for conjugated faces and spheres and at most 0 dB for sound signals whose range is ambiguous; a
-#: plate is sharp in neither image, and nothing is said of it.
+#: plate is sharp in neither image, and gives no note.
 _SHARPER = 4.0
 #: Peak of the range profile outside the image's depths over that inside, from which on the image
 #: shows side lobes and noise: 10 dB.
@@ -36,7 +36,7 @@ _STEPS = 32
 
 
 def check_recording(recording: Recording) -> list[str]:
-    """What is wrong with a recording as such: dead channels, missing pairs, a conjugated signal.
+    """Faults of the recording itself: dead channels, missing pairs, a conjugated signal.
 
     One line for each finding, none for a sound recording.
     """
@@ -56,7 +56,7 @@ def _silent_parts(signal: Tensor) -> list[str]:
         ("transmitter", pairs.sum(0)),
         ("frequency step", power.sum((0, 1))),
     ):
-        # Of the channels that live at all, or half of them dead would look usual.
+        # The median of the other channels: with half of them dead, 0 would be the median of all.
         living = sums[sums > 0]
         silent = sums <= _DEAD * living.median()
         dead.append(silent)
@@ -120,8 +120,8 @@ def range_profile(signal: Tensor, waveform: Waveform) -> tuple[Tensor, Tensor]:
 def _phase_sign(recording: Recording) -> list[str]:
     """A signal whose echoes come from negative ranges and which focuses when it is conjugated.
 
-    The range profile alone could also be that of a target beyond half the unambiguous range. But a
-    conjugated signal has wave fronts that are curved the wrong way: no image of it is sharp.
+    A target beyond half the unambiguous range has such a range profile, too. But wave fronts of a
+    conjugated signal are curved the wrong way, so no image of it is sharp.
     """
     waveform = recording.waveform
     if len(waveform) < _FEWEST_STEPS or waveform.unambiguous_range < _SHORTEST_RANGE:
@@ -169,7 +169,7 @@ def _focus(recording: Recording, distance: float, *, conjugate: bool) -> float:
 def outside_depths(
     recording: Recording, near: float, far: float, *, extent: float = 0.3
 ) -> list[str]:
-    """Why an image of depths ``near`` to ``far`` (m) shows no target, or shows it several times.
+    """Notes if an image of depths ``near`` to ``far`` (m) shows no target, or repeats it.
 
     ``extent`` is the image's side, m. One line for each finding.
     """

@@ -38,7 +38,7 @@ from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform
 
 @dataclass(frozen=True)
 class RecordingFile:
-    """A recording that was found but not read: a path and what the path says."""
+    """A recording that was found but not read: its path, and metadata from the path."""
 
     path: Path
     meta: Meta
@@ -68,18 +68,18 @@ def read_recording(
         distance or the radar folder), of which ``frame`` is read.
     empty_filtered
         The frame with the empty room subtracted (True) or the raw one (False); None takes the
-        filtered one where there is one.
+        filtered one if it exists.
     frequencies
         Taken instead of those in the file.
     frequency_unit : Hz, kHz, MHz or GHz
-        Of the frequencies in the file; None: as the file says, Hz where it says nothing.
+        Of the frequencies in the file; None: as stated in the file, Hz if nowhere.
     units : m, cm or mm
-        Of the antenna positions in the file; None: as the file says, m where it says nothing.
+        Of the antenna positions in the file; None: as stated in the file, m if nowhere.
     conjugate
         Conjugate the signal: for one of time factor e^{-jωt}, or whose I and Q are swapped.
 
-    Raises :class:`~radarbook.errors.InputError` naming the file and what is wrong with it. What
-    does not keep a recording from being imaged is in its ``notes``.
+    Raises :class:`~radarbook.errors.InputError`, which names the file and the fault. Faults that
+    still allow an image are in ``notes``.
     """
     path = Path(path)
     for name, unit, known in (
@@ -124,7 +124,7 @@ def find_recordings(
 
     Frames in MAROON's ``calibrated_data`` folders, ``.npy`` files in ``folder`` itself, and
     HDF5 files of our own layout anywhere below it. ``empty_filtered``: True or False for only the
-    filtered or only the raw frames; None takes of each frame the filtered one where there is one.
+    filtered or only the raw frames; None takes the filtered one of each frame if it exists.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -150,7 +150,7 @@ def find_recordings(
 
 
 def files_read(path: str | os.PathLike[str]) -> list[Path]:
-    """Files that :func:`read_recording` may read for ``path``: the frame and what is beside it."""
+    """Files that :func:`read_recording` may read for ``path``: the frame and files next to it."""
     path = Path(path)
     if path.is_dir():
         path = frame_in(path, 0, None)
@@ -159,7 +159,7 @@ def files_read(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def saved_files(path: str | os.PathLike[str], waveform: Waveform) -> list[Path]:
-    """Files that :func:`save_recording` writes: the recording, and its frequencies if beside it.
+    """Files that :func:`save_recording` writes: the recording, and its frequencies if separate.
 
     Raises :class:`~radarbook.errors.InputError` for a name that ends neither in ``.npy`` nor in
     ``.h5``, and for a pipe or a device where the frequencies need a file.

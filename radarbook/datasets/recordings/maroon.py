@@ -73,14 +73,14 @@ def frame_in(folder: Path, frame: int, empty_filtered: bool | None) -> Path:
 
 
 def beside_frame(path: Path) -> list[Path]:
-    """Where calibration, depth image and metadata of a frame are, if it has them."""
+    """Paths of calibration, depth image and metadata of a frame, if it has them."""
     radar = path.parent.parent if path.parent.name == "calibrated_data" else path.parent
     depth = radar / "depth" / f"{path.stem.removesuffix(_EMPTY_FILTERED)}.png"
     return [radar / "calibration.json", depth, radar.parent / "metadata.json"]
 
 
 def maroon_meta(path: Path) -> dict[str, str | int | float | bool]:
-    """What the path, and a ``metadata.json`` beside the radar folder, say about a frame."""
+    """Metadata of a frame from its path and a ``metadata.json`` next to the radar folder."""
     meta: dict[str, str | int | float | bool] = {
         "path": str(path),
         "empty_filtered": path.stem.endswith(_EMPTY_FILTERED),
@@ -255,7 +255,7 @@ def write_maroon(folder: str | os.PathLike[str], recording: Recording, *, frame:
     """Write a QAR50 recording as a frame of a MAROON folder and return the frame's path.
 
     ``folder`` is ``<object>/<distance in cm>``. ``meta["empty_filtered"]`` decides the file's
-    name; other metadata go into ``metadata.json`` beside what stands there.
+    name; other metadata are added to ``metadata.json``.
     """
     check_signal(recording.signal.numpy(), "recording")
     folder = Path(folder)
@@ -264,7 +264,7 @@ def write_maroon(folder: str | os.PathLike[str], recording: Recording, *, frame:
     radar = folder / RADAR_FOLDER
     path = radar / "calibrated_data" / f"{frame:06d}{suffix}.npy"
     write_signal(path, recording.signal.numpy())
-    for name in ("frame", "object"):  # said by the path
+    for name in ("frame", "object"):  # from the path
         meta.pop(name, None)
     if "distance" in meta:
         meta["distance_meters"] = meta.pop("distance")

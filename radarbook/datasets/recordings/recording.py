@@ -35,10 +35,10 @@ class Recording:
     calibration : mapping
         The frame's entry of MAROON's ``calibration.json`` (empty where there is none).
     reference_depth : Tensor (H, W), float32, or None
-        Depth image stored beside the recording, m, [y, x] ascending in the radar frame (MAROON
+        Depth image stored next to the recording, m, [y, x] ascending in the radar frame (MAROON
         mirrors x: turned back here); NaN where it has none. Its grid is the calibration's volume.
     notes : tuple of str
-        What a user should know of a recording that was read, one line each: what was changed on
+        Notes for the user on a recording that was read, one line each: what was changed on
         reading, and what :func:`~radarbook.datasets.recording_checks.check_recording` found.
 
     Raises :class:`~radarbook.errors.InputError` where the parts do not fit each other.
@@ -88,7 +88,7 @@ class Recording:
         depth : (near, far)
             Depths that are imaged, m from the array's plane; a plane every 4 mm.
         dynamic_range : float
-            Where the amplitude is clipped, negative dB below the maximum.
+            Level at which the amplitude is clipped, negative dB relative to the maximum.
         progress : bool
             Whether to show how far the work is.
 
