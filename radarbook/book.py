@@ -643,7 +643,7 @@ def _fill_results(page: Path, results: Path) -> None:
         page.write_text(text.replace(RESULTS_HERE, results_page(results)), encoding="utf-8")
 
 
-#: The library's rooms from the top down; a room imports only from rooms above it.
+#: The library's packages, in order; a package imports only from packages above it.
 ROOMS = (
     "ground",
     "faces",
@@ -673,7 +673,7 @@ _GROUND = (
 
 
 def library_rooms() -> dict[str, list[str]]:
-    """The library's public modules by room, as dotted names, as they stand in the source."""
+    """The library's public modules by package, as dotted names, as found in the source."""
 
     def public(folder: Path, files: str = "*.py") -> list[str]:
         found = [p.relative_to(folder) for p in folder.glob(files) if not p.stem.startswith("_")]
@@ -690,7 +690,7 @@ def library_rooms() -> dict[str, list[str]]:
 
 
 def _api_page(room: str, modules: Sequence[str]) -> str:
-    title = {"ground": "The ground", "top": "Pipeline, book, command line"}.get(room, room)
+    title = {"ground": "Base modules", "top": "Pipeline, book, command line"}.get(room, room)
     parts = [f"# {title}\n"]
     for module in modules:
         parts.append(

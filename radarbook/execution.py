@@ -1,4 +1,4 @@
-"""Executing one notebook with papermill: its kernel, its progress, and what ends it."""
+"""Execution of one notebook with papermill: its kernel, its progress, and its end."""
 
 from __future__ import annotations
 

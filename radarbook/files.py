@@ -29,7 +29,7 @@ from radarbook.errors import InputError
 Path_ = str | os.PathLike[str]
 PACKAGE = Path(__file__).resolve().parent
 
-#: Errors of a disk that is full, read-only, damaged or gone: the user's to mend, not a defect.
+#: Errors of a disk that is full, read-only, damaged or gone: for the user, not a defect.
 DISK_ERRORS = frozenset(
     {
         errno.ENOSPC,
@@ -211,7 +211,7 @@ def _through(path: Path) -> Iterator[Path]:
         if number is None:
             number = os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0))
         else:
-            # At its own offset, behind what has been said: opened again it would begin at zero.
+            # At its own offset, after earlier output: opened again it would begin at zero.
             sys.stdout.flush()
             number = os.dup(number)
         with open(temporary, "rb") as content, open(number, "wb", buffering=0) as file:
@@ -292,7 +292,7 @@ def disk_errors(folder: Path_, advice: str) -> Iterator[None]:
 
 
 def write_or_rescue(path: Path_, write: Callable[[Path], None]) -> None:
-    """Call ``write(path)``; where that fails, write to another folder and say so.
+    """Call ``write(path)``; if that fails, write to another folder and report it.
 
     For the result of long work, whose target has become full or read-only meanwhile. Tried are
     the current and the temporary folder, under a name that is not taken. Raises
@@ -339,11 +339,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
 
 @cache
 def source_digest(*rooms: str) -> str:
-    """Fingerprint of the library's own source: the named rooms, or all of it.
+    """Fingerprint of the library's own source: the named packages, or all of it.
 
-    ``source_digest("faces", "radar")`` changes when a ``.py`` file in those rooms changes; rooms
-    are folders or modules of :mod:`radarbook`. Used to see that an artefact on disk was made by
-    other code than today's.
+    ``source_digest("faces", "radar")`` changes when a ``.py`` file in those packages changes; names
+    are folders or modules of :mod:`radarbook`. It shows whether an artefact on disk was made by
+    other code.
     """
     roots = [PACKAGE / room for room in rooms] if rooms else [PACKAGE]
     files: list[Path] = []

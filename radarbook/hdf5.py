@@ -1,7 +1,7 @@
 """HDF5 files: opened for reading on any file system, written whole or not at all.
 
 HDF5 locks a file that it opens. Some network and container file systems have no locks, and a file
-that another program writes is locked: both fail with errors that say nothing to a user. Every
+that another program writes is locked: both fail with errors that a user cannot interpret. Every
 HDF5 file of the library is opened here.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from radarbook.errors import InputError
 from radarbook.files import write_bytes
 
-#: What a file that is open for writing elsewhere answers.
+#: Errors of a file that another program has open for writing.
 _BUSY = (errno.EAGAIN, errno.EACCES)
 _SUFFIXES = (".h5", ".hdf5")
 #: Other kinds of files by their first bytes.

@@ -18,9 +18,9 @@ _LOCK, _OWNER = ".lock", ".lock-owner"
 
 @contextmanager
 def hold(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold ``folder``, which is made if need be: nobody else can until the block ends.
+    """Hold ``folder``, which is made if missing; no other process can until the block ends.
 
-    It is the operating system's lock and ends with the process, killed or not. Where another
+    The lock is the operating system's and ends with the process, killed or not. If another
     process holds the folder, ``wait`` waits for it; otherwise that is an :class:`InputError`. On a
     file system without locks there is a warning, and the folder is not held. One that cannot be
     written needs no lock.

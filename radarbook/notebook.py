@@ -38,7 +38,7 @@ class Chapter:
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """The stages of the whole road at this profile: ``pipeline.get("dataset")`` and so on."""
+        """All stages at this profile: ``pipeline.get("dataset")`` and so on."""
         from radarbook.pipeline import Pipeline
 
         return Pipeline(self.profile, model=self.model, output=self.output, seed=self.seed)

@@ -1,7 +1,7 @@
 """NumPy ``.npy`` files from outside: every array in the file, and no code from a pickle.
 
 ``numpy.save`` may be called several times on one open file; ``numpy.load`` then returns the first
-array and drops the others in silence. Here all of them are read, so that a caller can say so.
+array and drops the others in silence. Here all of them are read, so that a caller can report them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stages with fingerprinted artefacts: ask for one, get it from disk or have it computed.
 
 A stage's folder carries the fingerprint of everything that made it: the profile's fields it
-reads, the seed, the face model, the library's own source in the rooms it uses, and the
+reads, the seed, the face model, the library's own source in the packages it uses, and the
 fingerprints of the stages before it. What changes gets a new folder; what did not is read back.
 A folder is complete when it holds ``artefact.json``, which is written last.
 """
@@ -55,7 +55,7 @@ from radarbook.training.tasks import WEIGHTS, train_autoencoder, train_encoder, 
 
 @dataclass(frozen=True)
 class Stage:
-    """How one artefact is made: the rooms and profile fields it depends on, and its ground."""
+    """How one artefact is made: the packages, profile fields and artefacts it depends on."""
 
     rooms: tuple[str, ...]
     fields: tuple[str, ...]
@@ -65,7 +65,7 @@ class Stage:
 
 
 class Pipeline:
-    """The road from a face model to trained networks, one artefact a stage.
+    """The stages from a face model to trained networks, one artefact per stage.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Pipeline:
     output : path
         Folder of all results; artefacts go to ``output/artefacts``. Default ``build/PROFILE``.
     seed : int
-        Seed of every random draw.
+        Seed of all random samples.
     overrides : mapping
         Profile fields by name, when ``profile`` is a name.
     """

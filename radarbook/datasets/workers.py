@@ -337,7 +337,7 @@ def _failures(samples: range, scheduler: str | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """What happened is said in one line of our own, not in logs of dask and its event loop."""
+    """Failures are one line of our own, without logs of dask and its event loop."""
     import distributed  # noqa: F401  (sets the levels of its loggers, each one's own)
 
     talkative = ("distributed", "tornado", "asyncio")

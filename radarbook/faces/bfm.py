@@ -18,7 +18,7 @@ Facts that decide how files are read:
 - Shape-only models have no ``expression``. Statismo's own have ``model`` and ``representer`` at
   the file's root.
 - Files of layout version 0.8 hold the basis already multiplied by the standard deviations. Which
-  kind a file holds is measured on its columns rather than believed from its version.
+  kind a file holds is measured on its columns, not taken from its version.
 - ``cells`` may be (3, F) or (F, 3), of any integer (or integral float) type, in either winding.
 - BFM 2009 is in micrometres and lies in MATLAB files; both are recognised and refused.
 
@@ -99,7 +99,7 @@ def held_modes(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file says besides the model read from it.
+    """Facts of a file in addition to the model read from it.
 
     Attributes
     ----------

@@ -182,9 +182,9 @@ def physical_stages(
 
     ``centres`` (B, 3) m is about where the faces' images are; None: their centroids. ``antennas``
     and ``depth`` as in :func:`~radarbook.fitting.decimation.decimate`: with fewer samples ghosts of
-    the face enter its image. Target and fit have them alike, so a near start can do with a third
-    of the antennas; from the mean face that stops in local minima. Where ensembles are drawn, a
-    face that is not accepted is fitted again with other draws, in ``runs`` runs at most. With
+    the face enter its image. Target and fit share them, so a third of the antennas is enough for a
+    near start; from the mean face such a fit stops in local minima. With ensembles, a face
+    that is not accepted is fitted again with other samples, in ``runs`` runs at most. With
     ``delay`` signals of faces have a common delay (:mod:`radarbook.fitting.delay`). ``noise`` is
     the normalised power of noise and channel errors that an accepted face may leave.
     """
@@ -344,9 +344,9 @@ def reconstruct_through_physics(
 ) -> FitResult:
     """Shape, expression, pose, material and antenna size of the faces in raw recordings.
 
-    No trained weights: from the mean face at the image's centroid (or ``start``), over draws of its
-    pose, over ensembles of faces and by Levenberg-Marquardt on smoothed power and mean depth,
-    coarse to fine, and in the end on the phases of the recording itself.
+    No trained weights: from the mean face at the image's centroid (or ``start``), over samples of
+    its pose, over ensembles of faces and by Levenberg-Marquardt on smoothed power and mean depth,
+    coarse to fine, and in the last stage on the phases of the recording.
     :func:`~radarbook.fitting.reconstruction.reconstruct` adds layer, delay, deviations and text.
 
     Parameters
