@@ -213,6 +213,7 @@ def test_targets_of_the_wrong_kind(tmp_path: Path, run: Run, signal: Path) -> No
         (("run", "--output", tmp_path / "file"), "expected a folder, found a file"),
         (("results", "--output", tmp_path / "file"), "expected a folder, found a file"),
         (("book", "build", "--output", tmp_path / "file"), "expected a folder, found a file"),
+        (("book", "build", "--profile", "nosuch"), "unknown profile 'nosuch'"),
         (("evaluate", "--data", tmp_path, "-o", tmp_path / "a.csv"), "ending in .json"),
         (("train", "encoder", "--data", tmp_path, "-o", tmp_path / "file"), "found a file"),
     ):

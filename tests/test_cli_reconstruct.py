@@ -244,6 +244,9 @@ def test_a_layer_is_fitted(
         (("--layer", 0.25, -1, "1.5"), "layer thickness: expected metres ≥ 0"),
         (("--layer", 0.35, 3e-3, "1.5"), "layer: expected in front of the face"),
         (("--thickest", 5e-3), "thickest: expected together with a layer"),
+        ((*OPTION, "--thickest", -1), "thickest: expected metres above 0, found -1"),
+        ((*OPTION, "--thickest", "nan"), "thickest: expected metres above 0, found nan"),
+        ((*OPTION, "--thickest", 5), "thickest: expected a layer in front of the face, at most"),
         ((*OPTION, "--thickest", 5e-3, "--fit-delay"), "fit of a delay: expected a layer whose"),
         (("--delay", 30), "delay: expected seconds between"),
         (("--delay", 1e-10, "--through", "learned"), "--delay: expected with --through physical"),
@@ -251,6 +254,9 @@ def test_a_layer_is_fitted(
         (("--strict", "--through", "learned"), "--strict: expected with --through physical"),
         ((*OPTION, "--through", "learned"), "--layer: expected with --through physical"),
         (("--bounces", 2, "--through", "learned"), "--bounces: expected with --through physical"),
+        (("--through", "learned"), "--modes: expected with --through physical"),
+        (("--encoder", "a.safetensors"), "--encoder: expected with --through learned"),
+        (("--renderer", "a.safetensors"), "--renderer: expected with --through learned"),
     ],
 )
 def test_what_cannot_be_between_or_counted_is_refused(

@@ -135,6 +135,18 @@ def test_faults_are_notes_one_line_each(tmp_path: Path, run: Run) -> None:
     assert "receiver" in one_line(err)
 
 
+@pytest.mark.parametrize("depth", [(0.2, "inf"), ("nan", 0.4), (0.4, 0.2), (0, 0.4)])
+def test_depths_that_are_none_are_refused(
+    tmp_path: Path, run: Run, depth: tuple[object, object]
+) -> None:
+    path, image = tmp_path / "s.h5", tmp_path / "i.h5"
+    write_recording(path, small())
+    code, _, err = run("image", path, "-o", image, *SMALL, "--depth", *depth)
+    assert code == 2
+    assert "--depth: expected 0 < NEAR < FAR metres" in one_line(err)
+    assert not image.exists()
+
+
 def test_zeros_are_refused(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.npy"
     np.save(path, np.zeros((94, 94, 128), np.complex64))

@@ -82,7 +82,9 @@ def book_build(
 ) -> None:
     """Build the book from the executed notebooks; prints the path of its first page."""
     from radarbook.book import build_book
+    from radarbook.profiles import get_profile
 
+    get_profile(profile)
     folder = output or Path("build") / profile
     check({"--output": Target(folder, folder=True)})
     page = build_book(folder)

@@ -176,6 +176,11 @@ def reconstruct(
             if given is not None:
                 raise InputError(f"{name}: expected with a recording, found the image {source}")
     if through == "physical":
+        for name, weights in (("--encoder", encoder), ("--renderer", renderer)):
+            if weights is not None:
+                raise InputError(
+                    f"{name}: expected with --through learned, found --through physical"
+                )
         result = _fit_physical(
             source,
             read,
@@ -205,6 +210,7 @@ def reconstruct(
             "--fit-delay": fit_delay or None,
             "--noise": noise,
             "--strict": strict or None,
+            "--modes": modes,
         }
         for name, value in alone.items():
             if value is not None:
@@ -259,6 +265,7 @@ def _fit_learned(
 
     from radarbook.faces.model import load_model
     from radarbook.fitting.reconstruct import reconstruct_through_learned
+    from radarbook.fitting.reconstruction import progress_text
     from radarbook.radar.image import load_image
     from radarbook.training.checkpoints import (
         load_predictor,
@@ -295,7 +302,7 @@ def _fit_learned(
     weights = shipped_path("renderer") if renderer is None else weights_file(renderer)
     drawing = load_renderer(weights)
     result = reconstruct_through_learned(image, predictor, drawing, steps, progress=True)
-    return result.parameters, f"{result.steps} steps in {result.seconds:.0f} s: {result.reason}"
+    return result.parameters, progress_text(result)
 
 
 def _is_image(path: Path) -> bool:

@@ -52,7 +52,7 @@ Bounces = Annotated[
 Material = Annotated[float, typer.Option(min=0, max=1, help="Roughness: 0 smooth, 1 fully rough.")]
 AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]
 DynamicRange = Annotated[
-    float, typer.Option(max=-1, help="Level at which the image is clipped, dB.")
+    float, typer.Option(min=-200, max=-1, help="Level at which the image is clipped, dB.")
 ]
 Pixels = Annotated[int, typer.Option(min=8, max=1024, help="Image side, pixels.")]
 Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres.")]

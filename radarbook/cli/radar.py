@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,7 +162,7 @@ def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
 
 def _require_depths(depth: tuple[float, float]) -> None:
     near, far = depth
-    if not 0 < near < far:
+    if not 0 < near < far < math.inf:
         raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
 
 

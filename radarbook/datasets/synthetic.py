@@ -436,9 +436,12 @@ def _attributes(settings: DatasetSettings, number: int) -> dict[str, Any]:
 
 
 def _check_settings(folder: Path, wanted: DatasetSettings, repair: bool) -> None:
-    """Refuse a folder that was made with other settings, naming every difference."""
+    """Refuse a folder that was made with other settings, naming every difference.
+
+    Settings of a folder without images bind nobody: a run that failed at once left them.
+    """
     path = folder / SETTINGS_FILE
-    if not path.exists():
+    if not path.exists() or not any(folder.glob("*.h5")):
         return
     try:
         found = json.loads(json.loads(path.read_text(encoding="utf-8"))["settings"])

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from radarbook.datasets.recordings import Recording
 from radarbook.errors import InputError
 from radarbook.faces.mesh import require_mesh_name, write_mesh
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
 from radarbook.fitting.covered import CoveredFit, behind_layer, fit_layer
 from radarbook.fitting.delay import delay_deviation
@@ -145,6 +147,19 @@ class Reconstruction:
         )
 
 
+def _check_thickest(thickest: float, layer: Layer, distance: float) -> None:
+    """Before the fit: a layer that would be refused after it, wherever the face is found."""
+    if not 0 < thickest < math.inf:
+        raise InputError(f"thickest: expected metres above 0, found {thickest:g}")
+    back = float(torch.as_tensor(layer.distance).max()) + thickest
+    farthest = distance + RANGES["translation"][2][1]
+    if back >= farthest:
+        raise InputError(
+            f"thickest: expected a layer in front of the face, at most {farthest:.2f} m from the "
+            f"array, found its back at {back:.3f} m"
+        )
+
+
 def progress_text(result: FitResult, state_file: Path | None = None) -> str:
     """The end of a fit: its steps, and whether it converged."""
     earlier = f", {result.resumed} of them before" if result.resumed else ""
@@ -226,6 +241,8 @@ def reconstruct(
     """
     if thickest is not None and layer is None:
         raise InputError("thickest: expected together with a layer, found it alone")
+    if layer is not None and thickest is not None:
+        _check_thickest(thickest, layer, distance)
     if fit_delay and state_file is not None:
         raise InputError("fit of a delay: expected no state file, found one; it cannot be resumed")
     if thickest is not None and fit_delay:

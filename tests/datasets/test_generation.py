@@ -341,6 +341,17 @@ def test_other_settings_are_refused_with_every_difference(tmp_path):
     assert fingerprints(tmp_path) == before
 
 
+def test_settings_without_images_bind_nobody(tmp_path):
+    """A run that fails at once, without its scheduler or without room, leaves its settings."""
+    make(tmp_path, seed=4)
+    for path in tmp_path.glob("*.h5"):
+        path.unlink()
+    assert json.loads((tmp_path / "dataset.json").read_text())["settings"]
+    make(tmp_path)
+    settings = json.loads(json.loads((tmp_path / "dataset.json").read_text())["settings"])
+    assert settings["seed"] == 3
+
+
 def test_other_code_finishes_nothing_but_a_finished_set_stays_good(tmp_path, monkeypatch):
     make(tmp_path)
     monkeypatch.setattr(synthetic, "source_digest", lambda *_: "other")

@@ -412,6 +412,13 @@ def test_frequencies_given_replace_those_of_the_file(tmp_path):
         read_recording(path, frequencies=stepped(60e9, 62e9, 4))
 
 
+@pytest.mark.parametrize("version", [1.0, np.array([[1.0]]), np.int8(1), "1", np.bytes_(b"1")])
+def test_layout_version_of_any_type(tmp_path, version):
+    mine = small()
+    path = rewritten(tmp_path / "a.h5", mine, _attrs={"layout_version": version})
+    assert torch.equal(read_recording(path).signal, mine.signal)
+
+
 def test_hdf5_of_other_writers(tmp_path):
     mine = small()
     signal = mine.signal.numpy()
@@ -474,6 +481,9 @@ def test_frequencies_of_single_precision_have_equal_steps(tmp_path):
         ({"signal": np.ones((5, 4, 3))}, r"found dtype float64; join the parts, I \+ 1j \* Q"),
         ({"signal": np.full((5, 4, 3), 1e300 + 0j)}, "single precision holds.*1e\\+300"),
         ({"signal": np.full((5, 4, 3), 1e-200 + 0j)}, "single precision holds.*1e-200"),
+        # Of these single precision holds the numbers, but not the powers.
+        ({"signal": np.full((5, 4, 3), 1e-23, np.complex64)}, "single precision holds.*1e-23"),
+        ({"signal": np.full((5, 4, 3), 1e22, np.complex64)}, "single precision holds.*1e\\+22"),
         ({"reference_depth": np.zeros(3)}, r"reference_depth: expected an image \[y, x\]"),
         (
             {"_attrs": {"calibration": "gain = 2"}},
@@ -482,6 +492,8 @@ def test_frequencies_of_single_precision_have_equal_steps(tmp_path):
         ({"_attrs": {"calibration": "[1]"}}, "calibration: expected a JSON object"),
         ({"_attrs": {"calibration": 3.0}}, "calibration: expected a JSON object as text.*float64"),
         ({"_attrs": {"layout_version": 2}}, "expected layout_version 1, found 2"),
+        ({"_attrs": {"layout_version": 1.5}}, "expected layout_version 1, found 1.5"),
+        ({"_attrs": {"layout_version": "one"}}, "expected layout_version 1, found one"),
         ({"_attrs": {"layout": 1}}, "layout = 'radarbook signal'"),
     ],
 )

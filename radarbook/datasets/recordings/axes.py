@@ -12,6 +12,10 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform, likely_frequency_unit
 
+#: Largest amplitude of a signal: beyond, powers of an image leave single precision, up by the
+#: 60 dB of amplitude that an image gains, down by the dynamic range.
+_AMPLITUDES = 1e-15, 1e12
+
 
 def numbers(values: Any, source: str) -> NDArray[np.float64]:
     """Real numbers of a file as float64, whatever their byte order and size."""
@@ -65,11 +69,13 @@ def in_order(
 
 
 def complex64(signal: NDArray[Any], source: str) -> Tensor:
-    with np.errstate(over="ignore"):
-        single = np.ascontiguousarray(signal, dtype=np.complex64)
-    if single is not signal and not (np.isfinite(single).all() and single.any()):
+    """The signal in single precision, which must hold its powers, too."""
+    low, high = _AMPLITUDES
+    # Of the parts: the absolute value of huge ones would overflow.
+    largest = max(float(np.abs(part).max()) for part in (signal.real, signal.imag))
+    if not low <= largest <= high:
         raise InputError(
-            f"{source}: expected numbers that single precision holds, found amplitudes up to "
-            f"{np.abs(signal).max():.3g}; scale the signal"
+            f"{source}: expected amplitudes up to between {low:g} and {high:g}, whose powers "
+            f"single precision holds, found up to {largest:.3g}; scale the signal"
         )
-    return torch.from_numpy(single)
+    return torch.from_numpy(np.ascontiguousarray(signal, dtype=np.complex64))

@@ -74,9 +74,7 @@ def _recording_in(
     layout, version = file.attrs.get("layout"), file.attrs.get("layout_version")
     if text_of(layout) != SIGNAL_LAYOUT:
         raise InputError(f"{path}: expected an HDF5 file with layout = '{SIGNAL_LAYOUT}'")
-    if version is not None and (text_of(version) or str(np.ravel(version)[0])) != str(
-        SIGNAL_LAYOUT_VERSION
-    ):
+    if version is not None and not _is_version(version):
         raise InputError(
             f"{path}: expected layout_version {SIGNAL_LAYOUT_VERSION}, found {version}"
         )
@@ -109,6 +107,15 @@ def _recording_in(
         reference_depth=_reference_depth_in(file, path),
         notes=tuple(notes),
     )
+
+
+def _is_version(value: Any) -> bool:
+    """Whether an attribute holds the layout's version: 1, "1", or 1.0 as MATLAB writes it."""
+    text = text_of(value)
+    try:
+        return float(np.ravel(value)[0] if text is None else text) == SIGNAL_LAYOUT_VERSION
+    except (IndexError, TypeError, ValueError):
+        return False
 
 
 def _array_of(

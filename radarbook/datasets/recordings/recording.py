@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,7 +96,7 @@ class Recording:
         Raises :class:`~radarbook.errors.InputError` for depths that do not ascend from 0.
         """
         near, far = depth
-        if not 0 < near < far:
+        if not 0 < near < far < math.inf:
             raise InputError(f"depth: expected 0 < near < far metres, found {near} {far}")
         # A resolution cell is 15 mm deep: four planes for the parabola through its peak.
         planes = max(4, round((far - near) / 4e-3) + 1)
