@@ -135,7 +135,7 @@ def test_faults_are_notes_one_line_each(tmp_path: Path, run: Run) -> None:
     assert "receiver" in one_line(err)
 
 
-@pytest.mark.parametrize("depth", [(0.2, "inf"), ("nan", 0.4), (0.4, 0.2), (0, 0.4)])
+@pytest.mark.parametrize("depth", [(0.2, "inf"), ("nan", 0.4), (230, 470), (0.4, 0.2), (0, 0.4)])
 def test_depths_that_are_none_are_refused(
     tmp_path: Path, run: Run, depth: tuple[object, object]
 ) -> None:

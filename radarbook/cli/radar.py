@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +39,9 @@ if TYPE_CHECKING:
 
     from radarbook.datasets.recordings import Recording
     from radarbook.radar.meshes import Mesh
+
+#: m, as far as a mesh may reach (:mod:`radarbook.radar.scene_file`); beyond, depths are likely mm.
+_FARTHEST = 10.0
 
 
 @app.command()
@@ -162,8 +164,10 @@ def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
 
 def _require_depths(depth: tuple[float, float]) -> None:
     near, far = depth
-    if not 0 < near < far < math.inf:
-        raise InputError(f"--depth: expected 0 < NEAR < FAR metres, found {near} {far}")
+    if not 0 < near < far <= _FARTHEST:
+        raise InputError(
+            f"--depth: expected 0 < NEAR < FAR metres, at most {_FARTHEST:g}, found {near} {far}"
+        )
 
 
 def _say(mesh: Path, notes: list[str]) -> None:
