@@ -266,3 +266,28 @@ def test_debug_keeps_the_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "argv", ["radarbook", "--debug", "model", "info", "gone.h5"])
     with pytest.raises(ValueError, match=r"gone\.h5"):
         cli.main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nosuch",), "No such command 'nosuch'; radarbook --help"),
+        (("--nosuch",), "--nosuch"),
+        (("simulate",), "radarbook simulate --help"),
+        (("simulate", "m.ply", "-o", "a.npy", "--units", "furlong"), "'furlong'"),
+        (("render", "m.ply", "-o", "a.h5", "--material", 2), "--material"),
+        (("model", "nosuch"), "'nosuch'; radarbook model --help"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    run: Callable, arguments: tuple[object, ...], words: str
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert words in one_line(err)
+
+
+def test_a_group_without_a_command_shows_its_help(run: Callable) -> None:
+    code, out, err = run("model")
+    assert code == 2
+    assert "convert-ict" in out + err

@@ -16,16 +16,36 @@ from radarbook.errors import InputError, StoppedError
 from radarbook.files import explain
 from radarbook.processes import out_of_memory
 
+#: Raised by typer where arguments do not fit a command; typer exports only its subclass.
+_UsageError: type[Any] = typer.BadParameter.__mro__[1]
+
 
 class Commands(TyperGroup):
-    """Commands that end in one line when the user interrupts them.
+    """Commands that end in one line when arguments are wrong or the user interrupts them.
 
     A command that keeps finished work states that itself (:func:`interruptible`).
     """
 
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with _usage_in_one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        with interruptible():
+        with interruptible(), _usage_in_one_line():
             return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _usage_in_one_line() -> Iterator[None]:
+    """Wrong arguments are bad input like any other. A group without arguments shows its help."""
+    try:
+        yield
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        command = error.ctx.command_path if error.ctx is not None else "radarbook"
+        reason = error.format_message().rstrip(". \n")
+        raise InputError(f"{reason}; {command} --help lists what fits") from None
 
 
 app = typer.Typer(
