@@ -107,7 +107,8 @@ def test_recipes_are_compared_face_by_face(folder):
     )
     # the autoencoders of the two differ by chance alone
     assert sentences[1].startswith(
-        "The fast recipe's autoencoder on amplitude and depth and the paper recipe's cannot be distinguished"
+        "The fast recipe's autoencoder on amplitude and depth and the paper recipe's "
+        "cannot be distinguished"
     )
     assert f"- {sentences[0]}" in results_page(folder)
 
