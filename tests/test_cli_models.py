@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 import trimesh
 from torch import nn
 
-from radarbook import cli
 from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.model import MorphableModel, load_model
@@ -36,21 +34,8 @@ from radarbook.training.checkpoints import shipped
 from tests.faces import bfm_file
 from tests.fitting.scenes import dome, face, renderer
 from tests.test_cli import one_line
+from tests.test_cli import run as run  # a fixture
 from tests.test_pipeline import TINY
-
-
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["radarbook", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
 
 
 def rows(text: str) -> dict[str, str]:

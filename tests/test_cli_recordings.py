@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,28 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from radarbook import cli
 from radarbook.datasets.recordings import Recording, read_recording, write_recording
 from radarbook.radar.array import qar50
 from radarbook.radar.image import load_image
 from radarbook.radar.waveform import qar50_waveform
 from tests.datasets.test_recording_checks import conjugated, head
 from tests.test_cli import ball, one_line
+from tests.test_cli import run as run  # a fixture
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--pixels", 8, "--extent", 0.1)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["radarbook", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
 
 
 def small(frequencies: int = 24) -> Recording:

@@ -194,7 +194,7 @@ def test_a_reader_that_goes_away(tmp_path: Path) -> None:
 
 
 def test_standard_output_is_continued_where_it_is(tmp_path: Path) -> None:
-    """Opened anew, a redirected output would be written over from its beginning."""
+    """If it were opened again, a redirected output would be overwritten from its start."""
     code = (
         "import sys; from radarbook.files import write_text; print('before', end=' ');"
         "write_text('/dev/stdout', 'file '); print('behind')"

@@ -276,7 +276,7 @@ def _indices(tables: dict[str, _Columns], element: str) -> _Lists:
 
 
 def _strip_triangles(strips: _Lists) -> NDArray[np.int64]:
-    """(F, 3): of each strip every three neighbours, every second triangle turned; -1 begins anew.
+    """(F, 3): every three neighbours of a strip, every second triangle turned; -1 ends a strip.
 
     Triangles with a repeated index only stitch two parts of a strip together and are left out.
     """

@@ -162,7 +162,7 @@ def test_killed_before_the_index_is_written(tmp_path, undisturbed):
 
 
 def _killed_after(calls: int, folder: Path) -> None:
-    """Make a dataset of 200 and die by SIGKILL at so manieth a call or return of a function."""
+    """Make a dataset of 200 and die by SIGKILL at a given number of calls and returns."""
     left = [calls]
 
     def count(*_: object) -> None:
