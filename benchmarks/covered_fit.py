@@ -28,7 +28,7 @@ from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.covered import behind_layer, fit_layer
+from radarbook.fitting.covered import fit_layer
 from radarbook.fitting.fit import fit
 from radarbook.fitting.reconstruct import mean_face_start, physical_renderer, physical_stages
 from radarbook.radar.array import qar50
@@ -49,7 +49,7 @@ def fit_face(
         [chosen.first + number], chosen.seed, model.n_shape, model.n_expression
     )
     cotton = Layer(DISTANCE, chosen.thickness, COTTON)
-    covered = behind_layer(bare, cotton)
+    covered = bare.replace(layer=cotton)
     with torch.no_grad():
         signal = target_signal(model, covered, truth, "same", number)
     rows: list[dict[str, Any]] = []

@@ -25,7 +25,6 @@ from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.covered import behind_layer
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.reconstruct import physical_renderer
@@ -92,7 +91,7 @@ def main() -> None:
     whole = LeanPhysics(physical, decimation)
     if not whole.fused:
         parser.error(f"no kernel for {chosen.device}: Triton is not installed")
-    covered = behind_layer(physical, BLANKET)
+    covered = physical.replace(layer=BLANKET)
     one = random_parameters([0], 0, model.n_shape, model.n_expression)
     faces = moved(one, chosen.faces)
     rows = []

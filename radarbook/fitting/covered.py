@@ -80,11 +80,6 @@ class CoveredFit:
         return tuple(layer for layer, _ in sorted(near, key=lambda pair: pair[1]))
 
 
-def behind_layer(renderer: PhysicalRenderer, layer: Layer | None) -> PhysicalRenderer:
-    """The same renderer with another layer, or with none, between array and face."""
-    return renderer.replace(layer=layer)
-
-
 @alone()
 def fit_layer(
     signal: Tensor,
@@ -222,7 +217,7 @@ class _Problem:
         self.family = family
         self.waveform = renderer.waveform
         # Derivatives of all facets: layer and face are told apart by little.
-        stage = physical_stages(signal, behind_layer(renderer, None), schedule=SCHEDULE[-1:])[0]
+        stage = physical_stages(signal, renderer.replace(layer=None), schedule=SCHEDULE[-1:])[0]
         assert isinstance(stage.objective, PhaseObjective)
         self._objective, self.free = stage.objective, stage.free or UNKNOWN
         #: Layers that were rendered.

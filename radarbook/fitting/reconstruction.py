@@ -16,7 +16,7 @@ from radarbook.faces.mesh import require_mesh_name, write_mesh
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
-from radarbook.fitting.covered import CoveredFit, behind_layer, fit_layer
+from radarbook.fitting.covered import CoveredFit, fit_layer
 from radarbook.fitting.delay import delay_deviation
 from radarbook.fitting.delay_fit import fit_with_delay
 from radarbook.fitting.fit import FitResult
@@ -256,7 +256,7 @@ def reconstruct(
     physical = physical_renderer(
         model, recording.array, recording.waveform, distance, bounces=bounces
     )
-    renderer = behind_layer(physical, layer)
+    renderer = physical.replace(layer=layer)
     fitted = None
     if fit_delay:
         fitted = fit_with_delay(
@@ -290,7 +290,7 @@ def reconstruct(
     covered = None
     if layer is not None and thickest is not None and not result.stopped:
         covered = fit_layer(signal, renderer, layer, found, thickest=thickest)
-        found, renderer = covered.parameters, behind_layer(renderer, covered.layer)
+        found, renderer = covered.parameters, renderer.replace(layer=covered.layer)
     objective = final_objective(signal[None], renderer)
     verdict = judge(objective, found, agreed=result.agreed, noise=noise)[0]
     if verdict.accepted and not result.stopped:
