@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from radarbook.book import library_rooms
+from radarbook.book.library import library_packages
 from radarbook.errors import InputError
 from radarbook.files import PACKAGE, write_text
 
@@ -48,12 +48,9 @@ class Box:
 def imports(package: Path = PACKAGE) -> dict[str, set[str]]:
     """The imports of each package and each top-level module, also those inside functions.
 
-    The modules that everything may use are one, ``"base modules"``. The modules that execute
-    notebooks and build the book are one, too: ``"book"``.
+    The modules that everything may use are one, ``"base modules"``.
     """
-    base = {module.removeprefix("radarbook.") for module in library_rooms()["ground"]}
-    single = {path.stem for path in package.glob("*.py")} - base - {"pipeline", "notebook"}
-    groups = dict.fromkeys(base, BASE) | dict.fromkeys(single, "book")
+    groups = {module.removeprefix("radarbook."): BASE for module in library_packages()["base"]}
     found: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
         name = path.relative_to(package).with_suffix("").parts[0]
@@ -106,8 +103,8 @@ def direct(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
 
 _ROWS: tuple[tuple[tuple[str, float, float], ...], ...] = (
     (("cli", 0, 360),),
-    (("notebook", 226, 318),),
-    (("fitting", 0, 84), ("book", 92, 176), ("pipeline", 184, 268), ("figures", 276, 360)),
+    (("book", 184, 360),),
+    (("fitting", 0, 130), ("pipeline", 138, 268), ("figures", 276, 360)),
     (("evaluation", 92, 268),),
     (("training", 0, 268),),
     (("networks", 0, 130), ("datasets", 138, 268)),

@@ -12,19 +12,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from radarbook import book, provenance
-from radarbook.book import (
-    ChapterFailed,
-    find_chapters,
-    library_rooms,
-    parse_chapters,
-    resolve_parameters,
-    run_notebooks,
-)
+from radarbook import provenance
+from radarbook.book import build, execute
+from radarbook.book.chapters import find_chapters, parse_chapters, resolve_parameters
+from radarbook.book.execute import ChapterFailed, run_notebooks
+from radarbook.book.library import library_packages
+from radarbook.book.pages import outside_addresses
 from radarbook.errors import InputError, StoppedError
 from radarbook.files import PACKAGE
 from radarbook.locks import hold
-from radarbook.pages import outside_addresses
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMON = 'profile = "smoke"\noutput = ""\nseed = 0\nmodel = "procedural"\noverrides = {}\n'
@@ -198,7 +194,7 @@ def test_run_then_skip_then_run_what_changed(root):
 
 def test_library_change_runs_again(root, monkeypatch):
     run(root, [1])
-    monkeypatch.setattr(book, "source_digest", lambda *rooms: "other")
+    monkeypatch.setattr(execute, "source_digest", lambda *packages: "other")
     assert [r.skipped for r in run(root, [1])] == [False]
 
 
@@ -291,14 +287,14 @@ def test_a_notebook_that_differs_from_its_text_is_noticed(root, capfd):
 
 def test_times_on_a_busy_machine_are_marked(root, monkeypatch, capfd, tmp_path):
     pages(root)
-    monkeypatch.setattr(book, "processor_share", lambda: 0.5)
+    monkeypatch.setattr(execute, "processor_share", lambda: 0.5)
     run(root, [1])
     said = capfd.readouterr().err
     assert said.count("other processes use this machine (a fixed piece of work got 50% of") == 1
-    monkeypatch.setattr(book, "processor_share", lambda: 0.97)
+    monkeypatch.setattr(execute, "processor_share", lambda: 0.97)
     run(root, [2])
     assert "other processes" not in capfd.readouterr().err
-    book.stage(tmp_path / "staged", root / "out" / "notebooks", root)
+    build.stage(tmp_path / "staged", root / "out" / "notebooks", root)
     first, second = (tmp_path / "staged" / "status.md").read_text().splitlines()[-2:]
     assert " s on a busy machine |" in first
     assert "on a busy machine" not in second
@@ -360,7 +356,7 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     pages(root)
     (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
     run(root, [1])
-    index = book.build_book(root / "out", root=root)
+    index = build.build_book(root / "out", root=root)
     html = index.parent
     first = (html / "notebooks" / "01_first.html").read_text()
     assert first.count('class="radarbook-figure') == 2
@@ -389,7 +385,7 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     assert "not executed" in status
 
     stamp = index.stat().st_mtime_ns
-    assert book.build_book(root / "out", root=root) == index
+    assert build.build_book(root / "out", root=root) == index
     assert index.stat().st_mtime_ns == stamp  # unchanged: not built again
     assert [p.name for p in (root / "out" / "book").iterdir() if p.name.startswith(".")] == []
 
@@ -399,7 +395,7 @@ def test_stale_chapter_says_so(root, tmp_path):
     run(root, [1])
     path = root / "notebooks" / "01_first.md"
     path.write_text(path.read_text() + "\nMore text.\n")
-    book.stage(tmp_path / "staged", root / "out" / "notebooks", root)
+    build.stage(tmp_path / "staged", root / "out" / "notebooks", root)
     staged = nbformat.read(tmp_path / "staged" / "notebooks" / "01_first.ipynb", as_version=4)
     assert "changed after it was executed" in staged.cells[0].source
 
@@ -411,7 +407,7 @@ def test_warning_fails_the_build_and_keeps_the_old_book(root):
     (old / "index.html").write_text("old")
     (root / "jupyter_book" / "intro.md").write_text("# Intro\n\nSee {eq}`eq-nowhere`.\n")
     with pytest.raises(RuntimeError, match="eq-nowhere"):
-        book.build_book(root / "out", root=root)
+        build.build_book(root / "out", root=root)
     assert (old / "index.html").read_text() == "old"
 
 
@@ -424,14 +420,14 @@ def test_a_page_that_asks_another_server_fails_the_build_and_keeps_the_old_book(
     old = root / "out" / "book" / "html"
     old.mkdir(parents=True)
     (old / "index.html").write_text("old")
-    monkeypatch.setattr(book, "_sphinx", sphinx)
+    monkeypatch.setattr(build, "_sphinx", sphinx)
     with pytest.raises(StoppedError, match=r"intro\.html for https://example\.org/a: expected"):
-        book.build_book(root / "out", root=root)
+        build.build_book(root / "out", root=root)
     assert (old / "index.html").read_text() == "old"
 
 
 def test_api_reference_names_every_public_module():
-    listed = {name for modules in library_rooms().values() for name in modules}
+    listed = {name for modules in library_packages().values() for name in modules}
     there = {
         ".".join(["radarbook", *p.relative_to(PACKAGE).with_suffix("").parts])
         for p in PACKAGE.rglob("*.py")

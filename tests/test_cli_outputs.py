@@ -167,7 +167,9 @@ def test_names_that_differ_in_case_alone(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_project_and_a_folder_of_the_users_are_not_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from radarbook.book import build_book, find_root, run_notebooks
+    from radarbook.book.build import build_book
+    from radarbook.book.chapters import find_root
+    from radarbook.book.execute import run_notebooks
 
     with pytest.raises(InputError, match="expected another folder than the project's own"):
         run_notebooks("1", "smoke", output=find_root())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from radarbook.pages import outside_addresses
+from radarbook.book.pages import outside_addresses
 
 FETCHED = [
     ('<script src="https://unpkg.com/require"></script>', "https://unpkg.com/require"),

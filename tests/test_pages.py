@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from radarbook.pages import outside_addresses
+from radarbook.book.pages import outside_addresses
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -10,8 +10,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
+from radarbook.book.pairing import RECORD, differences, sync, warning
 from radarbook.errors import InputError
-from radarbook.pairing import RECORD, differences, sync, warning
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -15,9 +15,9 @@ import nbformat
 import pytest
 import yaml
 
-from radarbook.book import COMMON, find_chapters
+from radarbook.book.chapters import COMMON, find_chapters
+from radarbook.book.pairing import differences
 from radarbook.files import PACKAGE
-from radarbook.pairing import differences
 from radarbook.profiles import Profile
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -163,7 +163,7 @@ def test_shell_scripts_parse():
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-# -- the house -----------------------------------------------------------------------------------
+# -- packages ------------------------------------------------------------------------------------
 
 
 ORDER = (
@@ -189,14 +189,16 @@ ORDER = (
     ("evaluation",),
     ("fitting",),
     ("figures",),
+    ("pipeline",),
+    ("book",),
 )
 
 
-@pytest.mark.parametrize("room", [name for level in ORDER for name in level])
-def test_a_room_imports_only_from_rooms_above_it(room):
-    level = next(n for n, names in enumerate(ORDER) if room in names)
+@pytest.mark.parametrize("package", [name for level in ORDER for name in level])
+def test_a_package_imports_only_from_packages_above_it(package):
+    level = next(n for n, names in enumerate(ORDER) if package in names)
     allowed = {name for names in ORDER[: level + 1] for name in names}
-    place = PACKAGE / room
+    place = PACKAGE / package
     for path in place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = []

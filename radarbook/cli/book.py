@@ -59,7 +59,7 @@ def run(
     ] = False,
 ) -> None:
     """Execute the notebooks in order; unchanged ones are not executed again."""
-    from radarbook.book import ChapterFailed, run_notebooks
+    from radarbook.book.execute import ChapterFailed, run_notebooks
     from radarbook.profiles import read_settings
 
     check({"--output": Target(output or Path("build") / profile, folder=True)})
@@ -81,7 +81,7 @@ def book_build(
     ] = None,
 ) -> None:
     """Build the book from the executed notebooks; prints the path of its first page."""
-    from radarbook.book import build_book
+    from radarbook.book.build import build_book
     from radarbook.profiles import get_profile
 
     get_profile(profile)
@@ -102,8 +102,8 @@ def book_sync(
     ] = None,
 ) -> None:
     """Update each notebook's .md or .ipynb from the other, whichever was edited."""
-    from radarbook import pairing
-    from radarbook.book import find_root, parse_chapters
+    from radarbook.book import pairing
+    from radarbook.book.chapters import find_root, parse_chapters
 
     folder = find_root() / "notebooks"
     known = sorted(int(path.name[:2]) for path in pairing.pairs(folder))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ship import results_name
-from radarbook.book import RESULTS_HERE, _fill_results
+from radarbook.book.build import RESULTS_HERE, _fill_results
 from radarbook.errors import InputError
 from radarbook.evaluation.comparison import Results, shipped_results, side_by_side
 from radarbook.evaluation.findings import from_results

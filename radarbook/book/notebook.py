@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chapter:
+class OpenChapter:
     """One execution of a notebook: its settings, its artefacts, its clock."""
 
     profile: Profile
@@ -76,7 +76,7 @@ def start(
     seed: int = 0,
     model: str = "procedural",
     overrides: Mapping[str, Any] | None = None,
-) -> Chapter:
+) -> OpenChapter:
     """Validate a notebook's parameters and open its chapter.
 
     ``output`` (empty: ``build/PROFILE``) and ``model`` may be relative to the project's folder,
@@ -94,7 +94,7 @@ def start(
     if model != "procedural":
         model = str(root / model)
     chosen = chosen.for_modes(*held_modes(model))
-    return Chapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
+    return OpenChapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
 
 
 def project_root() -> Path:

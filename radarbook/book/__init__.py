@@ -1,0 +1,1 @@
+"""The book: chapters, their execution, and the build of its pages."""

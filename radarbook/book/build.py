@@ -1,0 +1,194 @@
+"""Build of the book from the executed notebooks.
+
+:func:`build_book` stages the executed notebooks with the pages of ``jupyter_book/`` and builds
+``<output>/book/html/index.html`` with warnings as errors.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from radarbook import provenance
+from radarbook.book.chapters import Chapter, find_chapters, find_root, read_text_notebook
+from radarbook.book.execute import read_record
+from radarbook.book.library import api_page, library_packages
+from radarbook.book.pages import outside_addresses, strip_outputs
+from radarbook.errors import InputError, StoppedError
+from radarbook.files import digest, file_digest, source_digest
+from radarbook.provenance import BUSY_SHARE
+
+
+def build_book(
+    output: str | os.PathLike[str] = "build/smoke", root: Path | None = None, force: bool = False
+) -> Path:
+    """Build ``<output>/book/html`` from the executed notebooks; returns its ``index.html``.
+
+    Chapters that were not executed appear with their text and code, without outputs and with a
+    note. Sphinx warnings are errors, and so is whatever a page would fetch from another server. The
+    finished folder replaces the old one in one step, and
+    when nothing changed since it was built it is left as it is. Raises ``RuntimeError`` with
+    Sphinx's messages when the build fails.
+    """
+    root = root or find_root()
+    base = Path(output).resolve() / "book"
+    html = base / "html"
+    source = base / "source"
+    pages = [path.name for path in (root / "jupyter_book").iterdir()]
+    for place, ours in ((source, pages), (html, [".fingerprint", "index.html"])):
+        found = {path.name for path in place.iterdir()} if place.is_dir() else set()
+        if found and found.isdisjoint(ours):
+            raise InputError(f"{place}: expected what an earlier build left, found other files")
+    shutil.rmtree(source, ignore_errors=True)
+    stage(source, Path(output).resolve() / "notebooks", root)
+    mark = digest(
+        {
+            "pages": [
+                (str(p.relative_to(source)), file_digest(p))
+                for p in sorted(source.rglob("*"))
+                if p.is_file()
+            ],
+            "library": source_digest(),
+            "versions": provenance.versions(),
+        }
+    )
+    done = html / ".fingerprint"
+    if not force and done.exists() and done.read_text() == mark:
+        return html / "index.html"
+    with tempfile.TemporaryDirectory(dir=base, prefix=".build-") as folder:
+        fresh = Path(folder) / "html"
+        _sphinx(source, fresh, Path(folder) / "doctrees")
+        if outside := outside_addresses(fresh):
+            page, asked = next(iter(outside.items()))
+            raise StoppedError(
+                f"{len(outside)} pages of the book would ask other servers, the first {page} for "
+                f"{', '.join(asked[:3])}: expected nothing but files of the book"
+            )
+        (fresh / ".fingerprint").write_text(mark)
+        old = Path(folder) / "old"
+        if html.exists():
+            html.replace(old)
+        fresh.replace(html)
+    return html / "index.html"
+
+
+#: Jupyter Book's command, run by this interpreter whatever is on the path.
+_JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+
+
+def _sphinx(source: Path, html: Path, doctrees: Path) -> None:
+    """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
+    flags = ["-W", "--keep-going", "-q", "-d", str(doctrees)]
+    configure = [sys.executable, "-c", _JUPYTER_BOOK, "config", "sphinx", str(source)]
+    build = [sys.executable, "-m", "sphinx", *flags, str(source), str(html)]
+    _call(configure)
+    _without_extensions(source / "conf.py", ("sphinx_thebe", "sphinx_comments"))
+    _call(build)
+
+
+def _call(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the book could not be built:\n{done.stdout}\n{done.stderr}")
+
+
+def _without_extensions(conf: Path, names: Sequence[str]) -> None:
+    """Take extensions out that would load scripts from elsewhere (and log errors offline)."""
+    text = conf.read_text(encoding="utf-8")
+    for name in names:
+        text = text.replace(f"'{name}', ", "")
+    conf.write_text(text, encoding="utf-8")
+
+
+def stage(source: Path, executed: Path, root: Path) -> None:
+    """Lay out the book's sources: pages, executed notebooks, and the status page."""
+    import nbformat
+
+    shutil.copytree(root / "jupyter_book", source)
+    _fill_results(source / "reproduction.md", root / "data" / "results")
+    (source / "notebooks").mkdir()
+    rows = []
+    for chapter in find_chapters(root).values():
+        path = executed / f"{chapter.name}.ipynb"
+        record = read_record(path)
+        if record and path.exists():
+            notebook = nbformat.read(path, as_version=4)
+            stale = record["source"] != file_digest(chapter.path)
+            note = _STALE if stale else ""
+        else:
+            notebook, note = read_text_notebook(chapter.path), _NOT_EXECUTED
+        if note:
+            first = next(c for c in notebook.cells if c.cell_type == "markdown")
+            head, _, rest = first.source.partition("\n")
+            first.source = f"{head}\n\n{note}\n{rest}"
+        strip_outputs(notebook)
+        for number, cell in enumerate(notebook.cells):
+            cell["id"] = f"cell-{number}"  # or text notebooks would get random ones each time
+        nbformat.write(notebook, source / "notebooks" / f"{chapter.name}.ipynb")
+        rows.append(_status_row(chapter, record, note))
+    (source / "status.md").write_text(_status_page(rows), encoding="utf-8")
+    for number, (package, modules) in enumerate(library_packages().items(), start=1):
+        page = source / "api" / f"{number:02}_{package}.md"
+        page.write_text(api_page(package, modules), encoding="utf-8")
+
+
+#: Where the reproduction page takes the tables made from ``data/results``.
+RESULTS_HERE = "<!-- the tables of data/results -->"
+
+
+def _fill_results(page: Path, results: Path) -> None:
+    """Put the tables of the shipped results where the page asks for them."""
+    from radarbook.evaluation.comparison import results_page
+
+    if page.is_file() and RESULTS_HERE in (text := page.read_text(encoding="utf-8")):
+        page.write_text(text.replace(RESULTS_HERE, results_page(results)), encoding="utf-8")
+
+
+_NOT_EXECUTED = """```{note}
+This chapter has not been executed yet: it is shown without its results.
+```
+"""
+_STALE = """```{warning}
+This chapter's text changed after it was executed: run it again to see its results.
+```
+"""
+
+
+def _status_row(chapter: Chapter, record: Mapping[str, Any], note: str) -> str:
+    title = f"[{chapter.title}](notebooks/{chapter.name}.ipynb)"
+    if not record or note == _NOT_EXECUTED:
+        return f"| {title} | not executed | | | | |"
+    machine, parts = record["machine"], record["versions"]
+    given = record["parameters"]
+    changed = {**given.get("overrides", {})} | {
+        k: v for k, v in given.items() if k not in ("output", "overrides")
+    }
+    hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    if machine["accelerator"] != "none":
+        hardware += f", {machine['accelerator']}"
+    busy = " on a busy machine" if record.get("processor_share", 1.0) < BUSY_SHARE else ""
+    return (
+        f"| {title} | {record['profile']}"
+        + "".join(f", {k} = {v}" for k, v in changed.items())
+        + f" | {record['seconds']:.0f} s{busy} | {record['finished'][:16].replace('T', ' ')} UTC"
+        + f" | {hardware} | python {parts['python']}, torch {parts['torch']} |"
+    )
+
+
+def _status_page(rows: Sequence[str]) -> str:
+    head = """# Status
+
+When each chapter was last executed, at which profile, on what, and how long it took. This page is
+written by the run itself. On a busy machine other processes took a good part of the processors,
+and a time says little.
+
+| chapter | profile and changes | time | finished | machine | versions |
+|---|---|---|---|---|---|
+"""
+    return head + "\n".join(rows) + "\n"
