@@ -74,7 +74,7 @@ class Imperfections:
             * torch.randn(positions.shape, generator=stream, dtype=torch.float64).to(positions)
             for positions in (nominal.tx, nominal.rx)
         )
-        return Array(tx, rx)
+        return nominal.replace(tx=tx, rx=rx)
 
     def apply(
         self,

@@ -32,7 +32,6 @@ from radarbook.fitting.fused import (
 )
 from radarbook.fitting.pieces import Pieces
 from radarbook.fitting.sums import Steps, facet_sum, gain_and_length, slices
-from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.renderer import PhysicalRenderer
@@ -91,7 +90,7 @@ class LeanPhysics:
         self.memory = max(renderer.memory, MEMORY) if self.together else renderer.memory
         #: Whether waves are made by one kernel (:mod:`radarbook.fitting.fused`).
         self.fused = available(self.device)
-        self.array = Array(renderer.array.tx[decimation.tx], renderer.array.rx[decimation.rx])
+        self.array = renderer.array.subset(tx=decimation.tx, rx=decimation.rx)
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
         self.middle = ((self.array.tx.mean(0) + self.array.rx.mean(0)) / 2).to(self.device).float()
         self._antennas = [

@@ -378,12 +378,7 @@ def reconstruct_through_physics(
     Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, for a layer that is
     not in front of the face, and for a ``state_file`` that holds another fit.
     """
-    wanted = (len(array.rx), len(array.tx), len(waveform))
-    if signal.ndim not in (3, 4) or tuple(signal.shape[-3:]) != wanted or not signal.is_complex():
-        raise InputError(
-            f"signal: expected complex (rx, tx, frequency) = {wanted}, "
-            f"found {signal.dtype} {tuple(signal.shape)}"
-        )
+    array.require_signal(signal, len(waveform))
     if not bool(torch.isfinite(torch.view_as_real(signal)).all()):
         raise InputError("signal: expected finite values, found NaN or infinity")
     whole = signal if signal.ndim == 4 else signal[None]

@@ -169,12 +169,7 @@ def back_project(
     >>> int(volume.abs().argmax())  # y = -0.01, x = 0.02: where the point is
     1
     """
-    wanted = (len(array.rx), len(array.tx), len(waveform))
-    if signal.ndim not in (3, 4) or tuple(signal.shape[-3:]) != wanted or not signal.is_complex():
-        raise InputError(
-            f"signal: expected complex (rx, tx, frequency) = {wanted}, "
-            f"found {signal.dtype} {tuple(signal.shape)}"
-        )
+    array.require_signal(signal, len(waveform))
     batch = signal if signal.ndim == 4 else signal[None]
     weights = frequency_window(window, len(waveform)).to(signal)
     samples = (batch * weights).permute(0, 3, 1, 2).contiguous()  # (B, f, rx, tx)

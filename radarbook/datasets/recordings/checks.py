@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from radarbook.datasets.recordings.recording import Recording
-from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.waveform import C0, Waveform
 
@@ -150,7 +149,7 @@ def _focus(recording: Recording, distance: float, *, conjugate: bool) -> float:
     rx, tx = (every(len(p), _ANTENNAS) for p in (recording.array.rx, recording.array.tx))
     steps = every(len(recording.waveform), _STEPS)
     signal = recording.signal[rx][:, tx][..., steps]
-    array = Array(recording.array.tx[tx], recording.array.rx[rx])
+    array = recording.array.subset(tx=tx, rx=rx)
     width = max(0.2, 0.6 * distance)
     grid = Grid.regular(width, 48, max(0.02, distance - 0.06), distance + 0.08, 12)
     with torch.no_grad():
