@@ -2,10 +2,10 @@
 
     python -m benchmarks.waves --model procedural --faces 26 --json FILE
 
-The signals of a face and of versions of it that are moved a little, as a Jacobian asks for them, by
-:class:`~radarbook.fitting.physics.LeanPhysics`: of all facets, bare and behind a blanket, without
-steep ones, and of the mesh as it is. Seconds are medians of ``--rounds``; rounds of both ways take
-turns, so that another program slows both.
+The signals of a face and of versions of it that are moved a little, as a Jacobian asks for them,
+by :class:`~radarbook.fitting.forward.ReducedPhysics`: of all facets, bare and behind a blanket,
+without steep ones, and of the mesh as it is. Seconds are medians of ``--rounds``; rounds of both
+ways take turns, so that another program slows both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
+from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
 from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.radar.array import qar50
 from radarbook.radar.layer import Layer
@@ -45,25 +45,25 @@ def moved(face: FaceParameters, count: int) -> FaceParameters:
     return FaceParameters.from_normalised(vector, *k)
 
 
-def seconds(lean: LeanPhysics, faces: FaceParameters) -> float:
+def seconds(reduced: ReducedPhysics, faces: FaceParameters) -> float:
     """Of one call; the face's pieces are known from the one before."""
     began = time.perf_counter()
-    lean.signal(faces, like=faces[0]).sum().item()
+    reduced.signal(faces, like=faces[0]).sum().item()
     return time.perf_counter() - began
 
 
 @torch.no_grad()
-def measured(lean: LeanPhysics, faces: FaceParameters, rounds: int) -> dict[str, Any]:
+def measured(reduced: ReducedPhysics, faces: FaceParameters, rounds: int) -> dict[str, Any]:
     """One row: median seconds of both ways, their ratio, and how far the signals are apart."""
     signals, times = [], []
     for fused in (True, False):
-        lean.fused = fused
-        signals.append(lean.signal(faces, like=faces[0]))
+        reduced.fused = fused
+        signals.append(reduced.signal(faces, like=faces[0]))
     for _ in range(rounds):
         pair = []
         for fused in (True, False):
-            lean.fused = fused
-            pair.append(seconds(lean, faces))
+            reduced.fused = fused
+            pair.append(seconds(reduced, faces))
         times.append(pair)
     kernel, steps = (statistics.median(column) for column in zip(*times, strict=True))
     apart = (signals[0] - signals[1]).norm() / signals[1].norm()
@@ -88,22 +88,22 @@ def main() -> None:
     model = load_model(chosen.model).to(chosen.device)
     physical = physical_renderer(model, qar50(), qar50_waveform(128), 0.3, bounces=1)
     decimation = decimate(physical.array, physical.waveform)
-    whole = LeanPhysics(physical, decimation)
+    whole = ReducedPhysics(physical, decimation)
     if not whole.fused:
         parser.error(f"no kernel for {chosen.device}: Triton is not installed")
     covered = physical.replace(layer=BLANKET)
     one = random_parameters([0], 0, model.n_shape, model.n_expression)
     faces = moved(one, chosen.faces)
     rows = []
-    for name, lean in {
+    for name, reduced in {
         "all facets": whole,
-        "the same, covered": LeanPhysics(covered, decimation),
+        "the same, covered": ReducedPhysics(covered, decimation),
         "without steep ones": whole.tilted(STEEP),
-        "the mesh as it is": LeanPhysics(
+        "the mesh as it is": ReducedPhysics(
             physical, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True
         ),
     }.items():
-        row = {"facets": name, **measured(lean, faces, chosen.rounds)}
+        row = {"facets": name, **measured(reduced, faces, chosen.rounds)}
         rows.append(row)
         print(
             f"{name:20s} kernel {row['kernel_s']:7.3f} s, one by one {row['operations_s']:7.3f} s, "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.radar.waveform import C0
 
@@ -47,7 +47,7 @@ def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -
     return parameters.replace(translation=translation, rendering=rendering)
 
 
-class DelayedPhysics(LeanPhysics):
+class DelayedPhysics(ReducedPhysics):
     """Signals of faces with a delay (:func:`delay_of`), which are at an apparent range."""
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
@@ -55,7 +55,7 @@ class DelayedPhysics(LeanPhysics):
         made = super().signal(at_true_range(parameters), like=there)
         return made * self._turn(parameters)[:, None, None]
 
-    def near(self, face: FaceParameters) -> LeanPhysics:
+    def near(self, face: FaceParameters) -> ReducedPhysics:
         return super().near(at_true_range(face))
 
     def reflections(self, face: FaceParameters) -> Tensor | None:

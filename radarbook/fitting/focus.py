@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.radar.skeleton import unit
 
 
@@ -24,7 +24,7 @@ class RangeFocus:
     points : Tensor (V, 3), metres
     """
 
-    def __init__(self, physics: LeanPhysics, points: Tensor) -> None:
+    def __init__(self, physics: ReducedPhysics, points: Tensor) -> None:
         self.points = points = points.to(physics.device)
         self._tables = []
         wavenumbers = physics.waveform.wavenumbers.to(points.device)

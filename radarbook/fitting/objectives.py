@@ -20,7 +20,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.focus import RangeFocus
-from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.networks.channels import DEPTH_SCALE
 from radarbook.radar.image import RadarImage
 from radarbook.radar.layer import Layer
@@ -182,7 +182,7 @@ class FocusedObjective:
     ----------
     signal : Tensor (B, rx, tx, f)
         Recordings, already reduced to ``physics``' antennas and frequencies.
-    physics : LeanPhysics
+    physics : ReducedPhysics
     centres : Tensor (B, 3)
         About where each face is: the middle of its image, m, radar frame.
     pixel, half_width : float
@@ -195,14 +195,14 @@ class FocusedObjective:
     focus : list of RangeFocus
         ``focus`` of another objective of the same recordings, antennas and pixels, which saves
         finding it and holding its tables again.
-    changes : LeanPhysics
+    changes : ReducedPhysics
         A cheaper physics for how the signal *changes* about a face (:meth:`jacobian`).
     """
 
     def __init__(
         self,
         signal: Tensor,
-        physics: LeanPhysics,
+        physics: ReducedPhysics,
         centres: Tensor,
         *,
         pixel: float = 4.5e-3,
@@ -210,7 +210,7 @@ class FocusedObjective:
         prior: float = 2e-3,
         noise: float = 0.02,
         focus: list[RangeFocus] | None = None,
-        changes: LeanPhysics | None = None,
+        changes: ReducedPhysics | None = None,
     ) -> None:
         self.physics, self.faces = physics, len(signal)
         self.changes = changes
@@ -253,7 +253,7 @@ class FocusedObjective:
 
     def near(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
-        :meth:`~radarbook.fitting.physics.LeanPhysics.near`: smooth, and in less time. What is
+        :meth:`~radarbook.fitting.forward.ReducedPhysics.near`: smooth, and in less time. What is
         reflected several times stays, too."""
         other = copy.copy(self._once(parameters, face))
         other.physics = self.physics.near(parameters)
@@ -369,7 +369,7 @@ class PowerObjective(FocusedObjective):
     def __init__(
         self,
         signal: Tensor,
-        physics: LeanPhysics,
+        physics: ReducedPhysics,
         centres: Tensor,
         *,
         smoothing: float | tuple[float, ...] = 0.0,
@@ -488,7 +488,7 @@ class PhaseObjective(FocusedObjective):
     def __init__(
         self,
         signal: Tensor,
-        physics: LeanPhysics,
+        physics: ReducedPhysics,
         centres: Tensor,
         *,
         contrast: float = 0.3,

@@ -29,6 +29,7 @@ from radarbook.fitting.fit import (
     Stage,
     fit,
 )
+from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
 from radarbook.fitting.methods import MethodName
 from radarbook.fitting.objectives import (
     Anchor,
@@ -36,7 +37,6 @@ from radarbook.fitting.objectives import (
     PhaseObjective,
     PowerObjective,
 )
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics
 from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
 from radarbook.fitting.state_file import FitFile, tensor_digest
@@ -188,7 +188,7 @@ def physical_stages(
     ``delay`` signals of faces have a common delay (:mod:`radarbook.fitting.delay`). ``noise`` is
     the normalised power of noise and channel errors that an accepted face may leave.
     """
-    made = DelayedPhysics if delay else LeanPhysics
+    made = DelayedPhysics if delay else ReducedPhysics
     device = renderer.model.triangles.device
     whole = (signal if signal.ndim == 4 else signal[None]).to(device, torch.complex64)
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)

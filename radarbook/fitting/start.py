@@ -9,7 +9,7 @@ from torch import Tensor
 
 from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.physics import STEEPEST, LeanPhysics
+from radarbook.fitting.forward import STEEPEST, ReducedPhysics
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
@@ -58,7 +58,7 @@ class CoarseImager:
     def __init__(self, renderer: PhysicalRenderer) -> None:
         # Frequencies enough for the depth of the whole range of positions.
         whole = decimate(renderer.array, renderer.waveform, antennas=1, depth=0.27)
-        self._physics = LeanPhysics(renderer, whole, facet_size=math.inf, tilts=STEEPEST)
+        self._physics = ReducedPhysics(renderer, whole, facet_size=math.inf, tilts=STEEPEST)
         half = 0.09 + RANGES["translation"][0][1]
         side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
         depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64) + renderer.distance

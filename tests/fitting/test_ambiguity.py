@@ -10,8 +10,8 @@ from radarbook.errors import InputError
 from radarbook.fitting.ambiguity import AmbiguitySearch, CoherenceModel, turned
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import Stage, fit
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.fitting.objectives import PhaseObjective, PowerObjective
-from radarbook.fitting.physics import LeanPhysics
 from radarbook.fitting.space import ParameterSpace
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
@@ -70,14 +70,14 @@ def test_climbing_never_descends_and_the_best_maximum_is_the_grid_s() -> None:
     assert float(values[others].max()) < 0.8
 
 
-def _scene() -> tuple[PhaseObjective, LeanPhysics, Tensor]:
+def _scene() -> tuple[PhaseObjective, ReducedPhysics, Tensor]:
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
-    lean = LeanPhysics(physical, decimation)
+    reduced = ReducedPhysics(physical, decimation)
     with torch.no_grad():
-        signal = lean.signal(face((0.5, -0.5), 0.3))
+        signal = reduced.signal(face((0.5, -0.5), 0.3))
     centres = torch.tensor([[0.0, 0.0, 0.31]])
-    return PhaseObjective(signal, lean, centres, contrast=3.0, prior=1e-6), lean, signal
+    return PhaseObjective(signal, reduced, centres, contrast=3.0, prior=1e-6), reduced, signal
 
 
 FREE = ("shape", "expression", "translation")
@@ -146,7 +146,7 @@ def test_what_moves_samples_turns_with_them() -> None:
 
 
 def test_it_needs_phases() -> None:
-    _, lean, signal = _scene()
-    power = PowerObjective(signal, lean, torch.tensor([[0.0, 0.0, 0.31]]))
+    _, reduced, signal = _scene()
+    power = PowerObjective(signal, reduced, torch.tensor([[0.0, 0.0, 0.31]]))
     with pytest.raises(InputError, match="loss on phases"):
         fit(None, None, face(), loss=[Stage(power, 1, "ambiguity")])

@@ -10,7 +10,7 @@ from radarbook.fitting.acceptance import DELAY_SCORE, delay_score
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.delay import DelayedPhysics, at_true_range, delay_of, with_delay
 from radarbook.fitting.delay_fit import fit_with_delay
-from radarbook.fitting.physics import LeanPhysics
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.fitting.reconstruct import Level, final_objective
 from radarbook.radar.delay import range_of_delay, without_delay
 from tests.fitting.scenes import face, renderer
@@ -19,7 +19,7 @@ from tests.fitting.scenes import face, renderer
 def test_a_delayed_face_is_a_nearer_one_heard_late() -> None:
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
-    plain, late = LeanPhysics(physical, decimation), DelayedPhysics(physical, decimation)
+    plain, late = ReducedPhysics(physical, decimation), DelayedPhysics(physical, decimation)
     p = with_delay(face((0.5, -0.3), 0.2, (0.001, 0.0, 0.004)), 5e-11)
     assert float(delay_of(p)) == pytest.approx(5e-11)
     there = at_true_range(p)

@@ -9,6 +9,7 @@ from torch import Tensor
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
+from radarbook.fitting.forward import STEEP, ReducedPhysics
 from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import (
     DEPTH,
@@ -23,19 +24,20 @@ from radarbook.fitting.objectives import (
     PowerObjective,
     smooth,
 )
-from radarbook.fitting.physics import STEEP, LeanPhysics
 from radarbook.fitting.space import ParameterSpace
 from tests.fitting.scenes import Blob, face, renderer, trough
 
 
 def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> PowerObjective:
     physical = renderer()
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
+    reduced = ReducedPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=math.inf
+    )
     with torch.no_grad():
-        signal = gain * lean.signal(target)
+        signal = gain * reduced.signal(target)
     return PowerObjective(
         signal,
-        lean,
+        reduced,
         torch.tensor([[0.0, 0.0, 0.30]]),
         smoothing=(0.015, 0.006),
         pixel=0.005,
@@ -69,18 +71,18 @@ def test_rows_of_one_batch_are_the_rows_one_by_one(
     truth, p = face((0.5, -0.5), 0.3), face((0.2, 0.1), 0.0, (0.001, 0.0, 0.0))
     power = _power(truth, prior=0.01)
     objective: PowerObjective | PhaseObjective = power
-    lean = power.physics
+    reduced = power.physics
     if kind is PhaseObjective:
-        signal = lean.signal(truth).detach()
+        signal = reduced.signal(truth).detach()
         objective = PhaseObjective(
-            signal, lean, torch.tensor([[0.0, 0.0, 0.30]]), pixel=0.005, half_width=0.04
+            signal, reduced, torch.tensor([[0.0, 0.0, 0.30]]), pixel=0.005, half_width=0.04
         )
     moved = FaceParameters.cat(
         [face((0.2 + n / 10, 0.1), n / 5, material=0.2 * n) for n in range(3)]
     )
     with torch.no_grad():
         alone = objective.jacobian(p, moved, 0)
-        lean.together = True
+        reduced.together = True
         together = objective.jacobian(p, moved, 0)
     assert alone.shape == together.shape == (4, alone.shape[1])
     assert (together - alone).norm() < 1e-4 * alone.norm()
@@ -94,7 +96,7 @@ def test_near_a_face_its_residual_is_the_same_and_the_diffuse_power_stays(
     with torch.no_grad():
         own = objective.jacobian(here, there, 0)
         near = objective.near(here, 0)
-        monkeypatch.setattr(LeanPhysics, "diffuse_power", None)
+        monkeypatch.setattr(ReducedPhysics, "diffuse_power", None)
         assert torch.equal(near.jacobian(here, there, 0), own)
         # A try of its own is what a version of the face was.
         alone = near.jacobian(there, there[:0], 0)
@@ -147,14 +149,16 @@ def test_noise_of_the_stated_level_leaves_unit_errors() -> None:
 
 def _phase(target: FaceParameters, gain: complex = 1.0, noise: float = 0.0) -> PhaseObjective:
     physical = renderer()
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
-    signal = gain * lean.signal(target)
+    reduced = ReducedPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=math.inf
+    )
+    signal = gain * reduced.signal(target)
     drawn = torch.randn(
         signal.shape, generator=torch.Generator().manual_seed(0), dtype=signal.dtype
     )
     signal = signal + noise * signal.abs().square().mean().sqrt() * drawn
     centres = torch.tensor([[0.0, 0.0, 0.30]])
-    return PhaseObjective(signal, lean, centres, pixel=0.005, half_width=0.04, prior=0.0)
+    return PhaseObjective(signal, reduced, centres, pixel=0.005, half_width=0.04, prior=0.0)
 
 
 def test_phases_leave_the_share_that_a_face_does_not_explain() -> None:
@@ -180,13 +184,13 @@ def test_the_diffuse_share_is_what_speckle_leaves() -> None:
     """Against recordings of the simulator, whose diffuse part has phases of its own."""
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
-    lean = LeanPhysics(physical, decimation)
+    reduced = ReducedPhysics(physical, decimation)
     truth = face((0.5, -0.5), 0.3, material=0.4)
     found, stated = [], []
     for seed in range(6):
         signal = decimation(physical.replace(seed=seed).signal(truth.to(dtype=torch.float32)))
         objective = PhaseObjective(
-            signal, lean, torch.tensor([[0.0, 0.0, 0.30]]), half_width=0.04, prior=0.0
+            signal, reduced, torch.tensor([[0.0, 0.0, 0.30]]), half_width=0.04, prior=0.0
         )
         found.append(float(objective.residuals(truth).square().sum()))
         stated.append(float(objective.diffuse_share(truth)))
@@ -210,12 +214,12 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
     once, twice = (renderer(model=trough(), bounces=n) for n in (1, 2))
     decimation = decimate(once.array, once.waveform)
     truth = face((0.5, -0.5), 0.3, material=0.0)
-    lean = LeanPhysics(twice, decimation)
-    clean = lean.signal(truth)
-    extra = lean.reflections(truth)
+    reduced = ReducedPhysics(twice, decimation)
+    clean = reduced.signal(truth)
+    extra = reduced.reflections(truth)
     assert extra is not None
 
-    def objective(signal: Tensor, physics: LeanPhysics = lean) -> PhaseObjective:
+    def objective(signal: Tensor, physics: ReducedPhysics = reduced) -> PhaseObjective:
         centres = torch.tensor([[0.0, 0.0, 0.33]])
         return PhaseObjective(signal, physics, centres, half_width=0.04, prior=0.0)
 
@@ -228,7 +232,7 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
         ]
         return [float(row.square().sum()) for row in rows]
 
-    plain = LeanPhysics(once, decimation)
+    plain = ReducedPhysics(once, decimation)
     for gain in (1.0, -3.0 + 4.0j):
         full, bare = gain * (clean + extra), gain * clean
         # A part of them looks like one reflection, and goes into the gain: what is left is that.
@@ -263,11 +267,14 @@ def test_a_face_is_right_if_its_diffuse_share_is_all_that_is_left() -> None:
 def test_a_cheaper_physics_for_changes_changes_little() -> None:
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
-    whole, lean = LeanPhysics(physical, decimation), LeanPhysics(physical, decimation, tilts=STEEP)
+    whole, reduced = (
+        ReducedPhysics(physical, decimation),
+        ReducedPhysics(physical, decimation, tilts=STEEP),
+    )
     truth, p = face((0.5, -0.5), 0.3), face((0.4, -0.4), 0.2)
     moved = FaceParameters.cat([face((0.401, -0.4), 0.2), face((0.4, -0.4), 0.2, (1e-5, 0.0, 0.0))])
     rows = []
-    for changes in (None, lean):
+    for changes in (None, reduced):
         objective = PhaseObjective(
             whole.signal(truth),
             whole,

@@ -8,16 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from radarbook.fitting import fused, physics
+from radarbook.fitting import forward
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.physics import STEEPEST, LeanPhysics
-from radarbook.fitting.pieces import Pieces
+from radarbook.fitting.forward import STEEPEST, ReducedPhysics
+from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer, LegTable
+from radarbook.radar.pieces import Pieces
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, facet_response
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
-GPU = torch.cuda.is_available() and fused.available(torch.device("cuda"))
+GPU = torch.cuda.is_available() and launch.available(torch.device("cuda"))
 gpu = pytest.mark.skipif(not GPU, reason="needs a GPU and Triton")
 COTTON = Layer(0.2, 3e-3, 1.6 - 0.05j)
 layers = pytest.mark.parametrize("layer", [None, COTTON], ids=["bare", "covered"])
@@ -25,15 +26,15 @@ devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=g
 
 
 def test_a_processor_has_a_kernel() -> None:
-    assert fused.available(torch.device("cpu"))
-    assert not fused.available(torch.device("meta"))
+    assert launch.available(torch.device("cpu"))
+    assert not launch.available(torch.device("meta"))
     physical = renderer()
-    assert LeanPhysics(physical, decimate(physical.array, physical.waveform)).fused
+    assert ReducedPhysics(physical, decimate(physical.array, physical.waveform)).fused
 
 
 def test_weights_are_the_parabola_through_three_responses() -> None:
     physical = renderer()
-    steps = LeanPhysics(physical, decimate(physical.array, physical.waveform))._steps
+    steps = ReducedPhysics(physical, decimate(physical.array, physical.waveform))._steps
     first, step, count = steps.places
     k = first + step * torch.arange(count, dtype=torch.float64)
     middle, half = (k[0] + k[-1]) / 2, (k[-1] - k[0]) / 2
@@ -73,9 +74,9 @@ def test_waves_are_the_closed_form(seen: bool, layer: Layer | None, device: str)
     crossing = None
     if layer is not None:
         powers, *line = LegTable.of(layer, k, float(upright.min()), torch.float32).powers()
-        crossing = fused.Crossing(powers.to(device, torch.complex64), *line)
+        crossing = launch.Crossing(powers.to(device, torch.complex64), *line)
     on = [value.to(device) for value in (centre, normal, antennas, size)]
-    found = fused.waves(fused.Leg(*on, there(sight), there(weight), crossing), (first, step, f))
+    found = launch.waves(launch.Leg(*on, there(sight), there(weight), crossing), (first, step, f))
     cosine = -(normal.double()[:, None] * apart).sum(-1) / length
     gain = torch.where(cosine > 1e-4, cosine.clamp(min=1e-4).sqrt(), 0.0) / length
     for axis in (0, 1):
@@ -94,7 +95,7 @@ def test_waves_are_the_closed_form(seen: bool, layer: Layer | None, device: str)
 def test_sums_are_those_of_all_legs(antennas: int) -> None:
     """Block by block, the last one not full; antennas that fill up vector registers do not show."""
     stream = torch_stream(1, "test/fused")
-    n, f = 2 * fused.BLOCK + 3, 4
+    n, f = 2 * launch.BLOCK + 3, 4
     centre = torch.rand(n, 3, generator=stream) * 0.1 + torch.tensor([-0.05, -0.05, 0.28])
     normal = torch.tensor([[0.0, 0.0, -1.0]]).expand(n, 3)
     where = [(torch.rand(antennas + i, 3, generator=stream) - 0.5) * 0.1 for i in range(2)]
@@ -102,9 +103,11 @@ def test_sums_are_those_of_all_legs(antennas: int) -> None:
     seen = [None, (torch.rand(n, antennas + 1, generator=stream) > 0.3).float()]
     weight = torch.randn(f, n, generator=stream, dtype=torch.complex64)
     places = 1500.0, 3.1, f
-    legs = [fused.Leg(centre, normal, a, size, sight) for a, sight in zip(where, seen, strict=True)]
-    found = fused.signal_on_cpu(legs[0], replace(legs[1], weight=weight), places)
-    near, far = (fused.waves(leg, places).to(torch.complex128) for leg in legs)
+    legs = [
+        launch.Leg(centre, normal, a, size, sight) for a, sight in zip(where, seen, strict=True)
+    ]
+    found = launch.signal_on_cpu(legs[0], replace(legs[1], weight=weight), places)
+    near, far = (launch.waves(leg, places).to(torch.complex128) for leg in legs)
     expected = torch.einsum("fn,fnr,fnt->frt", weight.to(torch.complex128), far, near)
     assert float((found - expected).norm() / expected.norm()) < 1e-6
 
@@ -126,13 +129,13 @@ def test_radiators_are_the_facets_and_their_response(
     three = torch.tensor([1500.0, 1600.0, 1700.0])
     parabola = torch.randn(4, 3, generator=stream)
     middle, material = torch.tensor([0.01, -0.02, 0.0]), 0.4
-    response = fused.Response(middle, three, parabola, permittivity)
+    response = launch.Response(middle, three, parabola, permittivity)
     every = torch.arange(100)
     for pieces in (
         Pieces(triangles, every, None, None, [None, None], weight),
         Pieces(triangles, parent, corners, share, [None, None], None),
     ):
-        centre, normal, lengths = fused.radiators_on_cpu(vertices, pieces, response, material)
+        centre, normal, lengths = launch.radiators_on_cpu(vertices, pieces, response, material)
         double = replace(
             pieces,
             corners=None if pieces.corners is None else pieces.corners.double(),
@@ -160,30 +163,30 @@ def test_signals_are_those_of_step_by_step(coarse: bool, layer: Layer | None, de
     physical = renderer(layer=layer)
     physical = physical.replace(model=physical.model.to(device))
     options = {"facet_size": math.inf, "tilts": STEEPEST, "coarse": True} if coarse else {}
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), **options)  # type: ignore[arg-type]
+    reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform), **options)  # type: ignore[arg-type]
     one = face((0.5, -0.5), 0.3)
     several = type(one).cat([one, face((0.6, -0.5), 0.3), face((0.5, -0.5), 0.3, (1e-3, 0, 0))])
     with torch.no_grad():
-        found = lean.signal(several, like=one)
-        lean.fused = False
-        expected = lean.signal(several, like=one)
-        lean.fused, lean.memory = True, 1
-        single = lean.signal(several, like=one)
+        found = reduced.signal(several, like=one)
+        reduced.fused = False
+        expected = reduced.signal(several, like=one)
+        reduced.fused, reduced.memory = True, 1
+        single = reduced.signal(several, like=one)
     assert float((found - expected).norm() / expected.norm()) < 2e-4
     assert float((found - single).norm() / expected.norm()) < 1e-6
 
 
 def test_one_face_is_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last bit, as a fit may be resumed on a machine with other cores."""
-    monkeypatch.setattr(physics, "PART", 200)
+    monkeypatch.setattr(forward, "PART", 200)
     physical = renderer()
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     one = face((0.5, -0.5), 0.3)
     found = []
     with torch.no_grad():
-        assert len(lean._scene(lean._vertices(one)[0]).parent) > 3 * physics.PART
-        for lean.threads in (1, 2, 3):
-            lean._last_signal = None
-            found.append(lean.signal(one))
+        assert len(reduced._scene(reduced._vertices(one)[0]).parent) > 3 * forward.PART
+        for reduced.threads in (1, 2, 3):
+            reduced._last_signal = None
+            found.append(reduced.signal(one))
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])

@@ -1,7 +1,7 @@
 """The sum over facets, operation by operation, and its gradient.
 
 On a processor without gradients, and on a GPU with Triton, kernels make the same
-(:mod:`radarbook.fitting.fused`); gradients go this way.
+(:mod:`radarbook.radar.kernels.launch`); gradients go this way.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The physical renderer, lean: the same physics on the few samples that a fit needs.
+"""The forward model of a fit: the physical renderer's signal at fewer antennas and frequencies.
 
 A fit renders nearly the same face thousands of times to compare it with one recording. So every
 second antenna is left out (the others alias outside a face), some ten frequencies are
@@ -21,7 +21,9 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import Decimation
-from radarbook.fitting.fused import (
+from radarbook.radar.bounces import multiple_bounces
+from radarbook.radar.facet_sum import Steps, facet_sum, gain_and_length, slices
+from radarbook.radar.kernels.launch import (
     Crossing,
     Leg,
     Response,
@@ -30,10 +32,8 @@ from radarbook.fitting.fused import (
     signal_on_cpu,
     waves,
 )
-from radarbook.fitting.pieces import Pieces
-from radarbook.fitting.sums import Steps, facet_sum, gain_and_length, slices
-from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.layer import Layer, LegTable
+from radarbook.radar.pieces import Pieces
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
 from radarbook.radar.simulate import FACET_SIZE, Scene
@@ -52,7 +52,7 @@ MEMORY = 2 * 2**30
 STEEP, STEEPEST = (35.0, 50.0), (25.0, 35.0)
 
 
-class LeanPhysics:
+class ReducedPhysics:
     """Signals of faces at the antennas and frequencies of a :class:`Decimation`.
 
     The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
@@ -88,7 +88,7 @@ class LeanPhysics:
         #: Whether faces are one batch, or each is made by itself so that it stays in a cache.
         self.together = self.device.type != "cpu"
         self.memory = max(renderer.memory, MEMORY) if self.together else renderer.memory
-        #: Whether waves are made by one kernel (:mod:`radarbook.fitting.fused`).
+        #: Whether waves are made by one kernel (:mod:`radarbook.radar.kernels.launch`).
         self.fused = available(self.device)
         self.array = renderer.array.subset(tx=decimation.tx, rx=decimation.rx)
         self.waveform = Waveform(renderer.waveform.frequencies[decimation.steps])
@@ -113,13 +113,13 @@ class LeanPhysics:
         # What is lit, seen and how it is divided, where that is not decided anew (:meth:`near`).
         self._frozen: Pieces | None = None
 
-    def tilted(self, tilts: tuple[float, float]) -> LeanPhysics:
+    def tilted(self, tilts: tuple[float, float]) -> ReducedPhysics:
         """The same without what is steeper; pieces of a face are looked for once for both."""
         other = copy.copy(self)
         other.tilts, other._last_signal = tilts, None
         return other
 
-    def near(self, face: FaceParameters) -> LeanPhysics:
+    def near(self, face: FaceParameters) -> ReducedPhysics:
         """The same for faces that are within a millimetre of this one: which facets radiate and how
         they are divided stays as it is for this face. To find it is half of what one signal
         takes. Nothing changes where ``coarse``."""
@@ -129,7 +129,7 @@ class LeanPhysics:
         other._frozen, other._last_signal = self._pieces(self._vertices(face)[0]), None
         return other
 
-    def behind(self, layer: Layer | None) -> LeanPhysics:
+    def behind(self, layer: Layer | None) -> ReducedPhysics:
         """The same with another layer between array and faces, or with none."""
         other = copy.copy(self)
         other._put(layer)

@@ -1,4 +1,4 @@
-"""The kernel of :mod:`radarbook.fitting.fused` for a GPU; imported where Triton is installed."""
+"""The kernel of a GPU, for Triton (:mod:`radarbook.radar.kernels.launch`)."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Tensor operations one by one write and read some thirty arrays of (facets, antennas) to get from
 positions to waves, and a GPU waits for its memory all the while, a processor for its caches. One
 kernel keeps what is on the way in registers and writes the waves alone. Numba compiles it for a
-processor, Triton for a GPU; where Triton is not to be had, :mod:`radarbook.fitting.sums` goes
+processor, Triton for a GPU; where Triton is not to be had, :mod:`radarbook.radar.facet_sum` goes
 step by step there, to the same result.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radarbook.fitting.pieces import Pieces
+from radarbook.radar.pieces import Pieces
 
 #: Facets at a time on a CPU: waves of some hundred antennas at ten frequencies take two megabytes.
 BLOCK = 256
@@ -82,7 +82,7 @@ def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
     """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber,
     times what a layer does to it, Eq. (2.10).
 
-    Single precision, as :func:`radarbook.fitting.sums.gain_and_length`; not differentiable.
+    Single precision, as :func:`radarbook.radar.facet_sum.gain_and_length`; not differentiable.
     """
     if leg.centre.device.type != "cpu":
         return _on_gpu(leg, wavenumbers)
@@ -142,7 +142,9 @@ def radiators_on_cpu(
     :func:`~radarbook.radar.scattering.facet_response` give, Eqs. (2.3) to (2.5), the coherent part
     alone, in single precision, for vertices (N, 3) float32; not differentiable.
     """
-    from radarbook.fitting._numba import radiators_kernel  # compiles, which takes seconds at first
+    from radarbook.radar.kernels.cpu import (
+        radiators_kernel,  # compiles, which takes seconds at first
+    )
 
     count, steps = len(pieces.parent), len(response.parabola)
     centre, normal = torch.empty(count, 3), torch.empty(count, 3)
@@ -213,7 +215,9 @@ class _Planes:
     def of(self, start: int, stop: int) -> Tensor:
         """(3, f, stop - start, A) of some facets: real and imaginary parts and their sums, of
         antennas and those that fill up; until the next call."""
-        from radarbook.fitting._numba import waves_kernel  # compiles, which takes seconds at first
+        from radarbook.radar.kernels.cpu import (
+            waves_kernel,  # compiles, which takes seconds at first
+        )
 
         if self._made.shape[2] != stop - start:
             shape = 3, self._steps, stop - start, self.width
@@ -224,7 +228,7 @@ class _Planes:
 
 
 def _on_gpu(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
-    from radarbook.fitting._triton import waves_kernel  # compiled on a GPU's machine alone
+    from radarbook.radar.kernels.gpu import waves_kernel  # compiled on a GPU's machine alone
 
     first, step, steps = wavenumbers
     count, width = len(leg.centre), len(leg.antennas)

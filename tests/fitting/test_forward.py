@@ -1,4 +1,4 @@
-"""The lean physics against the renderer's own, which it must repeat."""
+"""The reduced physics against the renderer's own, which it must repeat."""
 
 import math
 
@@ -10,8 +10,8 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.focus import RangeFocus
+from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics, _gauss
 from radarbook.fitting.objectives import smooth
-from radarbook.fitting.physics import STEEP, STEEPEST, LeanPhysics, _gauss
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.layer import Layer
@@ -21,15 +21,15 @@ from radarbook.radar.waveform import Waveform, qar50_waveform
 from tests.fitting.scenes import face, renderer, trough
 
 
-def _simulated(lean: LeanPhysics, p: FaceParameters, facet_size: float) -> torch.Tensor:
+def _simulated(reduced: ReducedPhysics, p: FaceParameters, facet_size: float) -> torch.Tensor:
     """The coherent part alone: that of a smooth skin, times its share of the amplitude."""
-    vertices = to_radar(lean.model, p, lean.renderer.distance)
+    vertices = to_radar(reduced.model, p, reduced.renderer.distance)
     smooth = simulate(
         vertices,
-        lean.model.triangles,
-        lean.array,
-        lean.waveform,
-        visibility=visibility(vertices, lean.model.triangles, lean.array),
+        reduced.model.triangles,
+        reduced.array,
+        reduced.waveform,
+        visibility=visibility(vertices, reduced.model.triangles, reduced.array),
         antenna_size=p.antenna_size,
         method="direct",
         facet_size=min(facet_size, 1.0),
@@ -40,15 +40,17 @@ def _simulated(lean: LeanPhysics, p: FaceParameters, facet_size: float) -> torch
 @pytest.mark.parametrize("facet_size", [math.inf, 3e-3])
 def test_signal_is_the_simulators_coherent_part(facet_size: float) -> None:
     physical = renderer(32)
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=facet_size)
+    reduced = ReducedPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=facet_size
+    )
     p = face((0.5, -1.0), 0.7, (0.01, -0.02, 0.01), material=0.3)
-    reference = _simulated(lean, p, facet_size)
+    reference = _simulated(reduced, p, facet_size)
     # complex64 after a dozen multiplications of phases, and a parabola in frequency: 1e-4 each.
     with torch.no_grad():
-        assert (lean.signal(p) - reference).norm() < 5e-4 * reference.norm()
+        assert (reduced.signal(p) - reference).norm() < 5e-4 * reference.norm()
     # With gradients another way is taken through the same formulas.
     variable = p.replace(translation=p.translation.clone().requires_grad_())
-    assert (lean.signal(variable) - reference).norm() < 5e-4 * reference.norm()
+    assert (reduced.signal(variable) - reference).norm() < 5e-4 * reference.norm()
 
 
 def test_threads_change_nothing() -> None:
@@ -59,9 +61,9 @@ def test_threads_change_nothing() -> None:
     try:
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            lean = LeanPhysics(physical, decimation, facet_size=math.inf)
+            reduced = ReducedPhysics(physical, decimation, facet_size=math.inf)
             with torch.no_grad():
-                signals.append(lean.signal(p, like=p[0]))
+                signals.append(reduced.signal(p, like=p[0]))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(known)
@@ -82,16 +84,16 @@ def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
         "coarse": {"facet_size": math.inf, "coarse": True},
         "coarse and flat": {"facet_size": math.inf, "coarse": True, "tilts": STEEPEST},
     }[way]
-    lean = LeanPhysics(physical, decimation, **options)
+    reduced = ReducedPhysics(physical, decimation, **options)
     p = FaceParameters.cat(
         [face((n / 4, -0.5), n / 5, (0.002 * n, 0.0, 0.0), material=0.1 * n) for n in range(4)]
     )
     like = p[:1] if way == "like one face" else None
     with torch.no_grad():
-        alone = lean.signal(p, like=like)
+        alone = reduced.signal(p, like=like)
         # A budget for a face and a half: the batch is cut.
-        lean.memory, lean.together = 64 * 3 * len(lean.model.triangles) * 188 // 2, True
-        together = lean.signal(p, like=like)
+        reduced.memory, reduced.together = 64 * 3 * len(reduced.model.triangles) * 188 // 2, True
+        together = reduced.signal(p, like=like)
     assert (together - alone).norm() < 1e-4 * alone.norm()
 
 
@@ -100,22 +102,22 @@ def test_steep_facets_hardly_show() -> None:
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
     p = face((1.0, 0.5), 0.5)
-    whole = LeanPhysics(physical, decimation).signal(p)
+    whole = ReducedPhysics(physical, decimation).signal(p)
     for tilts, error in ((STEEP, 0.1), (STEEPEST, 0.2)):
-        lean = LeanPhysics(physical, decimation, tilts=tilts)
-        assert (lean.signal(p) - whole).norm() < error * whole.norm()
+        reduced = ReducedPhysics(physical, decimation, tilts=tilts)
+        assert (reduced.signal(p) - whole).norm() < error * whole.norm()
 
 
 @pytest.mark.parametrize("layer", [None, Layer(0.2, 4e-3, 1.9 - 0.08j)], ids=["bare", "covered"])
 def test_diffuse_power_is_the_mean_of_many_draws(layer: Layer | None) -> None:
     physical = renderer(layer=layer)
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     p = face((0.5, -0.5), 0.3, material=1.0)
     side = torch.arange(-8, 9, dtype=torch.float64) * 4.5e-3
     y, x = torch.meshgrid(side, side, indexing="ij")
-    focus = RangeFocus(lean, torch.stack([x, y, torch.full_like(x, 0.31)], -1).reshape(-1, 3))
-    draws = torch.stack([focus.power_and_lag(s) for s in lean.diffuse_draws(p, 16)]).mean(0)
-    stated = lean.diffuse_power(p, focus.lattice(17), focus.turn)
+    focus = RangeFocus(reduced, torch.stack([x, y, torch.full_like(x, 0.31)], -1).reshape(-1, 3))
+    draws = torch.stack([focus.power_and_lag(s) for s in reduced.diffuse_draws(p, 16)]).mean(0)
+    stated = reduced.diffuse_power(p, focus.lattice(17), focus.turn)
     # 16 draws of exponentially distributed speckle, smoothed over some five pixels: 8 % in a
     # pixel; the Gaussian in place of the point-spread function, and all of it in focus: 10 %.
     power, expected = (smooth(v.reshape(3, 17, 17), 1.2)[0] for v in (draws, stated))
@@ -138,11 +140,11 @@ def test_gaussians_through_windows_are_those_everywhere() -> None:
 def test_decimated_recording_is_the_signal_there() -> None:
     physical = renderer(24)
     decimation = decimate(physical.array, physical.waveform)
-    lean = LeanPhysics(physical, decimation)
+    reduced = ReducedPhysics(physical, decimation)
     p = face((1.0, 0.0), material=0.0)
     whole = physical.signal(p.to(dtype=torch.float32))
     # The renderer's fast simulation is within 1e-3 of the direct one.
-    assert (lean.signal(p) - decimation(whole)).norm() < 2e-3 * lean.signal(p).norm()
+    assert (reduced.signal(p) - decimation(whole)).norm() < 2e-3 * reduced.signal(p).norm()
 
 
 @pytest.mark.parametrize("layer", [None, Layer(0.2, 3e-3, 1.6 - 0.05j)])
@@ -154,8 +156,8 @@ def test_reflections_are_what_the_renderer_adds_for_them(layer: Layer | None) ->
     decimation = decimate(once.array, once.waveform)
     p = face((0.5, -0.3), material=0.3)
     wanted = decimation(twice.signal(p) - once.signal(p))[0]
-    assert LeanPhysics(once, decimation).reflections(p) is None
-    found = LeanPhysics(twice, decimation).reflections(p)
+    assert ReducedPhysics(once, decimation).reflections(p) is None
+    found = ReducedPhysics(twice, decimation).reflections(p)
     assert found is not None
     # Between walls at a right angle they are as strong as single ones.
     assert wanted.norm() > 0.3 * decimation(once.signal(p)).norm()
@@ -164,12 +166,12 @@ def test_reflections_are_what_the_renderer_adds_for_them(layer: Layer | None) ->
 
 
 def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
-    bare = LeanPhysics(renderer(24), decimate(renderer(24).array, renderer(24).waveform))
+    bare = ReducedPhysics(renderer(24), decimate(renderer(24).array, renderer(24).waveform))
     p = face((1.0, 0.0), material=0.0)
     for echo in (False, True):
         physical = renderer(24, layer=Layer(0.2, 3e-3, 1.6 - 0.05j, echo))
         whole = bare.decimation(physical.signal(p.to(dtype=torch.float32)))
-        covered = LeanPhysics(physical, bare.decimation)
+        covered = ReducedPhysics(physical, bare.decimation)
         # The renderer's fast simulation is within 1e-3 of the direct one.
         assert (covered.signal(p) - whole).norm() < 2e-3 * whole.norm()
         # Gradients go through the renderer; values stay the same, the facets' and the echo's.
@@ -182,23 +184,25 @@ def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
 def test_one_layer_covers_all_faces() -> None:
     physical = renderer(layer=Layer(0.2, torch.tensor([1e-3, 2e-3]), 1.5))
     with pytest.raises(InputError, match="expected one layer, found one per face"):
-        LeanPhysics(physical, decimate(physical.array, physical.waveform))
+        ReducedPhysics(physical, decimate(physical.array, physical.waveform))
 
 
 def test_gradients_are_those_of_the_direct_sum_in_double_precision() -> None:
     """Of a linear functional of the signal, with respect to every unknown."""
     physical = renderer(24)
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
+    reduced = ReducedPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=math.inf
+    )
     p = face((0.5, -1.0), 0.7, (0.01, -0.02, 0.01), material=0.3)
     model = physical.model.to(dtype=torch.float64)
-    seen = visibility(to_radar(model, p, physical.distance), model.triangles, lean.array)
+    seen = visibility(to_radar(model, p, physical.distance), model.triangles, reduced.array)
 
     def direct(faces: FaceParameters) -> torch.Tensor:
         smooth = simulate(
             to_radar(model, faces, physical.distance),
             model.triangles,
-            lean.array,
-            lean.waveform,
+            reduced.array,
+            reduced.waveform,
             visibility=seen,
             antenna_size=faces.antenna_size,
             method="direct",
@@ -206,10 +210,10 @@ def test_gradients_are_those_of_the_direct_sum_in_double_precision() -> None:
         )
         return smooth * (1 - faces.material.square()).sqrt()
 
-    shape = lean.signal(p).shape
+    shape = reduced.signal(p).shape
     weights = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.complex64)
     gradients = []
-    for signal in (lean.signal, direct):
+    for signal in (reduced.signal, direct):
         variable = p.normalised().clone().requires_grad_()
         (signal(FaceParameters.from_normalised(variable, 2, 1)) * weights).sum().real.backward()
         assert variable.grad is not None
@@ -222,29 +226,33 @@ def test_gradients_are_those_of_the_direct_sum_in_double_precision() -> None:
 
 def test_profiles_are_back_projection_frequency_by_frequency() -> None:
     physical = renderer(24)
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform), facet_size=math.inf)
-    signal = lean.signal(face())
+    reduced = ReducedPhysics(
+        physical, decimate(physical.array, physical.waveform), facet_size=math.inf
+    )
+    signal = reduced.signal(face())
     side = torch.linspace(-0.03, 0.03, 7)
     grid = Grid(side, side, torch.tensor([0.31]))
-    wanted = back_project(signal, lean.array, lean.waveform, grid, method="direct")
-    focus = RangeFocus(lean, grid.points().reshape(-1, 3))
+    wanted = back_project(signal, reduced.array, reduced.waveform, grid, method="direct")
+    focus = RangeFocus(reduced, grid.points().reshape(-1, 3))
     # Sums of 32 × 32 × 8 terms in complex64.
     assert (focus.profiles(signal[0]).sum(0) - wanted.flatten()).norm() < 1e-4 * wanted.norm()
 
 
 def test_the_lag_tells_how_far_behind_a_point_lies() -> None:
     physical = renderer(24)
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     point = torch.tensor([[0.01, -0.02, 0.31]], dtype=torch.float64)
-    signal = simulate_points(point, torch.ones(1, dtype=torch.float64), lean.array, lean.waveform)
+    signal = simulate_points(
+        point, torch.ones(1, dtype=torch.float64), reduced.array, reduced.waveform
+    )
     for behind in (-0.01, 0.0, 0.01):
-        focus = RangeFocus(lean, point - torch.tensor([0.0, 0.0, behind]))
+        focus = RangeFocus(reduced, point - torch.tensor([0.0, 0.0, behind]))
         power, real, imaginary = focus.power_and_lag(signal.to(torch.complex64))
         # Seen under an angle a millimetre in depth is a little less in path, out of focus the
         # power falls: 4 % of the distance, and a quarter of the power.
         found = focus.behind(torch.complex(real, imaginary), torch.ones(1, dtype=torch.complex64))
         assert float(found) == pytest.approx(behind, rel=0.04, abs=1e-5)
-        assert float(power) > 0.7 * len(lean.waveform) * (32 * 32) ** 2
+        assert float(power) > 0.7 * len(reduced.waveform) * (32 * 32) ** 2
 
 
 def test_decimation_keeps_ends_symmetry_and_range() -> None:
@@ -262,18 +270,18 @@ def test_decimation_keeps_ends_symmetry_and_range() -> None:
 def test_near_a_face_nothing_is_decided_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """The face itself to the last bit; others as if they were divided and lit like it."""
     physical = renderer()
-    lean = LeanPhysics(physical, decimate(physical.array, physical.waveform))
+    reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     here, there = face(), face((0.1, -0.1), 0.1)
     with torch.no_grad():
-        own, like = lean.signal(here), lean.signal(FaceParameters.cat([there] * 2), like=here)
-        near = lean.near(here)
-        monkeypatch.setattr(LeanPhysics, "_divided", None)
+        own, like = reduced.signal(here), reduced.signal(FaceParameters.cat([there] * 2), like=here)
+        near = reduced.near(here)
+        monkeypatch.setattr(ReducedPhysics, "_divided", None)
         assert torch.equal(near.signal(here), own)
         found, steep = near.signal(there)[0], near.tilted(STEEP).signal(there)[0]
     # Sums in another order, as one face is shared out to threads.
     assert float((found - like[0]).norm() / like[0].norm()) < 1e-6
     assert not torch.equal(steep, found)
-    coarse = LeanPhysics(
+    coarse = ReducedPhysics(
         physical, decimate(physical.array, physical.waveform), facet_size=math.inf, coarse=True
     )
     assert coarse.near(here) is coarse
@@ -283,13 +291,13 @@ def test_what_is_remembered_of_a_face_is_that_face_s() -> None:
     """Signals and pieces are kept from one call to the next; another face's are not taken."""
     physical = renderer()
     decimation = decimate(physical.array, physical.waveform)
-    everything = LeanPhysics(physical, decimation)
-    lean = everything.tilted(STEEP)
+    everything = ReducedPhysics(physical, decimation)
+    reduced = everything.tilted(STEEP)
     faces = [face((0.5, -0.5), 0.3), face((0.5, -0.5), 0.31), face(material=0.4)]
     with torch.no_grad():
         for p in (*faces, *faces[::-1]):
-            for kept, tilts in ((everything, None), (lean, STEEP)):
-                fresh = LeanPhysics(physical, decimation, tilts=tilts).signal(p)
+            for kept, tilts in ((everything, None), (reduced, STEEP)):
+                fresh = ReducedPhysics(physical, decimation, tilts=tilts).signal(p)
                 found = kept.signal(p, like=p)
                 assert torch.equal(found, fresh)
                 found.zero_()  # the caller's own

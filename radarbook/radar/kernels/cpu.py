@@ -1,4 +1,4 @@
-"""The kernels of :mod:`radarbook.fitting.fused` for a processor, compiled by Numba at first use.
+"""The kernels of a CPU, compiled by Numba at first use (:mod:`radarbook.radar.kernels.launch`).
 
 Plain loops over antennas, which the compiler turns into vector instructions: hence polynomials for
 sine and cosine, and no branch that is not a choice between two values. All constants are float32: a
@@ -104,9 +104,9 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     """Facets ``start`` to ``stop``, one by one, frequency by frequency.
 
     ``antennas`` (3, A), ``out`` (3, f, stop - start, A): real parts, imaginary parts, and the sums
-    of both; the other arguments as in :class:`radarbook.fitting.fused.Leg` and
-    :class:`~radarbook.fitting.fused.Crossing`, ``weight`` (f, N, 2), ``powers`` (f, D + 1, 2), and
-    what is not looked at of any size.
+    of both; the other arguments as in :class:`radarbook.radar.kernels.launch.Leg` and
+    :class:`~radarbook.radar.kernels.launch.Crossing`, ``weight`` (f, N, 2), ``powers``
+    (f, D + 1, 2), and what is not looked at of any size.
     """
     width = antennas.shape[1]
     real, imaginary = np.empty(width, np.float32), np.empty(width, np.float32)
@@ -206,8 +206,8 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     """Pieces one by one: their ``centre`` and ``normal`` (P, 3), and their scattering length times
     ``weight`` at every frequency, ``out`` (f, P, 2).
 
-    Arguments as in :func:`radarbook.fitting.fused.radiators_on_cpu`, ``smooth`` the root of the
-    coherent share of power; what is not looked at of any size.
+    Arguments as in :func:`radarbook.radar.kernels.launch.radiators_on_cpu`, ``smooth`` the root of
+    the coherent share of power; what is not looked at of any size.
     """
     at = np.empty((3, 3), np.float32)
     piece = np.empty((3, 3), np.float32)
