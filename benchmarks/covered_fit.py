@@ -24,13 +24,13 @@ import torch
 from benchmarks.fitting import FIRST, target_signal
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.covered import fit_layer
 from radarbook.fitting.fit import fit
 from radarbook.fitting.reconstruct import mean_face_start, physical_renderer, physical_stages
+from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer

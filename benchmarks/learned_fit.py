@@ -23,13 +23,13 @@ from torch import Tensor
 
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import Predictor, vertex_distances
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.objectives import ImageObjective
 from radarbook.fitting.reconstruct import reconstruct_through_learned
 from radarbook.pipeline import Pipeline
+from radarbook.provenance import hardware
 from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 from radarbook.training.augmentation import with_dynamic_range

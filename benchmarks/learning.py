@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
+from radarbook.provenance import hardware
 from radarbook.training.loop import has_bfloat16
 
 #: What the paper states for its learned renderer on its GPU, ms an image.

@@ -28,7 +28,6 @@ import torch
 from benchmarks.fitting import FIRST, perturbed, target_signal
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
@@ -42,6 +41,7 @@ from radarbook.fitting.reconstruct import (
     physical_renderer,
     physical_stages,
 )
+from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform

@@ -31,7 +31,6 @@ from torch import Tensor
 from benchmarks.fitting import FIRST, target_signal
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
@@ -44,6 +43,7 @@ from radarbook.fitting.reconstruct import (
     physical_stages,
 )
 from radarbook.fitting.uncertainty import uncertainty
+from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform

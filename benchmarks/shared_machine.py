@@ -30,10 +30,10 @@ import torch
 
 from benchmarks.renderer import ICT, STEPS, grid_of
 from radarbook.datasets.distribution import random_parameters
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import MorphableModel, load_model
 from radarbook.files import write_json
 from radarbook.fitting.reconstruct import reconstruct_through_physics
+from radarbook.provenance import hardware
 from radarbook.radar.imaging import back_project
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import qar50_waveform

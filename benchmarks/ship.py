@@ -18,12 +18,13 @@ from typing import Any
 import torch
 
 from radarbook.errors import InputError
-from radarbook.evaluation.drawing import evaluate_renderer
 from radarbook.evaluation.metrics import evaluate
-from radarbook.evaluation.tables import MEAN_FACE, hardware, read_results, write_results
+from radarbook.evaluation.rendering import evaluate_renderer
 from radarbook.files import PACKAGE
 from radarbook.pipeline import Pipeline
 from radarbook.profiles import PROFILES, Profile, read_settings
+from radarbook.provenance import hardware
+from radarbook.reports.results import MEAN_FACE, read_results, write_results
 from radarbook.training.checkpoints import (
     SHIPPED,
     load_predictor,

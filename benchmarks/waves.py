@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from radarbook.datasets.distribution import random_parameters
-from radarbook.evaluation.tables import hardware
 from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
 from radarbook.fitting.reconstruct import physical_renderer
+from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.layer import Layer
 from radarbook.radar.waveform import qar50_waveform

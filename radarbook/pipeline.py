@@ -29,16 +29,8 @@ from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import generate_from_settings
 from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError, StoppedError
-from radarbook.evaluation.drawing import evaluate_renderer
-from radarbook.evaluation.findings import from_results
 from radarbook.evaluation.metrics import baselines, evaluate
-from radarbook.evaluation.tables import (
-    MEAN_FACE,
-    RANDOM_FACE,
-    read_results,
-    result_row,
-    write_results,
-)
+from radarbook.evaluation.rendering import evaluate_renderer
 from radarbook.faces.model import MorphableModel, held_modes, load_model
 from radarbook.files import digest, source_digest, write_json
 from radarbook.processes import (
@@ -47,7 +39,16 @@ from radarbook.processes import (
     exit_when_terminated,
 )
 from radarbook.profiles import Profile, get_profile, written_settings
+from radarbook.provenance import usable_cores
 from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.reports.findings import from_results
+from radarbook.reports.results import (
+    MEAN_FACE,
+    RANDOM_FACE,
+    read_results,
+    result_row,
+    write_results,
+)
 from radarbook.training.checkpoints import load_autoencoder, load_encoder, load_renderer
 from radarbook.training.loop import HISTORY, History, read_history
 from radarbook.training.tasks import WEIGHTS, train_autoencoder, train_encoder, train_renderer
@@ -198,7 +199,7 @@ class Pipeline:
             return
         given = self.profile, self.model_spec, self.output, self.seed
         running: dict[Future[None], str] = {}
-        threads = max(1, (os.cpu_count() or 1) // processes)
+        threads = max(1, usable_cores() // processes)
         pool = ProcessPoolExecutor(
             processes, get_context("spawn"), initializer=_begin, initargs=(threads,)
         )
@@ -279,7 +280,7 @@ def _locked(path: Path) -> Iterator[None]:
 def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
     count = pipeline.profile.train + pipeline.profile.validation + pipeline.profile.test
     # Starting processes costs some seconds: not worth it for a handful of images.
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     where: dict[str, Any] = {"workers": cores if count >= 40 and cores > 1 else None}
     if torch.cuda.is_available():
         where = {"device": "cuda"}  # one process keeps it busy
@@ -454,7 +455,7 @@ STAGES: dict[str, Stage] = {
         ("evaluation",), (), ("autoencoder",), _make_errors("autoencoder"), _read_errors
     ),
     "results": Stage(
-        ("evaluation",),
+        ("evaluation", "reports"),
         ("inputs",),
         ("baselines", "encoder-errors", "renderer-errors", "autoencoder-errors"),
         _make_results,

@@ -44,6 +44,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def hardware() -> str:
+    """The machine a number is measured on, in words: processor or GPU, cores, torch version."""
+    import torch
+
+    found = machine()
+    where = found["accelerator"] if torch.cuda.is_available() else found["processor"]
+    return f"{where}, {found['cores']} CPU cores, torch {torch.__version__}"
+
+
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0))

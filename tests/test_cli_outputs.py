@@ -389,16 +389,17 @@ def test_a_table_is_shown_where_its_file_cannot_be_written(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from radarbook.datasets import storage
-    from radarbook.evaluation import metrics, tables
+    from radarbook.evaluation import metrics
+    from radarbook.reports import results
 
     class Samples:
         settings = {"n_shape": 2, "n_expression": 1}  # noqa: RUF012
 
     monkeypatch.setattr(storage, "FaceDataset", lambda *_, **__: Samples())
     monkeypatch.setattr(metrics, "baselines", lambda *_, **__: {"mean": {}, "random": {}})
-    monkeypatch.setattr(tables, "result_row", lambda name, *_, **__: {"name": name})
-    monkeypatch.setattr(tables, "markdown_table", lambda rows: f"{len(rows)} rows")
-    monkeypatch.setattr(tables, "write_results", full_disk)
+    monkeypatch.setattr(results, "result_row", lambda name, *_, **__: {"name": name})
+    monkeypatch.setattr(results, "markdown_table", lambda rows: f"{len(rows)} rows")
+    monkeypatch.setattr(results, "write_results", full_disk)
     code, out, err = run("evaluate", "--data", tmp_path, "-o", tmp_path / "results.json")
     assert (code, out) == (2, "2 rows\n")
     assert "No space left on device" in one_line(err)

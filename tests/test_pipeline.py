@@ -9,9 +9,9 @@ import pytest
 
 from radarbook import pipeline as module
 from radarbook.errors import InputError
-from radarbook.evaluation.tables import read_results
 from radarbook.pipeline import Pipeline
 from radarbook.profiles import get_profile, read_settings
+from radarbook.reports.results import read_results
 
 TINY = {
     "pixels": 16,

@@ -187,6 +187,7 @@ ORDER = (
     ("networks",),
     ("training",),
     ("evaluation",),
+    ("reports",),
     ("fitting",),
     ("figures",),
     ("pipeline",),

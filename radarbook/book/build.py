@@ -144,7 +144,7 @@ RESULTS_HERE = "<!-- the tables of data/results -->"
 
 def _fill_results(page: Path, results: Path) -> None:
     """Put the tables of the shipped results where the page asks for them."""
-    from radarbook.evaluation.comparison import results_page
+    from radarbook.reports.comparison import results_page
 
     if page.is_file() and RESULTS_HERE in (text := page.read_text(encoding="utf-8")):
         page.write_text(text.replace(RESULTS_HERE, results_page(results)), encoding="utf-8")

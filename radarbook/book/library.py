@@ -16,6 +16,7 @@ PACKAGES = (
     "networks",
     "training",
     "evaluation",
+    "reports",
     "fitting",
     "figures",
     "book",

@@ -231,14 +231,14 @@ def evaluate(
     from radarbook.datasets.storage import FaceDataset, dataset_files
     from radarbook.evaluation.metrics import baselines
     from radarbook.evaluation.metrics import evaluate as measure
-    from radarbook.evaluation.tables import (
+    from radarbook.profiles import get_profile
+    from radarbook.reports.results import (
         MEAN_FACE,
         RANDOM_FACE,
         markdown_table,
         result_row,
         write_results,
     )
-    from radarbook.profiles import get_profile
     from radarbook.training.checkpoints import load_predictor, require_weights_of
 
     read = [weights_file(path) for path in network or []]
@@ -286,8 +286,8 @@ def results(
     Dataset, encoders, learned renderer, autoencoders and their errors on the test split, as
     chapters 3 to 5 use them.
     """
-    from radarbook.evaluation.tables import markdown_table
     from radarbook.pipeline import Pipeline
+    from radarbook.reports.results import markdown_table
 
     face_model_of(model)
     pipeline = Pipeline(profile_of(profile, parameter), model, output, seed)

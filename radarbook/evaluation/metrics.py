@@ -26,7 +26,7 @@ from torch import Tensor
 
 from radarbook.faces.compare import scan_to_surface
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import FaceParameters, parameter_names
 from radarbook.radar.image import RadarImage
 from radarbook.seeds import numpy_stream, torch_stream
 from radarbook.training.augmentation import with_dynamic_range
@@ -185,6 +185,23 @@ def error_by(values: Tensor, errors: Tensor, *, bins: int = 5) -> tuple[list[flo
     order = values.argsort()
     groups = [g for g in order.tensor_split(min(bins, len(order))) if len(g)]
     return [float(values[g].mean()) for g in groups], [float(errors[g].mean()) for g in groups]
+
+
+def explained_variance(predicted: FaceParameters, truth: FaceParameters) -> dict[str, float]:
+    """Share of each parameter's variance over the faces that the prediction explains.
+
+    1 - (mean squared error) / (mean square about the truth's mean): 1 perfect, 0 no better than
+    the mean of these faces, negative worse. Parameters that do not vary are left out.
+    """
+    target = truth.normalised().double()
+    error = (predicted.normalised().double() - target).square().mean(dim=0)
+    spread = target.var(dim=0, correction=0)
+    names = parameter_names(truth.shape.shape[1], truth.expression.shape[1])
+    return {
+        name: float(1 - e / s)
+        for name, e, s in zip(names, error, spread, strict=True)
+        if float(s) > 1e-9
+    }
 
 
 def predict(

@@ -202,3 +202,12 @@ def _centre_half(name: str, like: Tensor) -> tuple[Tensor, Tensor]:
     limits: Any = torch.tensor(RANGES[name], dtype=like.dtype, device=like.device)
     low, high = limits.unbind(1)
     return (high + low) / 2, (high - low) / 2
+
+
+def parameter_names(n_shape: int, n_expression: int) -> list[str]:
+    """Short names of the normalised parameters, in their order."""
+    return [
+        *(f"shape {k + 1}" for k in range(n_shape)),
+        *(f"expr. {k + 1}" for k in range(n_expression)),
+        *("x", "y", "z", "yaw", "pitch", "roll", "dyn. range", "material", "antenna"),
+    ]

@@ -10,10 +10,10 @@ import pytest
 from benchmarks.ship import results_name
 from radarbook.book.build import RESULTS_HERE, _fill_results
 from radarbook.errors import InputError
-from radarbook.evaluation.comparison import Results, shipped_results, side_by_side
-from radarbook.evaluation.findings import from_results
-from radarbook.evaluation.tables import PAPER_RESULTS, read_results
 from radarbook.profiles import get_profile, read_settings
+from radarbook.reports.comparison import Results, shipped_results, side_by_side
+from radarbook.reports.findings import from_results
+from radarbook.reports.results import PAPER_RESULTS, read_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "data" / "results"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from radarbook.errors import InputError
-from radarbook.evaluation.fits import (
+from radarbook.reports.fits import (
     fit_rows,
     found_layer_rows,
     layer_rows,

@@ -6,14 +6,9 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.evaluation.findings import (
-    error_by,
-    explained,
-    from_results,
-    parameter_names,
-    verdict,
-)
-from radarbook.evaluation.metrics import mean_face
+from radarbook.evaluation.metrics import error_by, explained_variance, mean_face
+from radarbook.faces.parameters import parameter_names
+from radarbook.reports.findings import from_results, verdict
 from tests.training.toys import toy_parameters
 
 
@@ -42,16 +37,18 @@ def test_errors_of_other_faces_are_refused():
 
 def test_explained_variance():
     truth = toy_parameters(500, seed=0)
-    assert all(v == pytest.approx(1) for v in explained(truth, truth).values())
+    assert all(v == pytest.approx(1) for v in explained_variance(truth, truth).values())
     # the population's mean instead of these 500 faces' own: 1/500 of the variance, a few times
-    assert all(abs(v) < 0.02 for v in list(explained(mean_face(truth), truth).values())[:11])
-    assert list(explained(truth, truth)) == parameter_names(3, 2)
+    assert all(
+        abs(v) < 0.02 for v in list(explained_variance(mean_face(truth), truth).values())[:11]
+    )
+    assert list(explained_variance(truth, truth)) == parameter_names(3, 2)
 
 
 def test_constant_parameters_have_no_variance_to_explain():
     truth = toy_parameters(5, seed=0)
     still = truth.replace(translation=torch.zeros(5, 3))
-    assert not {"x", "y", "z"} & explained(truth, still).keys()
+    assert not {"x", "y", "z"} & explained_variance(truth, still).keys()
 
 
 def test_groups_by_value():

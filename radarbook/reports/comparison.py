@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from radarbook.errors import InputError
-from radarbook.evaluation.findings import named, verdict
-from radarbook.evaluation.tables import (
+from radarbook.profiles import PROFILES
+from radarbook.reports.findings import named, verdict
+from radarbook.reports.results import (
     MEAN_FACE,
     PAPER_RESULTS,
     markdown,
@@ -28,7 +29,6 @@ from radarbook.evaluation.tables import (
     shown,
     with_ratios,
 )
-from radarbook.profiles import PROFILES
 
 #: What a column's recipe is called.
 _RECIPES = {"fast": "fast recipe", "paper": "paper's recipe"}

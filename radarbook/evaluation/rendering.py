@@ -17,7 +17,7 @@ from radarbook.training.losses import amplitude_error, depth_error, image_loss
 from radarbook.training.tasks import EVALUATION_DB
 
 
-def drawing_errors(amplitude_db: Tensor, depth: Tensor, target: RadarImage) -> dict[str, float]:
+def rendering_errors(amplitude_db: Tensor, depth: Tensor, target: RadarImage) -> dict[str, float]:
     """Errors of unclipped drawings (B, H, W) of ``target``.
 
     ``image_loss``; ``amplitude_db``, root mean square over all pixels, clipped where both are
@@ -39,18 +39,18 @@ def drawing_errors(amplitude_db: Tensor, depth: Tensor, target: RadarImage) -> d
 def evaluate_renderer(
     renderer: LearnedRenderer, samples: Samples, *, dynamic_range_db: float = EVALUATION_DB
 ) -> dict[str, float]:
-    """:func:`drawing_errors` of a learned renderer on all samples, and ``ms`` an image when
+    """:func:`rendering_errors` of a learned renderer on all samples, and ``ms`` an image when
     faces are drawn one at a time."""
     data = resident(samples)
     truth, target = with_dynamic_range(data.parameters, data.image, dynamic_range_db)
     with torch.no_grad():
         drawings = [renderer(vector) for vector in truth.normalised().split(64)]
     amplitude_db, depth = (torch.cat(part) for part in zip(*drawings, strict=True))
-    seconds = seconds_an_image(renderer.render, truth[0])
-    return drawing_errors(amplitude_db, depth, target) | {"ms": 1e3 * seconds}
+    seconds = seconds_per_image(renderer.render, truth[0])
+    return rendering_errors(amplitude_db, depth, target) | {"ms": 1e3 * seconds}
 
 
-def seconds_an_image(
+def seconds_per_image(
     render: Callable[[FaceParameters], RadarImage], parameters: FaceParameters, repeats: int = 5
 ) -> float:
     """Mean time of a rendering call over its images, without gradients and a first call."""

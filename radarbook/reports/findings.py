@@ -9,11 +9,8 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.evaluation.metrics import bootstrap_interval, error_by
-from radarbook.evaluation.tables import MEAN_FACE
-from radarbook.faces.parameters import FaceParameters
-
-__all__ = ["error_by", "explained", "from_results", "named", "parameter_names", "verdict"]
+from radarbook.evaluation.metrics import bootstrap_interval
+from radarbook.reports.results import MEAN_FACE
 
 
 def verdict(
@@ -39,32 +36,6 @@ def verdict(
     if high < 0:
         return f"{name} is worse than {other} by {gap} ({means}, {count})."
     return f"{name} and {other} cannot be distinguished here ({means}, {count})."
-
-
-def parameter_names(n_shape: int, n_expression: int) -> list[str]:
-    """Short names of the normalised parameters, in their order."""
-    return [
-        *(f"shape {k + 1}" for k in range(n_shape)),
-        *(f"expr. {k + 1}" for k in range(n_expression)),
-        *("x", "y", "z", "yaw", "pitch", "roll", "dyn. range", "material", "antenna"),
-    ]
-
-
-def explained(predicted: FaceParameters, truth: FaceParameters) -> dict[str, float]:
-    """Share of each parameter's variance over the faces that the prediction explains.
-
-    1 - (mean squared error) / (mean square about the truth's mean): 1 perfect, 0 no better than
-    the mean of these faces, negative worse. Parameters that do not vary are left out.
-    """
-    target = truth.normalised().double()
-    error = (predicted.normalised().double() - target).square().mean(dim=0)
-    spread = target.var(dim=0, correction=0)
-    names = parameter_names(truth.shape.shape[1], truth.expression.shape[1])
-    return {
-        name: float(1 - e / s)
-        for name, e, s in zip(names, error, spread, strict=True)
-        if float(s) > 1e-9
-    }
 
 
 def from_results(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,22 +1,19 @@
-"""The results table: our rows beside the paper's, as ratios to each one's mean-face baseline."""
+"""The results table: our rows and the paper's, as ratios to each one's mean-face baseline."""
 
 from __future__ import annotations
 
-import html
 import json
 import os
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from radarbook.errors import InputError
 from radarbook.files import write_json
+from radarbook.provenance import hardware
 
-PAPER = "Bräutigam et al. 2025, arXiv 2412.02403, table of results"
-#: (method, input, L2 shape, L2 expression, L2 total, vertex distance in mm) as published.
+#: (method, input, L2 shape, L2 expression, L2 total, vertex distance in mm) as published by
+#: Bräutigam et al. 2025, arXiv 2412.02403, table of results.
 PAPER_RESULTS: tuple[tuple[str, str, float, float, float, float], ...] = (
     ("baseline, mean face", "–", 0.991, 1.000, 0.808, 4.42),
     ("baseline, random face", "–", 2.012, 2.059, 1.648, 6.28),
@@ -44,26 +41,6 @@ def paper_row(method: str, inputs: str) -> dict[str, Any] | None:
             row: dict[str, Any] = dict(zip(_MEASURES, values, strict=True))
             return row | {"vertex_ratio": values[-1] / mean}
     return None
-
-
-def hardware() -> str:
-    """The machine a number was measured on, in words: processor or GPU, cores, torch version."""
-    if torch.cuda.is_available():
-        where = torch.cuda.get_device_name()
-    else:
-        where = _processor() or platform.machine()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{where}, {cores} CPU cores, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
 
 
 def result_row(
@@ -161,20 +138,6 @@ def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown."""
     return markdown(*table_cells(rows), words=2)
-
-
-def html_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table as HTML."""
-    header, cells = table_cells(rows)
-
-    def line(tag: str, values: Sequence[str]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(v)}</{tag}>" for v in values) + "</tr>"
-
-    body = "\n".join(line("td", cell) for cell in cells)
-    return (
-        f'<table class="results">\n<thead>{line("th", header)}</thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table>\n"
-    )
 
 
 def millimetre_table(rows: Sequence[Mapping[str, Any]]) -> str:

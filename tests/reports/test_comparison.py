@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from radarbook.errors import InputError
-from radarbook.evaluation.comparison import (
+from radarbook.reports.comparison import (
     Results,
     recipes_compared,
     results_page,
     shipped_results,
     side_by_side,
 )
-from radarbook.evaluation.tables import MEAN_FACE, result_row, write_results
+from radarbook.reports.results import MEAN_FACE, result_row, write_results
 
 MEAN = [4.0, 4.5, 3.5, 4.0]
 
