@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from radarbook.faces.bfm import write_bfm
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.procedural import procedural_model
 from radarbook.files import write_json
 
@@ -35,7 +36,7 @@ import json, re, sys, time
 from pathlib import Path
 import torch
 import radarbook.faces.bfm
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 
 def status(name):
     return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

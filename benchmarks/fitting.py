@@ -36,7 +36,8 @@ from torch import Tensor
 from radarbook.datasets.distribution import random_parameters
 from radarbook.datasets.imperfections import Imperfections
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import UNKNOWN, FitResult, Stage, fit

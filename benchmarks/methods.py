@@ -28,7 +28,8 @@ import torch
 from benchmarks.fitting import FIRST, perturbed, target_signal
 from radarbook.datasets.distribution import random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import Stage, fit

@@ -31,7 +31,8 @@ from torch import Tensor
 from benchmarks.fitting import FIRST, target_signal
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.evaluation.metrics import vertex_distances
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.fit import UNKNOWN, fit

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radarbook.datasets.distribution import random_parameters
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json

@@ -30,7 +30,8 @@ import torch
 
 from benchmarks.renderer import ICT, STEPS, grid_of
 from radarbook.datasets.distribution import random_parameters
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.files import write_json
 from radarbook.fitting.reconstruct import reconstruct_through_physics
 from radarbook.provenance import hardware

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from radarbook.datasets.distribution import random_parameters
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.decimation import decimate

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from radarbook.datasets.recordings import read_recording as read_recording
     from radarbook.datasets.recordings import write_recording as write_recording
     from radarbook.errors import InputError as InputError
+    from radarbook.faces.load import load_model as load_model
     from radarbook.faces.mesh import read_mesh as read_mesh
     from radarbook.faces.mesh import write_mesh as write_mesh
-    from radarbook.faces.model import load_model as load_model
     from radarbook.faces.parameters import FaceParameters as FaceParameters
     from radarbook.faces.pose import to_radar as to_radar
     from radarbook.fitting.fit import fit as fit
@@ -63,7 +63,7 @@ _HOMES = {
     "fit": "fitting.fit",
     "image_from_volume": "radar.image",
     "load_image": "radar.image",
-    "load_model": "faces.model",
+    "load_model": "faces.load",
     "qar50": "radar.array",
     "qar50_waveform": "radar.waveform",
     "random_parameters": "datasets.distribution",

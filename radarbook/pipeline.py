@@ -31,7 +31,8 @@ from radarbook.datasets.workers import CODE
 from radarbook.errors import InputError, StoppedError
 from radarbook.evaluation.metrics import baselines, evaluate
 from radarbook.evaluation.rendering import evaluate_renderer
-from radarbook.faces.model import MorphableModel, held_modes, load_model
+from radarbook.faces.load import held_modes, load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.files import digest, source_digest, write_json
 from radarbook.processes import (
     children_end_when_interrupted,

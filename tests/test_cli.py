@@ -14,7 +14,7 @@ import trimesh
 
 from radarbook import cli
 from radarbook.faces.bfm import write_bfm
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.profiles import written_settings
 from radarbook.radar.waveform import qar50_waveform
 from tests.test_pipeline import TINY

@@ -18,7 +18,8 @@ from torch import nn
 
 from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.summary import published
 from radarbook.fitting import reconstruction
 from radarbook.fitting.decimation import decimate

@@ -21,7 +21,7 @@ from radarbook import cli
 from radarbook.cli import fit
 from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.acceptance import Verdict
 from radarbook.fitting.fit import FitState

@@ -158,7 +158,7 @@ def _busy_line(share: float) -> str:
 
 def _checked_model(model: Any, root: Path) -> str:
     """Read the model file before the first notebook does, so that a bad one stops the run."""
-    from radarbook.faces.model import load_model
+    from radarbook.faces.load import load_model
 
     read = load_model(str(model))
     for note in read.notes:

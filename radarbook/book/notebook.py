@@ -85,7 +85,7 @@ def start(
     profile's gets as many coefficients as it has modes.
     """
     from radarbook import figures
-    from radarbook.faces.model import held_modes
+    from radarbook.faces.load import held_modes
 
     figures.use()
     changed = dict(overrides or {})

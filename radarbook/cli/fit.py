@@ -263,7 +263,7 @@ def _fit_learned(
 ) -> tuple[FaceParameters, str]:
     import torch
 
-    from radarbook.faces.model import load_model
+    from radarbook.faces.load import load_model
     from radarbook.fitting.reconstruct import reconstruct_through_learned
     from radarbook.fitting.reconstruction import progress_text
     from radarbook.radar.image import load_image

@@ -27,7 +27,7 @@ def model_info(model: Annotated[str, typer.Argument(help="'procedural' or a file
 def model_build(output: Annotated[Path, typer.Argument(metavar="OUT.h5")]) -> None:
     """Write the procedural face model as a Basel Face Model 2019 file."""
     from radarbook.faces.bfm import write_bfm
-    from radarbook.faces.model import load_model
+    from radarbook.faces.load import load_model
 
     check({"OUT.h5": Target(output, HDF5)})
     write_bfm(output, load_model("procedural"))

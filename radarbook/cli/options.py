@@ -165,7 +165,8 @@ def face_model_of(
     spec: str, n_shape: int | None = None, n_expression: int | None = None
 ) -> MorphableModel:
     """The face model of a command; notes on its file go to standard error."""
-    from radarbook.faces.model import DEFAULT_MODES, load_model
+    from radarbook.faces.load import load_model
+    from radarbook.faces.model import DEFAULT_MODES
 
     model = load_model(spec, n_shape, n_expression)
     more = []

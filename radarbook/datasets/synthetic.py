@@ -56,7 +56,7 @@ from radarbook.datasets.workers import (
     render_samples,
 )
 from radarbook.errors import InputError
-from radarbook.faces.model import held_modes
+from radarbook.faces.load import held_modes
 from radarbook.files import digest, disk_errors, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
 from radarbook.locks import hold

@@ -27,7 +27,7 @@ from radarbook.datasets.distribution import ParameterDistribution, random_parame
 from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import encode
 from radarbook.errors import InputError, StoppedError
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import source_digest
 from radarbook.processes import children_ignore_interrupts, out_of_memory

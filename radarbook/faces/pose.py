@@ -54,7 +54,7 @@ def to_radar(model: MorphableModel, parameters: FaceParameters, distance: float)
 
     Examples
     --------
-    >>> from radarbook.faces.model import load_model
+    >>> from radarbook.faces.load import load_model
     >>> model = load_model("procedural")
     >>> vertices = to_radar(model, FaceParameters.neutral(1), distance=0.30)
     >>> round(float(vertices[0, :, 2].min()), 3)  # the nose tip's side

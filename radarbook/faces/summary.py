@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from radarbook.faces.bfm import VARIANTS, FileFacts, read_with_facts
-from radarbook.faces.model import MorphableModel, held_modes, load_model
+from radarbook.faces.load import held_modes, load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.plausible import spread, surface_area
 
 #: Standard deviations that are listed of each part.
@@ -17,7 +18,7 @@ _EXPRESSION_MEAN = "not zero, up to {:.1f} mm; the neutral face is the sum of bo
 def summary(spec: str) -> tuple[MorphableModel, dict[str, str]]:
     """A model by name or path, read with its default modes, and its rows of ``model info``.
 
-    Raises :class:`~radarbook.errors.InputError` as :func:`~radarbook.faces.model.load_model`.
+    Raises :class:`~radarbook.errors.InputError` as :func:`~radarbook.faces.load.load_model`.
     """
     facts: FileFacts | None = None
     if spec == "procedural":

@@ -144,7 +144,7 @@ class PhysicalRenderer:
 
     Examples
     --------
-    >>> from radarbook.faces.model import load_model
+    >>> from radarbook.faces.load import load_model
     >>> grid = Grid.regular(0.30, 16, 0.28, 0.42, 8)
     >>> renderer = PhysicalRenderer(load_model("procedural"), grid=grid)
     >>> image = renderer.render(FaceParameters.neutral(1))

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from radarbook.errors import InputError
 from radarbook.faces.bfm import held_modes, read_bfm, write_bfm
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 
 from .bfm_file import EXPRESSIONS, SHAPES, VERTICES, cap, replace, write
 

@@ -23,7 +23,7 @@ from radarbook.faces.compare import (
     vertex_areas,
     vertex_distances,
 )
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.rigid import align
 
 

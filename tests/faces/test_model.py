@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from radarbook.errors import InputError
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 
 
 @pytest.fixture(scope="module")

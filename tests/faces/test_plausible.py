@@ -14,7 +14,7 @@ import torch
 from radarbook.errors import InputError
 from radarbook.faces import plausible
 from radarbook.faces.bfm import read_bfm, write_bfm
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.winding import unified
 
 from .bfm_file import cap, replace, write

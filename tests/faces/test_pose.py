@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import from_radar, pivot_and_origin, rotation_matrix, to_radar
 

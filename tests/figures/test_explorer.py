@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 
 pytest.importorskip("anywidget", reason="anywidget is not installed: run `make setup`")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.renderer import batch_times, grid_of, reference_torch
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.simulate import simulate_points

@@ -12,7 +12,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.pose import to_radar
 from radarbook.profiles import get_profile
 from radarbook.radar import meshes

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import digest
 from radarbook.radar import meshes

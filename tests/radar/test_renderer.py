@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.parameters import NAMES, FaceParameters
 from radarbook.files import digest
 from radarbook.profiles import get_profile

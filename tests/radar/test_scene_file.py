@@ -8,8 +8,8 @@ import torch
 import trimesh
 
 from radarbook.errors import InputError
+from radarbook.faces.load import load_model
 from radarbook.faces.mesh import write_mesh
-from radarbook.faces.model import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.radar import meshes

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from radarbook.faces.model import load_model
+from radarbook.faces.load import load_model
 from radarbook.faces.pose import to_radar
 from radarbook.profiles import get_profile
 from radarbook.radar.renderer import PhysicalRenderer

@@ -13,8 +13,8 @@ from radarbook import cli
 from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
 from radarbook.evaluation.metrics import mean_face, vertex_distances
+from radarbook.faces.load import load_model
 from radarbook.faces.mesh import read_mesh
-from radarbook.faces.model import load_model
 from radarbook.profiles import get_profile
 from radarbook.radar.image import save_image
 from radarbook.radar.renderer import PhysicalRenderer
