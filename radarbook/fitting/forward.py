@@ -22,7 +22,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import Decimation
 from radarbook.radar.bounces import multiple_bounces
-from radarbook.radar.facet_sum import Steps, facet_sum, gain_and_length, slices
+from radarbook.radar.facet_sum import Steps, facet_sum, slices
 from radarbook.radar.kernels.launch import (
     Crossing,
     Leg,
@@ -33,6 +33,7 @@ from radarbook.radar.kernels.launch import (
     waves,
 )
 from radarbook.radar.layer import Layer, LegTable
+from radarbook.radar.legs import cosine_with_z, gain_and_length
 from radarbook.radar.pieces import Pieces
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facet_response, facets, fresnel, wave
@@ -253,9 +254,10 @@ class ReducedPhysics:
                 continue
             legs: list[Tensor] = []
             for where, seen in zip(self._antennas, scene.seen, strict=True):
-                mine = None if seen is None else seen.repeat(several, 1)
-                leg = gain_and_length(f.centre, f.normal, where, apertures[:, None], mine)
-                legs += [value.unflatten(0, (several, count)) for value in leg]
+                gain, length = gain_and_length(f.centre, f.normal, where, apertures[:, None])
+                if seen is not None:
+                    gain = gain * seen.repeat(several, 1)
+                legs += [value.unflatten(0, (several, count)) for value in (gain, length)]
             signals.append(self._steps.batch(legs, response))
         return torch.cat(signals).permute(0, 2, 3, 1)
 
@@ -326,11 +328,11 @@ class ReducedPhysics:
         def legs(some: slice) -> list[Tensor]:
             out: list[Tensor] = []
             for where, seen in zip(antennas, scene.seen, strict=True):
-                mine = None if seen is None else seen[some]
-                out += gain_and_length(f.centre[some], f.normal[some], where, size, mine)
+                gain, length = gain_and_length(f.centre[some], f.normal[some], where, size)
+                out += [gain if seen is None else gain * seen[some], length]
             if table is not None:
                 for where, length in zip(antennas, out[1::2], strict=True):
-                    out.append(table(_upright(f.centre[some], where, length)))
+                    out.append(table(cosine_with_z(f.centre[some], where, length)))
             return out
 
         return legs
@@ -501,11 +503,11 @@ class ReducedPhysics:
         # A few antennas' legs stand for all: gains vary slowly, as their squared sums.
         for antennas in self._antennas:
             few = antennas[((torch.arange(6) + 0.5) / 6 * len(antennas)).long()]
-            gain, length = gain_and_length(f.centre, f.normal, few, size, None)
+            gain, length = gain_and_length(f.centre, f.normal, few, size)
             if self._layer is not None:
                 middle = self.waveform.wavenumbers[len(self.waveform) // 2][None].to(self.device)
                 crossing = self._layer.to(self.device).leg_factor(
-                    middle, _upright(f.centre, few, length)
+                    middle, cosine_with_z(f.centre, few, length)
                 )
                 gain = gain * crossing.abs()[0]
             power = power * (gain.mean(1) * len(antennas)).square()
@@ -528,11 +530,6 @@ class ReducedPhysics:
         lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(near), near)
         planes = [steps * whole, (steps - 1) * lag.real, (steps - 1) * lag.imag]
         return torch.stack(planes).flatten(1)
-
-
-def _upright(centre: Tensor, antennas: Tensor, length: Tensor) -> Tensor:
-    """(F, A) cosines of legs of these lengths with the z axis."""
-    return (centre[:, 2:] - antennas[:, 2]) / length
 
 
 def _followed(values: FaceParameters | Layer) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from radarbook.radar.legs import GRAZING
 from radarbook.radar.scattering import wave
 from radarbook.radar.skeleton import unit
 
@@ -26,24 +25,6 @@ def slices(count: int, device: torch.device) -> list[slice]:
     if device.type != "cpu":
         return [slice(0, count)]
     return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
-
-
-def gain_and_length(
-    centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor, seen: Tensor | None
-) -> list[Tensor]:
-    """Gain and length (F, A) of the paths between facets and antennas.
-
-    Single precision: lengths of 0.3 m are right to 2e-8 m, phases to 3e-5 radians.
-    """
-    square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
-    length = torch.addmm(square, centre, antennas.T, alpha=-2).sqrt()
-    away = 1 / length
-    cosine = torch.addmm(-(normal * centre).sum(1, keepdim=True), normal, antennas.T) * away
-    lit = cosine > GRAZING
-    gain = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0) * away
-    for axis in (0, 1):
-        gain = gain * torch.sinc((centre[:, axis, None] - antennas[:, axis]) * (away * size))
-    return [gain if seen is None else gain * seen, length]
 
 
 @dataclass(frozen=True)

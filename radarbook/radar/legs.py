@@ -1,11 +1,16 @@
-"""One leg of a path: its amplitude between an antenna and a facet (book, section 3)."""
+"""One leg of a path: amplitude and length between an antenna and a facet (book, section 3).
+
+The only place of Eq. (3.2). The compiled kernels have the same arithmetic in their own language, in
+one device function ``leg`` each (:mod:`radarbook.radar.kernels.cpu`,
+:mod:`radarbook.radar.kernels.gpu`); tests compare them with this module.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from radarbook.radar.scattering import element_pattern
+from radarbook.radar.scattering import aperture_pattern
 
 #: Cosine of incidence up to which a facet does not radiate: it is seen edge-on.
 GRAZING = 1e-4
@@ -42,7 +47,53 @@ def leg_gain(
     >>> float(gain)
     2.0
     """
+    x, y = direction[..., 0], direction[..., 1]
+    return amplitude(cosine, x, y, 1 / length, size / wavelength)
+
+
+def amplitude(
+    cosine: Tensor, x: Tensor, y: Tensor, inverse_length: Tensor, size: Tensor | float
+) -> Tensor:
+    """Amplitude of a leg, Eq. (3.2), as :func:`leg_gain`, from the components ``x`` and ``y`` of
+    its direction, 1 / length in 1/m, and the antenna's size in wavelengths."""
     lit = cosine > GRAZING
     # The inner choice keeps the square root's gradient finite where nothing is lit.
     obliquity = torch.where(lit, torch.where(lit, cosine, 1.0).sqrt(), 0.0)
-    return obliquity * element_pattern(direction, size, wavelength) / length
+    return obliquity * inverse_length * aperture_pattern(x, y, size)
+
+
+def gain_and_length(
+    centre: Tensor, normal: Tensor, antennas: Tensor, size: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gains (F, A) 1/m and lengths (F, A) m of all legs between facets and antennas.
+
+    Parameters
+    ----------
+    centre, normal : Tensor (F, 3)
+        Of facets: m, and unit vectors.
+    antennas : Tensor (A, 3)
+        Metres.
+    size : Tensor () or (F, 1)
+        Antenna size in wavelengths.
+
+    Squares of lengths are a matrix product: in single precision lengths of 0.3 m have an error of
+    2e-8 m, phases one of 3e-5 rad. Differentiable with respect to every tensor.
+
+    Examples
+    --------
+    >>> facet = torch.tensor([[0.0, 0.0, 0.5]])
+    >>> gain, length = gain_and_length(facet, -facet / 0.5, torch.zeros(1, 3), torch.tensor(0.5))
+    >>> float(gain), float(length)
+    (2.0, 0.5)
+    """
+    square = centre.square().sum(1, keepdim=True) + antennas.square().sum(1)
+    length = torch.addmm(square, centre, antennas.T, alpha=-2).sqrt()
+    inverse = 1 / length
+    cosine = torch.addmm(-(normal * centre).sum(1, keepdim=True), normal, antennas.T) * inverse
+    x, y = ((centre[:, axis, None] - antennas[:, axis]) * inverse for axis in (0, 1))
+    return amplitude(cosine, x, y, inverse, size), length
+
+
+def cosine_with_z(centre: Tensor, antennas: Tensor, length: Tensor) -> Tensor:
+    """(F, A) cosines with the z axis of legs of these lengths, as a layer takes them."""
+    return (centre[:, 2:] - antennas[:, 2]) / length

@@ -140,6 +140,9 @@ def element_pattern(direction: Tensor, size: Tensor | float, wavelength: float) 
     ``direction`` (..., 3) from the antenna, unit; ``size`` the aperture's side, m. 1 on the axis,
     isotropic for size 0.
     """
-    return torch.sinc(direction[..., 0] * (size / wavelength)) * torch.sinc(
-        direction[..., 1] * (size / wavelength)
-    )
+    return aperture_pattern(direction[..., 0], direction[..., 1], size / wavelength)
+
+
+def aperture_pattern(x: Tensor, y: Tensor, size: Tensor | float) -> Tensor:
+    """Eq. (2.6) from a direction's components ``x`` and ``y`` and the side in wavelengths."""
+    return torch.sinc(x * size) * torch.sinc(y * size)

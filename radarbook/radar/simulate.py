@@ -16,7 +16,7 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET, Method
 from radarbook.radar.layer import Layer, LegTable
-from radarbook.radar.legs import leg_gain
+from radarbook.radar.legs import amplitude, leg_gain
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
@@ -549,20 +549,16 @@ class _Cores:
             slab = Layer(self.layer.distance, thickness, slab_permittivity)
             table = LegTable.of(slab, self.skeleton.wavenumbers.to(layer[0]), self.steepest, dtype)
             table = table[face]
+        apertures = size / self.scene.waveform.wavelength
         legs = self.skeleton.legs(self.centres[cell], dtype)
         for leg, seen in zip(legs, self.seen, strict=True):
             length, difference = leg.lengths(offset)
             fall = torch.baddbmm(
                 (normal * offset).sum(-1, keepdim=True), normal, leg.base.transpose(1, 2)
             )
-            across = [(offset[..., None, i] + leg.base[:, None, :, i]) / length for i in range(2)]
-            gain = leg_gain(
-                -fall / length,
-                torch.stack(across, -1),
-                length,
-                size[face][:, None, None],
-                self.scene.waveform.wavelength,
-            )
+            inverse = 1 / length
+            x, y = ((offset[..., None, i] + leg.base[:, None, :, i]) * inverse for i in range(2))
+            gain = amplitude(-fall * inverse, x, y, inverse, apertures[face][:, None, None])
             if seen is not None:
                 gain = gain * seen[index].to(dtype)
             out += [gain, difference]

@@ -14,13 +14,16 @@ from typing import Any
 import numba
 import numpy as np
 
+from radarbook.radar.legs import GRAZING
+
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 _PI, _TURNS = np.float32(math.pi), np.float32(0.5 / math.pi)
 _THREE, _TINY = np.float32(3), np.finfo(np.float32).tiny
 #: 2 / n!, of the phase integral's series.
 _F4, _F5, _F6, _F7, _F8, _F9, _F10, _F11 = (np.float32(2 / math.factorial(n)) for n in range(4, 12))
-#: Below, a sinc is 1, and a facet is seen too flat to count.
+#: Below, a sinc is 1.
 _SMALL = np.float32(1e-4)
+_GRAZING = np.float32(GRAZING)
 
 
 def _series(first: int) -> list[np.float32]:
@@ -67,6 +70,19 @@ def _sinc(x):  # type: ignore[no-untyped-def]
 
 
 @_compiled(inline="always")
+def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
+    """Gain 1/m, length m and cosine with z of a leg: Eq. (3.2), as :func:`radarbook.radar.legs.
+    amplitude`. From antenna to facet (dx, dy, dz); the facet's normal (nx, ny, nz); the antenna's
+    size in wavelengths."""
+    length = math.sqrt(dx * dx + dy * dy + dz * dz)
+    inverse = _ONE / length
+    cosine = -(nx * dx + ny * dy + nz * dz) * inverse
+    gain = math.sqrt(max(cosine, _GRAZING)) if cosine > _GRAZING else _ZERO
+    gain = gain * inverse * _sinc(dx * inverse * size) * _sinc(dy * inverse * size)
+    return gain, length, dz * inverse
+
+
+@_compiled(inline="always")
 def _polynomial(powers, x, real, imaginary):  # type: ignore[no-untyped-def]
     """Horner's rule for all ``x`` (A,) at once: complex coefficients (D + 1, 2) of rising powers,
     the value's ``real`` and ``imaginary`` parts (A,)."""
@@ -109,46 +125,45 @@ def waves_kernel(  # type: ignore[no-untyped-def]
     (f, D + 1, 2), and what is not looked at of any size.
     """
     width = antennas.shape[1]
-    real, imaginary = np.empty(width, np.float32), np.empty(width, np.float32)
-    turn, back = np.empty(width, np.float32), np.empty(width, np.float32)
-    upright = np.empty(width, np.float32)
-    through, behind = np.empty(width, np.float32), np.empty(width, np.float32)
+    real, imag = np.empty(width, np.float32), np.empty(width, np.float32)
+    cos_step, sin_step = np.empty(width, np.float32), np.empty(width, np.float32)
+    crossing = np.empty(width, np.float32)
+    layer_real, layer_imag = np.empty(width, np.float32), np.empty(width, np.float32)
     first, step = first * _TURNS, step * _TURNS
     for n in range(start, stop):
         x, y, z = centre[n, 0], centre[n, 1], centre[n, 2]
         nx, ny, nz = normal[n, 0], normal[n, 1], normal[n, 2]
-        wide = size[n]
+        antenna_size = size[n]
         for a in range(width):
             dx, dy, dz = x - antennas[0, a], y - antennas[1, a], z - antennas[2, a]
-            length = math.sqrt(dx * dx + dy * dy + dz * dz)
-            away = _ONE / length
-            cosine = -(nx * dx + ny * dy + nz * dz) * away
-            gain = math.sqrt(max(cosine, _SMALL)) if cosine > _SMALL else _ZERO
-            gain = gain * away * _sinc(dx * away * wide) * _sinc(dy * away * wide)
+            gain, length, cos_z = leg(dx, dy, dz, nx, ny, nz, antenna_size)
             cosine, sine = _turned(first * length)
-            real[a], imaginary[a] = gain * cosine, -gain * sine
-            turn[a], back[a] = _turned(step * length)
-            upright[a] = slope * (dz * away) + offset
+            real[a], imag[a] = gain * cosine, -gain * sine
+            cos_step[a], sin_step[a] = _turned(step * length)
+            crossing[a] = slope * cos_z + offset
         if has_seen:
             piece = n % len(seen)
             for a in range(seen.shape[1]):
                 real[a] *= seen[piece, a]
-                imaginary[a] *= seen[piece, a]
+                imag[a] *= seen[piece, a]
         for f in range(out.shape[1]):
             wr, wi = (weight[f, n, 0], weight[f, n, 1]) if has_weight else (_ONE, _ZERO)
             if has_crossing:
-                _polynomial(powers[f], upright, through, behind)
+                _polynomial(powers[f], crossing, layer_real, layer_imag)
             for a in range(width):
-                re, im = real[a] * wr - imaginary[a] * wi, real[a] * wi + imaginary[a] * wr
+                re, im = real[a] * wr - imag[a] * wi, real[a] * wi + imag[a] * wr
                 if has_crossing:
-                    re, im = re * through[a] - im * behind[a], re * behind[a] + im * through[a]
+                    re, im = (
+                        re * layer_real[a] - im * layer_imag[a],
+                        re * layer_imag[a] + im * layer_real[a],
+                    )
                 out[0, f, n - start, a] = re
                 out[1, f, n - start, a] = im
                 out[2, f, n - start, a] = re + im
             # e^{-j step d} further.
             for a in range(width):
-                ahead = real[a] * turn[a] + imaginary[a] * back[a]
-                imaginary[a] = imaginary[a] * turn[a] - real[a] * back[a]
+                ahead = real[a] * cos_step[a] + imag[a] * sin_step[a]
+                imag[a] = imag[a] * cos_step[a] - real[a] * sin_step[a]
                 real[a] = ahead
 
 
