@@ -27,24 +27,28 @@ _COMPLEX_FIELDS = (("r", "i"), ("re", "im"), ("real", "imag"), ("real", "imagina
 _FREQUENCIES_LAYOUT = "radarbook signal frequencies"
 _FREQUENCIES_VERSION = 1
 
-Shape = tuple[int | None, int | None, int | None]
+Shape = tuple[int | None, ...]
 
 
 # -- checks -------------------------------------------------------------------------------------
 
 
 def check_signal(
-    signal: NDArray[Any], source: str, shape: Shape = QAR50_SHAPE
+    signal: NDArray[Any],
+    source: str,
+    shape: Shape = QAR50_SHAPE,
+    axes: tuple[str, ...] = _AXES,
 ) -> NDArray[np.complexfloating]:
     """``signal`` itself, if it is a complex, finite array of the given shape and not all zero.
 
-    ``source`` is what the message calls it (a file name); ``None`` in ``shape`` allows any size.
+    ``source`` is what the message calls it (a file name); ``None`` in ``shape`` allows any size;
+    ``axes`` are their names.
     Raises :class:`~radarbook.errors.InputError` naming the source, what was expected and found.
     """
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
     if not _fits(signal.shape, shape):
         raise InputError(
-            f"{source}: expected a signal of shape {wanted} = (rx, tx, frequency), "
+            f"{source}: expected a signal of shape {wanted} = ({', '.join(axes)}), "
             f"found {signal.shape}{_order_hint(signal.shape, shape)}"
         )
     if not np.issubdtype(signal.dtype, np.complexfloating):
@@ -58,12 +62,14 @@ def check_signal(
 
 
 def _fits(found: tuple[int, ...], shape: Shape) -> bool:
-    return len(found) == 3 and all(n is None or n == m for n, m in zip(shape, found, strict=True))
+    return len(found) == len(shape) and all(
+        n is None or n == m for n, m in zip(shape, found, strict=True)
+    )
 
 
 def _order_hint(found: tuple[int, ...], shape: Shape) -> str:
     """What the shape of a signal may be instead, if that can be told from its sizes."""
-    if None in shape or _fits(found, shape):
+    if None in shape or len(shape) != 3 or _fits(found, shape):
         return ""
     if len(found) > 3 and _fits(tuple(n for n in found if n != 1), shape):
         return "; drop the axes of length 1 (numpy.squeeze)"

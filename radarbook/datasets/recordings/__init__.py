@@ -1,4 +1,7 @@
-"""Measured signals: recordings in the MAROON / QAR50 layout and in a plain HDF5 layout of our own.
+"""Measured signals: recordings of any radar, as they are in its files.
+
+The MAROON / QAR50 layout and a plain HDF5 layout of our own state everything themselves. For files
+of other radars a description says the rest (:mod:`~radarbook.datasets.recordings.description`).
 
 MAROON (Wirth et al., arXiv 2411.00527; Zenodo 18254440) keeps a recording as ::
 
@@ -14,6 +17,11 @@ both forms are read, and nothing of a pickle but numbers is ever loaded.
 """
 
 from radarbook.datasets.recordings.checks import check_recording, outside_depths
+from radarbook.datasets.recordings.description import (
+    Description,
+    parse_description,
+    read_description,
+)
 from radarbook.datasets.recordings.files import (
     RecordingFile,
     files_read,
@@ -28,18 +36,22 @@ from radarbook.datasets.recordings.own_layout import (
     SIGNAL_LAYOUT_VERSION,
     write_recording,
 )
-from radarbook.datasets.recordings.recording import Recording
+from radarbook.datasets.recordings.recording import Recording, View
 
 __all__ = [
     "RADAR_FOLDER",
     "SIGNAL_LAYOUT",
     "SIGNAL_LAYOUT_VERSION",
+    "Description",
     "Recording",
     "RecordingFile",
+    "View",
     "check_recording",
     "files_read",
     "find_recordings",
     "outside_depths",
+    "parse_description",
+    "read_description",
     "read_recording",
     "save_recording",
     "saved_files",

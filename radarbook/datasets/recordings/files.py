@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from radarbook.datasets.recordings.checks import check_recording
+from radarbook.datasets.recordings.described import read_described
+from radarbook.datasets.recordings.description import Description, read_description
 from radarbook.datasets.recordings.maroon import (
     OTHER_FORMATS,
     beside_frame,
@@ -52,6 +54,8 @@ class RecordingFile:
 def read_recording(
     path: str | os.PathLike[str],
     *,
+    description: Description | str | os.PathLike[str] | None = None,
+    shot: int | str | None = None,
     frame: int = 0,
     empty_filtered: bool | None = None,
     frequencies: Waveform | None = None,
@@ -65,7 +69,13 @@ def read_recording(
     ----------
     path
         A ``.npy`` frame, an ``.h5`` file in our own layout, or a folder in MAROON layout (the
-        distance or the radar folder), of which ``frame`` is read.
+        distance or the radar folder), of which ``frame`` is read. With a description, a file of
+        any radar: ``.npy``, ``.npz``, ``.mat``, ``.h5``.
+    description : Description or path, optional
+        What the file does not say about itself (the book's page on recordings). A path: a TOML
+        file. ``units`` and ``frequency_unit`` are then the description's.
+    shot : int or "mean", optional
+        Which of several shots of a described recording; None: the description's.
     empty_filtered
         The frame with the empty room subtracted (True) or the raw one (False); None takes the
         filtered one if it exists.
@@ -80,6 +90,22 @@ def read_recording(
 
     Raises :class:`~radarbook.errors.InputError`, which names the file and the fault. Faults that
     still allow an image are in ``notes``.
+
+    Examples
+    --------
+    A line of five positions of one antenna, which transmits and receives:
+
+    >>> import numpy as np
+    >>> np.save("line.npy", np.ones((5, 8), np.complex64))
+    >>> from radarbook.datasets.recordings import parse_description
+    >>> description = parse_description('''
+    ... signal = { axes = "x, f" }
+    ... frequencies = { start = 76, stop = 78, unit = "GHz" }
+    ... scan = { step = [2], unit = "mm" }
+    ... ''', "radar.toml")
+    >>> recording = read_recording("line.npy", description=description)
+    >>> tuple(recording.signal.shape), recording.array.tx[:, 0].tolist()
+    ((5, 8), [-0.004, -0.002, 0.0, 0.002, 0.004])
     """
     path = Path(path)
     for name, unit, known in (
@@ -89,6 +115,16 @@ def read_recording(
         if unit is not None and unit not in known:
             raise InputError(f"{name}: expected one of {', '.join(known)}, found '{unit}'")
     _require_existing(path)
+    if description is not None:
+        if not isinstance(description, Description):
+            description = read_description(description)
+        for name, given in (("units", units), ("frequency unit", frequency_unit)):
+            if given is not None:
+                raise InputError(f"{name}: the description says it, leave it out")
+        recording = read_described(path, description, shot=shot, frequencies=frequencies)
+        return _checked(recording, path, conjugate)
+    if shot is not None:
+        raise InputError(f"{path}: expected a description for a shot, found none")
     if path.is_dir():
         path = frame_in(path, frame, empty_filtered)
     if has_hdf5_suffix(path):
@@ -100,8 +136,17 @@ def read_recording(
             f"{path}: expected a recording (.npy, .h5 or a folder), found '{path.suffix}'; "
             f"{OTHER_FORMATS}"
         )
+    return _checked(recording, path, conjugate)
+
+
+def _checked(recording: Recording, path: Path, conjugate: bool) -> Recording:
+    """The recording, conjugated if asked for, with the notes of the checks."""
     if conjugate:
-        recording = replace(recording, signal=recording.signal.conj().resolve_conj())
+        recording = replace(
+            recording,
+            signal=recording.signal.conj().resolve_conj(),
+            provenance=(*recording.provenance, "conjugated"),
+        )
     found = [f"{path}: {note}" for note in check_recording(recording)]
     return replace(recording, notes=(*recording.notes, *found))
 

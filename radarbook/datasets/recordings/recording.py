@@ -21,12 +21,31 @@ Meta = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
+class View:
+    """What of a scene is imaged unless something else is asked for, metres.
+
+    Attributes
+    ----------
+    stand_off : float or None
+        Distance of a flat target from the antennas: the plane that is imaged.
+    depth : (near, far) or None
+        Depths that are imaged; they go before the stand-off.
+    extent : float or None
+        Side of the image.
+    """
+
+    stand_off: float | None = None
+    depth: tuple[float, float] | None = None
+    extent: float | None = None
+
+
+@dataclass(frozen=True)
 class Recording:
     """One measured frame with what is needed to image it.
 
     Attributes
     ----------
-    signal : Tensor (rx, tx, f), complex64
+    signal : Tensor (rx, tx, f), or (pair, f) for an array with pairs, complex64
         Time factor e^{+jωt}: a path of length d has the phase -kd.
     array, waveform
         Antenna positions (radar frame, m) in the order of the signal's axes, and frequencies (Hz).
@@ -40,7 +59,11 @@ class Recording:
         mirrors x: turned back here); NaN where it has none. Its grid is the calibration's volume.
     notes : tuple of str
         Notes for the user on a recording that was read, one line each: what was changed on
-        reading, and what :func:`~radarbook.datasets.recording_checks.check_recording` found.
+        reading, and what :func:`~radarbook.datasets.recordings.check_recording` found.
+    provenance : tuple of str
+        What was done to the numbers of the file, in this order: background, phases, delay.
+    view : View
+        What is imaged unless something else is asked for.
 
     Raises :class:`~radarbook.errors.InputError` where the parts do not fit each other.
 
@@ -64,10 +87,12 @@ class Recording:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     reference_depth: Tensor | None = None
     notes: tuple[str, ...] = ()
+    provenance: tuple[str, ...] = ()
+    view: View = View()
 
     def __post_init__(self) -> None:
-        shape = (len(self.array.rx), len(self.array.tx), len(self.waveform))
-        check_signal(self.signal.numpy(), "recording", shape)
+        shape = self.array.signal_shape(len(self.waveform))
+        check_signal(self.signal.numpy(), "recording", shape, self.array.axes)
 
     def image(
         self,
