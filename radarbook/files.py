@@ -18,7 +18,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -337,15 +337,33 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def differences(wanted: Any, found: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Name, wanted and found value of each place where two JSON-able values differ.
+
+    A value that is missing on one side is ``"nothing"``. Tuples are lists, as JSON reads them.
+
+    Examples
+    --------
+    >>> list(differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}))
+    [('a.b', 1, 3)]
+    """
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        for key in dict.fromkeys([*wanted, *found]):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(wanted.get(key, "nothing"), found.get(key, "nothing"), inner)
+    elif json.loads(json.dumps(wanted)) != json.loads(json.dumps(found)):
+        yield name, wanted, found
+
+
 @cache
-def source_digest(*rooms: str) -> str:
+def source_digest(*packages: str) -> str:
     """Fingerprint of the library's own source: the named packages, or all of it.
 
     ``source_digest("faces", "radar")`` changes when a ``.py`` file in those packages changes; names
     are folders or modules of :mod:`radarbook`. It shows whether an artefact on disk was made by
     other code.
     """
-    roots = [PACKAGE / room for room in rooms] if rooms else [PACKAGE]
+    roots = [PACKAGE / package for package in packages] if packages else [PACKAGE]
     files: list[Path] = []
     for root in roots:
         files += sorted(root.rglob("*.py")) if root.is_dir() else [root.with_suffix(".py")]

@@ -34,14 +34,21 @@ def allowed() -> int:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def alone(divided: int | None = None) -> Iterator[None]:
     """Torch's operations in this thread alone; :func:`divide` still uses all allowed threads.
 
-    May be nested, and used as a decorator: ``@alone()``.
+    With ``divided``, :func:`divide` uses so many; 1 leaves all work to this thread. May be
+    nested, and used as a decorator: ``@alone()``.
+
+    Examples
+    --------
+    >>> with alone(divided=1):
+    ...     torch.get_num_threads(), allowed()
+    (1, 1)
     """
     outer: int | None = getattr(_local, "threads", None)
     known = torch.get_num_threads()
-    _local.threads = known if outer is None else outer
+    _local.threads = divided or (known if outer is None else outer)
     torch.set_num_threads(1)
     try:
         yield

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import DEFAULT_RENDERING, RANGES, FaceParameters
+from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.seeds import numpy_stream
 
 Indices = Sequence[int] | NDArray[np.integer[Any]] | torch.Tensor
@@ -56,18 +56,6 @@ class ParameterDistribution(BaseModel):
     images_per_face: int = Field(
         1, ge=1, description="samples that share one shape, each with its own expression and pose"
     )
-
-    @classmethod
-    def neutral_pose(cls, **changes: Any) -> ParameterDistribution:
-        """Shape and expression vary; pose and rendering parameters stay at their defaults."""
-        dynamic_range, material, antenna = DEFAULT_RENDERING
-        fixed: dict[str, Any] = {
-            "pose_scale": 0.0,
-            "dynamic_range_db": (dynamic_range, dynamic_range),
-            "material": (material, material),
-            "antenna_size": (antenna, antenna),
-        }
-        return cls(**(fixed | changes))
 
 
 def random_parameters(

@@ -136,7 +136,7 @@ def write_shard(path: Path, arrays: Arrays, attributes: Mapping[str, Any]) -> No
 
 
 def damage(path: Path, attributes: Mapping[str, Any]) -> str | None:
-    """What is wrong with a shard, or ``None``: its checksum and who it says it is."""
+    """Why a shard is invalid (checksum or identity), or ``None``."""
     try:
         with open_hdf5(path) as file:
             for name, value in attributes.items():
@@ -152,7 +152,7 @@ def damage(path: Path, attributes: Mapping[str, Any]) -> str | None:
 def write_index(
     folder: Path, shards: Sequence[Path], splits: Splits, attributes: Mapping[str, Any]
 ) -> None:
-    """Write ``index.h5``: virtual datasets over all shards, beside the split of every sample.
+    """Write ``index.h5``: virtual datasets over all shards, next to the split of every sample.
 
     The shards are named relative to the index, so the folder can be moved. An index that is
     there already, byte for byte, is left alone.
@@ -237,8 +237,6 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
     memory : None, "cpu", "cuda", ...
         None reads batches from the (page-cached) files; a device name loads the images there
         once, as float16, and batches are gathered on it.
-    verify : bool
-        Recompute every shard's checksum at opening.
 
     ``dataset.batch(indices)`` returns ``(FaceParameters, RadarImage)`` of float32 tensors, whole
     batches at a time; the parameters' dynamic range is the one that was applied. The object is
@@ -255,7 +253,6 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
         *,
         dynamic_range: float | tuple[float, float] | None = None,
         memory: str | torch.device | None = None,
-        verify: bool = False,
     ) -> None:
         self.folder = Path(folder)
         self.split = split
@@ -305,8 +302,7 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
             path = self.folder / name
             try:
                 with open_hdf5(path) as file:
-                    intact = file.attrs["checksum"] == wanted
-                    if not intact or (verify and checksum(file) != wanted):
+                    if file.attrs["checksum"] != wanted:
                         raise OSError("its content does not match its checksum")
                     for parameter in NAMES:
                         parts[parameter].append(file[parameter][()])

@@ -16,7 +16,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ from radarbook.datasets.workers import (
 )
 from radarbook.errors import InputError
 from radarbook.faces.load import held_modes
-from radarbook.files import digest, disk_errors, source_digest, write_json
+from radarbook.files import differences, digest, disk_errors, source_digest, write_json
 from radarbook.hdf5 import open_hdf5
 from radarbook.locks import hold
 from radarbook.profiles import Profile
@@ -450,20 +450,15 @@ def _check_settings(folder: Path, wanted: DatasetSettings, repair: bool) -> None
             path.unlink()
             return
         raise InputError(f"{path}: damaged ({error}); '--repair' makes it again") from None
-    differences = list(_differences(found, json.loads(wanted.model_dump_json())))
-    if differences:
+    others = [
+        f"{name} is {_short(there)} there, {_short(asked)} asked"
+        for name, asked, there in differences(json.loads(wanted.model_dump_json()), found)
+    ]
+    if others:
         raise InputError(
-            f"{folder}: made with other settings: {'; '.join(differences)} "
+            f"{folder}: made with other settings: {'; '.join(others)} "
             "(choose another folder, or ask for the same)"
         )
-
-
-def _differences(found: Any, wanted: Any, name: str = "") -> Iterator[str]:
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for key in sorted(found.keys() | wanted.keys()):
-            yield from _differences(found.get(key), wanted.get(key), f"{name}.{key}".lstrip("."))
-    elif found != wanted:
-        yield f"{name} is {_short(found)} there, {_short(wanted)} asked"
 
 
 def _short(value: Any) -> str:

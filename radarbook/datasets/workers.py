@@ -36,6 +36,7 @@ from radarbook.progress import write_line
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
+from radarbook.threads import alone
 
 #: The source whose change changes the values of a sample.
 CODE = (
@@ -108,17 +109,6 @@ class SampleSettings(BaseModel):
 _SAMPLE_FIELDS = set(SampleSettings.model_fields)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside the block: how a sum is cut into threads would show in its bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def render_samples(
     renderer: Renderer, settings: SampleSettings, samples: Sequence[int]
 ) -> tuple[dict[str, NDArray[Any]], float]:
@@ -138,7 +128,7 @@ def render_samples(
     wide = drawn.replace(rendering=rendering).to(settings.device)
     parts: list[dict[str, NDArray[Any]]] = []
     seconds = 0.0
-    with one_thread(), torch.no_grad():
+    with alone(divided=1), torch.no_grad():
         for start in range(0, len(samples), settings.batch):
             rows = slice(start, start + settings.batch)
             begin = time.perf_counter()

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radarbook.faces.compare import scan_to_surface
+from radarbook.faces.compare import scan_to_surface, vertex_areas
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters, parameter_names
 from radarbook.radar.image import RadarImage
@@ -70,15 +70,6 @@ def vertex_distances(
     """
     ours = model.vertices(predicted.shape, predicted.expression)
     return (ours - model.vertices(truth.shape, truth.expression)).norm(dim=2)
-
-
-def vertex_areas(model: MorphableModel) -> Tensor:
-    """(N,) mm²: a third of the area of every triangle at a vertex, on the mean face."""
-    corners = model.mean[model.triangles]
-    sides = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    area = torch.linalg.cross(*sides).norm(dim=1) / 2
-    total = torch.zeros(model.n_vertices, dtype=area.dtype, device=area.device)
-    return total.index_add_(0, model.triangles.flatten(), area.repeat_interleave(3) / 3)
 
 
 def landmark_indices(model: MorphableModel) -> Tensor:
@@ -127,7 +118,7 @@ def face_errors(
     """
     predicted, truth = predicted.detach().to("cpu"), truth.detach().to("cpu")
     model = model.to("cpu")
-    weights = vertex_areas(model)
+    weights = vertex_areas(model.mean, model.triangles)
     weights = weights / weights.sum()
     landmarks = landmark_indices(model)
     parts: dict[str, list[Tensor]] = {"vertex_mm": [], "vertex_area_mm": []}
@@ -270,14 +261,8 @@ def random_face(truth: FaceParameters, seed: int = 0) -> FaceParameters:
     """A random face in a random pose for each true one, drawn as the dataset draws."""
     generator = torch_stream(seed, "evaluation/random face")
     s, e = truth.shape.shape[1], truth.expression.shape[1]
-    vector = torch.cat(
-        [
-            torch.randn(len(truth), s + e, generator=generator),
-            2 * torch.rand(len(truth), 9, generator=generator) - 1,
-        ],
-        dim=1,
-    )
-    return FaceParameters.from_normalised(vector.to(truth.shape), s, e)
+    face = FaceParameters.random(len(truth), s, e, generator)
+    return face.to(truth.shape.device, truth.shape.dtype)
 
 
 def baselines(

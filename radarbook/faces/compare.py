@@ -11,18 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 import trimesh
+import trimesh.registration
 from scipy.spatial import cKDTree
 from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.rigid import align
 from radarbook.seeds import torch_stream
-
-
-def vertex_distances(ours: Tensor, theirs: Tensor) -> Tensor:
-    """(..., N) distances of corresponding vertices (..., N, 3). Differentiable."""
-    return torch.linalg.vector_norm(ours - theirs, dim=-1)
 
 
 def vertex_areas(vertices: Tensor, triangles: Tensor) -> Tensor:
@@ -41,7 +36,7 @@ def area_weighted_error(ours: Tensor, theirs: Tensor, triangles: Tensor) -> Tens
     A mesh has more vertices around eyes and mouth than on cheeks; this mean does not care.
     """
     areas = vertex_areas(theirs, triangles)
-    return (areas * vertex_distances(ours, theirs)).sum(dim=-1) / areas.sum(dim=-1)
+    return (areas * (ours - theirs).norm(dim=-1)).sum(dim=-1) / areas.sum(dim=-1)
 
 
 def region_errors(distances: Tensor, regions: Mapping[str, Tensor]) -> dict[str, float]:
@@ -79,23 +74,25 @@ def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     return result
 
 
-def aligned(
-    source: np.ndarray,
-    target: np.ndarray,
-    weights: np.ndarray | None = None,
-    with_scale: bool = False,
-) -> np.ndarray:
-    """``source`` (N, 3) moved rigidly onto corresponding ``target`` by weighted least squares.
+def aligned(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """``source`` (N, 3) moved rigidly onto corresponding ``target`` by least squares.
 
-    With ``with_scale`` its size is fitted too, which hides errors of size: say which was used.
+    Its size is kept: fitting it would hide errors of size. Raises
+    :class:`~radarbook.errors.InputError` if the shapes differ.
+
+    Examples
+    --------
+    >>> corners = np.eye(3)
+    >>> bool(np.allclose(aligned(corners, corners + [0.0, 0.0, 5.0]), corners + [0.0, 0.0, 5.0]))
+    True
     """
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3:
         raise InputError(
             f"alignment: expected two (N, 3) point sets, found {source.shape} and {target.shape}"
         )
-    rotation, translation, scale = align(source, target, weights, with_scale)
-    return scale * source @ rotation.T + translation
+    fit = trimesh.registration.procrustes(source, target, reflection=False, scale=False)
+    return np.asarray(fit[1])
 
 
 def truncation_error(model: MorphableModel, n_shape: int, n_expression: int, faces: int) -> float:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.landmarks import LANDMARK_REACH_MM
 from radarbook.faces.model import MorphableModel
+from radarbook.faces.obj import parse_obj
+from radarbook.faces.polygons import Polygons
 from radarbook.faces.regions import regions_from_landmarks
 from radarbook.faces.rigid import without_rigid_motion
 from radarbook.seeds import numpy_stream
@@ -80,8 +83,10 @@ def convert_ict(
 def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
     """The model that :func:`convert_ict` writes."""
     folder = _face_folder(Path(folder))
-    head = read_vertices(folder / f"{NEUTRAL}.obj")
-    polygons = _read_polygons(folder / f"{NEUTRAL}.obj", len(head))
+    neutral = read_obj(folder / f"{NEUTRAL}.obj")
+    head = neutral.points
+    ends = zip(np.cumsum(neutral.counts), neutral.counts, strict=True)
+    polygons = [neutral.corners[end - count : end].tolist() for end, count in ends]
     names = sorted(path.stem for path in folder.glob("*.obj") if path.stem != NEUTRAL)
     identities = [name for name in names if name.startswith("identity")]
     expressions = [
@@ -102,7 +107,7 @@ def read_ict(folder: str | os.PathLike[str], seed: int = 0) -> MorphableModel:
     def displacements(of: Sequence[str]) -> np.ndarray:
         fields = np.empty((len(of), *mean.shape))
         for field, name in zip(fields, of, strict=True):
-            moved = read_vertices(folder / f"{name}.obj")
+            moved = read_obj(folder / f"{name}.obj").points
             if moved.shape != head.shape:
                 raise InputError(
                     f"{folder / name}.obj: {len(moved)} vertices, expected the neutral head's "
@@ -307,44 +312,17 @@ def _face_folder(folder: Path) -> Path:
     raise InputError(f"{folder}: no {NEUTRAL}.obj here or in FaceXModel, expected ICT-FaceKit")
 
 
-def read_vertices(path: Path) -> np.ndarray:
-    """(N, 3) mm in the file's order.
-
-    Read here rather than by a mesh library: libraries split vertices along texture seams, and
-    the kit's files must keep their common numbering.
-    """
+def read_obj(path: Path) -> Polygons:
+    """The file's surface in mm, in its own order of vertices, which all files of the kit share."""
     try:
-        rows = [line.split()[1:4] for line in _lines(path, "v ")]
-        points = np.array(rows, dtype=np.float64).reshape(-1, 3) * MM_PER_CM
-    except ValueError as error:
+        found = parse_obj(path.read_bytes())
+    except (OSError, InputError) as error:
         raise InputError(f"{path}: not a readable OBJ file ({error})") from None
-    if len(points) < FACE_VERTICES or not np.isfinite(points).all():
+    if len(found.points) < FACE_VERTICES or not np.isfinite(found.points).all():
         raise InputError(
-            f"{path}: {len(points)} vertices, expected at least {FACE_VERTICES}, all finite"
+            f"{path}: {len(found.points)} vertices, expected at least {FACE_VERTICES}, all finite"
         )
-    return points
-
-
-def _read_polygons(path: Path, n: int) -> list[list[int]]:
-    """The polygons' vertex indices from 0."""
-    try:
-        polygons = [
-            [int(word.split("/")[0]) - 1 for word in line.split()[1:]]
-            for line in _lines(path, "f ")
-        ]
-    except ValueError as error:
-        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
-    if any(not 0 <= vertex < n for polygon in polygons for vertex in polygon):
-        raise InputError(f"{path}: a face refers to a vertex out of range, expected 1 to {n}")
-    return polygons
-
-
-def _lines(path: Path, start: str) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable OBJ file ({error})") from None
-    return [line for line in text.splitlines() if line.startswith(start)]
+    return replace(found, points=found.points * MM_PER_CM)
 
 
 def _landmarks(folder: Path, head: np.ndarray, kept: np.ndarray) -> dict[str, int]:

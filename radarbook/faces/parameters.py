@@ -84,6 +84,24 @@ class FaceParameters:
     # -- construction ---------------------------------------------------------------------------
 
     @classmethod
+    def random(
+        cls, count: int, n_shape: int, n_expression: int, generator: torch.Generator
+    ) -> FaceParameters:
+        """``count`` samples of the prior, float32 on the CPU.
+
+        Coefficients are standard normal; pose and rendering are uniform over :data:`RANGES`.
+
+        Examples
+        --------
+        >>> faces = FaceParameters.random(5, 10, 7, torch.Generator().manual_seed(0))
+        >>> len(faces), bool(faces.translation.abs().max() <= 0.05)
+        (5, True)
+        """
+        coefficients = torch.randn(count, n_shape + n_expression, generator=generator)
+        others = 2 * torch.rand(count, 9, generator=generator) - 1
+        return cls.from_normalised(torch.cat([coefficients, others], dim=1), n_shape, n_expression)
+
+    @classmethod
     def neutral(
         cls,
         batch: int = 1,

@@ -77,19 +77,3 @@ def place(
     offset = MM * half_turn * (pivot - origin) - matrix @ pivot
     offset = offset + faces.new_tensor([0.0, 0.0, distance]) + parameters.translation.to(faces)
     return torch.baddbmm(offset[:, None, :], faces, matrix.transpose(1, 2))
-
-
-def from_radar(
-    model: MorphableModel, points: Tensor, parameters: FaceParameters, distance: float
-) -> Tensor:
-    """(B, M, 3) mm in the model frame: the inverse of :func:`to_radar`'s placing.
-
-    ``points`` are (B, M, 3) metres in the radar frame; the parameters' pose is undone, their shape
-    and expression are not looked at.
-    """
-    pivot, origin = pivot_and_origin(model)
-    turn = rotation_matrix(parameters.rotation.to(points.dtype))
-    shifted = points - parameters.translation.to(points)[:, None, :]
-    shifted = shifted - points.new_tensor([0.0, 0.0, distance])
-    posed = shifted * points.new_tensor([-1.0, 1.0, -1.0]) / MM + origin
-    return (posed - pivot) @ turn + pivot

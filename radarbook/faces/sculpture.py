@@ -48,12 +48,6 @@ _NOSE = CubicSpline(
 )
 
 
-def section_parameter(y: np.ndarray | float) -> np.ndarray:
-    """v of the midline point at height y (of the bare mask, above the chin)."""
-    order = slice(12, None, -1)
-    return np.interp(y, ROWS[order, 0], (_ARC / _ARC[-1])[order])
-
-
 def surface(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """(..., 3) mm: the neutral face at u in [-1, 1] (right to left) and v in [0, 1] (top down)."""
     y, z, width, depth, opening, rise = np.moveaxis(_SECTION(v), -1, 0)

@@ -19,6 +19,7 @@ from radarbook.errors import InputError
 from radarbook.figures import theme
 from radarbook.figures.faces import _array
 from radarbook.radar.image import RadarImage
+from radarbook.radar.waveform import C0
 
 X_TITLE = "x (mm), as the radar sees it"
 Y_TITLE = "y (mm), up"
@@ -141,7 +142,7 @@ def radar_images(
                 x,
                 y,
                 "mm",
-                colorscale=theme.DEPTH_SCALE,
+                colorscale=theme.DEPTH_COLOURS,
                 reversescale=True,
                 zmin=depth_limits_mm[0],
                 zmax=depth_limits_mm[1],
@@ -352,8 +353,7 @@ def range_profile(
         )
     count = padding * len(steps)
     window = np.hanning(len(steps) + 2)[1:-1]
-    speed = 299_792_458.0
-    half_path = np.arange(count) / count * speed / (steps[1] - steps[0]) / 2
+    half_path = np.arange(count) / count * C0 / (steps[1] - steps[0]) / 2
     profiles = [np.abs(np.fft.ifft(values[rx, tx] * window, count)) for rx, tx in pairs]
     top = max(float(p.max()) for p in profiles) or 1.0
     figure = theme.new_figure()

@@ -169,7 +169,7 @@ def _rgb(colour: Any) -> tuple[float, float, float]:
 
 
 def _colour_map(trace: Mapping[str, Any]) -> LinearSegmentedColormap:
-    scale = trace.get("colorscale") or theme.DEPTH_SCALE
+    scale = trace.get("colorscale") or theme.DEPTH_COLOURS
     if isinstance(scale, str):
         scale = plotly.colors.get_colorscale(scale)
     stops = [(float(where), _rgb(colour)) for where, colour in scale]

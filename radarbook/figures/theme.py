@@ -9,7 +9,7 @@ import plotly.io as pio
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6C6C6C", "#000000")
 FACE = "#C9A58C"
 AMPLITUDE_SCALE = "Inferno"
-DEPTH_SCALE = "Viridis"
+DEPTH_COLOURS = "Viridis"
 ERROR_SCALE = "YlOrRd"
 SIGNED_SCALE = "RdBu"
 #: Pixels: the text column of the book, and the height of a single panel.

@@ -21,7 +21,7 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import ReducedPhysics
-from radarbook.networks.channels import DEPTH_SCALE
+from radarbook.networks.channels import DEPTH_UNIT
 from radarbook.radar.image import RadarImage
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import Renderer
@@ -169,7 +169,7 @@ class ImageObjective:
         if self.inputs != "amplitude":
             # A tenth: about the share of an image that a face fills (as in training).
             share = 0.1 / target.mask.flatten(1).sum(1, keepdim=True).clamp(min=1)
-            parts.append(depth_error(image.depth, target).flatten(1) / DEPTH_SCALE * share.sqrt())
+            parts.append(depth_error(image.depth, target).flatten(1) / DEPTH_UNIT * share.sqrt())
         return torch.cat(parts, dim=1)
 
 

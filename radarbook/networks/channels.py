@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.profiles import Inputs
 from radarbook.radar.image import RadarImage
-
-Inputs = Literal["amplitude", "depth", "both"]
 
 #: A face reaches from its nose tip (at the scene's distance) some 12 cm back: depths are measured
 #: from the middle of that, in units of its half.
 FACE_MIDDLE = 0.06
-DEPTH_SCALE = 0.06
+DEPTH_UNIT = 0.06
 
 
 def check_inputs(inputs: str) -> None:
@@ -64,7 +63,7 @@ def image_channels(
     if inputs != "depth":
         channels.append(unit_amplitude(image))
     if inputs != "amplitude":
-        depth = (image.depth - distance - FACE_MIDDLE) / DEPTH_SCALE * valid
+        depth = (image.depth - distance - FACE_MIDDLE) / DEPTH_UNIT * valid
         channels.append(depth)
         if not paper:
             count = valid.sum(dim=(1, 2), keepdim=True).clamp(min=1)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.networks.channels import DEPTH_SCALE, FACE_MIDDLE
+from radarbook.networks.channels import DEPTH_UNIT, FACE_MIDDLE
 from radarbook.networks.encoder import ResidualBlock, check_size
 from radarbook.networks.inverse import InverseResNet50
 from radarbook.radar.image import RadarImage
@@ -108,7 +108,7 @@ class LearnedRenderer(nn.Module):
             drawn = self._moved(drawn, parameters)
         amplitude_db = FLOOR_DB * torch.sigmoid(-drawn[:, 0])
         nearest = self.distance + parameters.translation[:, 2]
-        depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_SCALE * drawn[:, 1]
+        depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_UNIT * drawn[:, 1]
         return amplitude_db, depth
 
     def _moved(self, drawn: Tensor, parameters: FaceParameters) -> Tensor:

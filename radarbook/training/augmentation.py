@@ -213,25 +213,3 @@ def moved(image: RadarImage, shift: Tensor, turn: Tensor | None = None) -> Radar
     inside = power > 0
     depth = torch.where(inside, moment / power.where(inside, power.new_ones(())), image.depth)
     return replace(image, amplitude_db=above + floor, depth=depth, mask=above > 0)
-
-
-def random_noise(image: RadarImage, generator: torch.Generator, db: float) -> RadarImage:
-    """Independent complex noise added to each pixel, its level drawn per image.
-
-    The level lies uniformly between −50 dB and ``db`` below the maximum; the amplitude becomes
-    that of signal plus circular complex Gaussian noise with a random phase between them. Depth
-    is moved by what that phase error means in range for the weak pixels alone, which is below
-    the depth grid here, so it stays.
-    """
-    like = image.amplitude_db
-    level = uniform(len(image), -50.0, db, generator, like)[:, None, None]
-    noise = torch.randn(2, *like.shape, generator=generator).to(like) / 2**0.5
-    noise = noise * 10 ** (level / 20)
-    signal = 10 ** (like / 20)
-    amplitude = torch.hypot(signal + noise[0], noise[1])
-    amplitude_db = 20 * torch.log10(amplitude.clamp(min=1e-6))
-    amplitude_db = amplitude_db - amplitude_db.amax(dim=(1, 2), keepdim=True)
-    floor = image.dynamic_range_db[:, None, None]
-    return replace(
-        image, amplitude_db=torch.maximum(amplitude_db, floor), mask=amplitude_db > floor
-    )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
-from radarbook.files import PACKAGE, atomic_path
+from radarbook.files import PACKAGE, atomic_path, differences
 from radarbook.networks.autoencoder import Autoencoder
 from radarbook.networks.encoder import Encoder
 from radarbook.networks.renderer import LearnedRenderer
@@ -121,22 +121,11 @@ def unpack_optimizer(
 # -- identity -----------------------------------------------------------------------------------
 
 
-def difference(expected: Any, found: Any, name: str = "") -> str | None:
+def difference(expected: Any, found: Any) -> str | None:
     """The first place where two JSON-able values differ, as "name: expected …, found …"."""
-    if isinstance(expected, Mapping) and isinstance(found, Mapping):
-        for key in dict.fromkeys([*expected, *found]):
-            inner = difference(
-                expected.get(key, "nothing"),
-                found.get(key, "nothing"),
-                f"{name}.{key}" if name else str(key),
-            )
-            if inner:
-                return inner
-        return None
-    # JSON knows no tuples: compare what would be read back.
-    if json.loads(json.dumps(expected)) == json.loads(json.dumps(found)):
-        return None
-    return f"{name}: expected {expected}, found {found}"
+    for name, wanted, other in differences(expected, found):
+        return f"{name}: expected {wanted}, found {other}"
+    return None
 
 
 def check_identity(path: Path_, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from radarbook.networks.channels import DEPTH_SCALE
+from radarbook.networks.channels import DEPTH_UNIT
 from radarbook.radar.image import RadarImage
 
 #: Amplitude errors are counted in units of this (dB): the middle of the dynamic ranges.
@@ -51,7 +51,7 @@ def image_loss(
     if inputs != "depth":
         total = total + (amplitude_error(amplitude_db, target) / AMPLITUDE_SCALE).square().mean()
     if inputs != "amplitude":
-        squared = (depth_error(depth, target) / DEPTH_SCALE).square()
+        squared = (depth_error(depth, target) / DEPTH_UNIT).square()
         # clamped: an image without one valid pixel has no depth error.
         total = total + 0.1 * squared.sum() / target.mask.sum().clamp(min=1)
     return total

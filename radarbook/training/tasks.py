@@ -234,16 +234,9 @@ class AutoencoderTask(EncoderTask):
         self, model: Autoencoder, count: int, generator: torch.Generator
     ) -> tuple[FaceParameters, RadarImage]:
         """Faces from the prior and the frozen renderer's drawings of them."""
-        like = self.data.parameters.shape
-        width = like.shape[1] + self.data.parameters.expression.shape[1]
-        vector = torch.cat(
-            [
-                torch.randn(count, width, generator=generator),
-                2 * torch.rand(count, 9, generator=generator) - 1,
-            ],
-            dim=1,
-        ).to(like)
-        faces = FaceParameters.from_normalised(vector, like.shape[1], width - like.shape[1])
+        like = self.data.parameters
+        parts = like.shape.shape[1], like.expression.shape[1]
+        faces = FaceParameters.random(count, *parts, generator).to(like.shape.device)
         with torch.no_grad(), self.autocast():
             return faces, model.renderer.render(faces)
 

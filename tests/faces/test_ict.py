@@ -119,7 +119,7 @@ def part(kit, folder, **factors):
         text = (kit / f"FaceXModel/{name}.obj").read_text()
         factor = factors.get(name, 1)
         if factor != 1:
-            head = ict.read_vertices(kit / f"FaceXModel/{name}.obj") / ict.MM_PER_CM * factor
+            head = ict.read_obj(kit / f"FaceXModel/{name}.obj").points / ict.MM_PER_CM * factor
             text = "".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in head)
         (folder / f"{name}.obj").write_text(text)
     shutil.copy(kit / "FaceXModel/vertex_indices.json", folder)
@@ -205,7 +205,7 @@ def test_eyes_are_closed_and_only_lips_and_outline_are_open(converted):
 @pytest.fixture(scope="module")
 def common(kit, shared):
     """Vertices of the head that the independent conversion has too, and that conversion's modes."""
-    head = ict.read_vertices(kit / "FaceXModel/generic_neutral_mesh.obj")
+    head = ict.read_obj(kit / "FaceXModel/generic_neutral_mesh.obj").points
     with h5py.File(shared / "models/ict_face.h5") as file:
         theirs = file["shape/model/mean"][()].reshape(-1, 3)
         distance, index = cKDTree(head[: ict.FACE_VERTICES]).query(theirs)
@@ -224,7 +224,7 @@ def explain(kit, common, part, names):
     kit's files, and the share of the file's displacement they explain, rigid motion free."""
     head, index, modes = common
     points = head[index]
-    moved = [ict.read_vertices(kit / f"FaceXModel/{name}.obj") for name in names]
+    moved = [ict.read_obj(kit / f"FaceXModel/{name}.obj").points for name in names]
     fields = np.array([(one - head)[index].ravel() for one in moved])
     rigid = [np.broadcast_to(axis, points.shape) for axis in np.eye(3)]
     rigid += [np.cross(axis, points) / 100 for axis in np.eye(3)]

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
-from radarbook.faces.pose import from_radar, pivot_and_origin, rotation_matrix, to_radar
+from radarbook.faces.pose import pivot_and_origin, rotation_matrix, to_radar
 
 NOSE, CHIN, RIGHT_EAR, LEFT_EAR, BROW = (f"multipie68.{k:02d}" for k in (30, 8, 0, 16, 27))
 
@@ -41,12 +41,14 @@ def test_mean_face_stands_at_the_distance_and_looks_at_the_array(model):
 
 
 def test_worked_example_of_the_frames(model):
-    """A point 10 mm to the subject's left of, 20 mm above and 30 mm behind the origin."""
+    """A point x mm to the subject's left of, y above and z in front of the origin lies at
+    (-x, y, 0.3 m - z)."""
     _, origin = pivot_and_origin(model)
-    point = (origin + torch.tensor([10.0, 20.0, -30.0], dtype=torch.float64)).reshape(1, 1, 3)
     neutral = FaceParameters.neutral(1, dtype=torch.float64)
-    there = torch.tensor([[[-0.010, 0.020, 0.330]]], dtype=torch.float64)
-    torch.testing.assert_close(from_radar(model, there, neutral, 0.3), point)
+    there = to_radar(model, neutral, 0.3)[0]
+    offset = 1e-3 * (model.mean - origin) * torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64)
+    wanted = offset + torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
+    torch.testing.assert_close(there, wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_size_is_kept(model):
     assert (face[a] - face[b]).norm() == pytest.approx(float(wanted), rel=1e-12)
 
 
-def test_there_and_back(model):
+def test_a_pose_turns_about_the_pivot_and_moves(model):
     stream = torch.Generator().manual_seed(1)
 
     def draw(count):
@@ -105,8 +107,11 @@ def test_there_and_back(model):
         draw(10), draw(7), 0.05 * draw(3), math.radians(10) * draw(3), draw(3)
     )
     faces = model.vertices(parameters.shape, parameters.expression)
-    back = from_radar(model, to_radar(model, parameters, 0.4), parameters, 0.4)
-    torch.testing.assert_close(back, faces, rtol=0, atol=1e-9)
+    pivot, origin = pivot_and_origin(model)
+    turned = (faces - pivot) @ rotation_matrix(parameters.rotation).transpose(1, 2) + pivot
+    wanted = 1e-3 * (turned - origin) * torch.tensor([-1.0, 1.0, -1.0], dtype=torch.float64)
+    wanted = wanted + parameters.translation[:, None] + wanted.new_tensor([0.0, 0.0, 0.4])
+    torch.testing.assert_close(to_radar(model, parameters, 0.4), wanted, rtol=0, atol=1e-12)
 
 
 def test_gradients_against_finite_differences(model):
