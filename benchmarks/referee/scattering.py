@@ -1,0 +1,151 @@
+"""First reflection by physical optics.
+
+**Coherent part.** The reflected field on the surface is that of the tangent plane, Γ times the
+incident one, and travels along the mirrored ray. Green's second identity carries it to the
+receiver: with u = Γ e^{-jkd_t}/d_t and ∂u/∂n = -jk cosθ_t u on the surface, G = e^{-jkd_r}/d_r
+and ∂G/∂n = +jk cosθ_r G,
+
+    S[r, t] = 1/4π ∫ (u ∂G/∂n - G ∂u/∂n) dA
+            = jk/2π ∫ Γ ½(cosθ_t + cosθ_r) g_t g_r e^{-jk(d_t + d_r)} / (d_t d_r) dA.        (R1)
+
+4π|S|² d_t² d_r² is the radar cross-section. Γ is the mean of both polarisations of a half-space;
+for a pair of antennas it is the geometric mean of both legs' values, which is exact where the
+angles agree, as they do at the highlights. There the angle of incidence of an array like the
+QAR50 is below 14° and TE and TM differ by less than 0.03 of |Γ|, so (R1) holds for either
+co-polarised antenna.
+
+**Diffuse part.** Of a material factor m, 1 - m² of the reflected power stays coherent and m²
+leaves by Lambert's law. Its field is white on the surface: a point of area dA has the amplitude
+m √(|Γ_t Γ_r| cosθ_t cosθ_r dA / π) z, z complex Gaussian of unit variance. So its law depends on
+area alone, not on how the surface is divided, as long as points are closer than λ/4.
+
+**Sum.** ½(cosθ_t + cosθ_r) has two terms, each a product of legs. Per wavenumber the signal is
+one matrix product, (points × rx)ᵀ (points × tx), with exact distances for every antenna.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.referee.surface import Real, Surface
+
+Complex = NDArray[np.complex128]
+
+#: m/s.
+LIGHT = 299_792_458.0
+#: Relative permittivity of skin near 77 GHz (Gabriel 1996), time factor e^{+jωt}.
+SKIN = 6.6 - 8.9j
+#: Points summed in one matrix product.
+_CHUNK = 4096
+
+
+def fresnel(cosine: Real, permittivity: complex | None) -> tuple[Complex, Complex]:
+    """Reflection coefficients TE and TM of a half-space; None is a perfect conductor.
+
+    Signed so that both are E_reflected / E_incident, equal at normal incidence.
+    """
+    if permittivity is None:
+        conductor = np.full(np.shape(cosine), -1 + 0j)
+        return conductor, conductor
+    inside = np.sqrt(permittivity - 1 + cosine**2 + 0j)
+    te = (cosine - inside) / (cosine + inside)
+    tm = (inside - permittivity * cosine) / (inside + permittivity * cosine)
+    return np.asarray(te), np.asarray(tm)
+
+
+@dataclass(frozen=True)
+class Legs:
+    """Points against antennas: lengths (P, A) m, cosines of incidence (P, A), antenna pattern over
+    length (P, A) 1/m, which is 0 where a point is not seen."""
+
+    length: Real
+    cosine: Real
+    gain: Real
+
+    @classmethod
+    def between(
+        cls,
+        surface: Surface,
+        antennas: Real,
+        seen: NDArray[np.bool_],
+        size: float,
+        wavelength: float,
+    ) -> Legs:
+        """``size`` m is the side of the antennas' square apertures, which look along +z: pattern
+        sinc(s u_x / λ) sinc(s u_y / λ) at the band's middle."""
+        path = surface.points[:, None] - antennas
+        length = np.sqrt((path**2).sum(axis=2))
+        cosine = -np.einsum("pac,pc->pa", path, surface.normals) / length
+        across = path[..., :2] * (size / wavelength) / length[..., None]
+        pattern = np.sinc(across).prod(axis=2)
+        return cls(length, cosine, np.where(seen & (cosine > 0), pattern / length, 0.0))
+
+    def factors(self, permittivity: complex | None) -> tuple[Complex, Real]:
+        """Per leg: √-Γ (no branch cut is near) times the gain, and √(|Γ| cosθ) times the gain."""
+        te, tm = fresnel(np.maximum(self.cosine, 0.0), permittivity)
+        mean: Complex = np.asarray(-(te + tm) / 2)
+        lambert: Real = np.sqrt(np.abs(mean) * np.maximum(self.cosine, 0.0))
+        return np.asarray(np.sqrt(mean) * self.gain), lambert * self.gain
+
+
+def first_reflection(
+    surface: Surface,
+    tx: Real,
+    rx: Real,
+    wavenumbers: Real,
+    seen: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    *,
+    permittivity: complex | None,
+    antenna_size: float,
+    wavelength: float,
+    speckle: Complex | None,
+) -> tuple[Complex, Complex]:
+    """Coherent signal for m = 0 by (R1), and diffuse signal for m = 1: each (rx, tx, K).
+
+    ``seen`` holds the points (P, T) and (P, R) that transmitters and receivers see; ``speckle``
+    (P,) is z above, None: no diffuse part.
+    """
+    coherent = np.zeros((len(wavenumbers), len(rx), len(tx)), dtype=np.complex128)
+    diffuse = np.zeros_like(coherent)
+    lit = np.flatnonzero(seen[0].any(axis=1) & seen[1].any(axis=1))
+    for first in range(0, len(lit), _CHUNK):
+        some = lit[first : first + _CHUNK]
+        points = surface[some]
+        sides = [
+            Legs.between(points, antennas, view[some], antenna_size, wavelength)
+            for antennas, view in ((tx, seen[0]), (rx, seen[1]))
+        ]
+        (near, rough_near), (far, rough_far) = (side.factors(permittivity) for side in sides)
+        weight = (-1j / (4 * np.pi)) * points.areas[:, None]  # -: of the two √-Γ
+        transmit = np.stack([sides[0].cosine * near, near])
+        receive = np.stack([far, sides[1].cosine * far]) * weight
+        if speckle is not None:
+            spots = (np.sqrt(points.areas / np.pi) * speckle[some])[:, None]
+            transmit = np.concatenate([transmit, rough_near[None]])
+            receive = np.concatenate([receive, rough_far[None] * spots])
+        for n, k in enumerate(wavenumbers):
+            out = _waves(transmit, sides[0].length, k)
+            back = _waves(receive, sides[1].length, k)
+            both = 2 * len(some)
+            coherent[n] += k * (back[:both].T @ out[:both])
+            if speckle is not None:
+                diffuse[n] += back[both:].T @ out[both:]
+    return coherent.transpose(1, 2, 0), diffuse.transpose(1, 2, 0)
+
+
+@numba.njit(cache=True)
+def _waves(gains: Complex, length: Real, k: float) -> Complex:
+    """(C · P, A): gains (C, P, A) times e^{-jk·length}."""
+    kinds, points, antennas = gains.shape
+    out = np.empty((kinds * points, antennas), dtype=np.complex128)
+    for p in range(points):
+        for a in range(antennas):
+            phase = k * length[p, a]
+            wave = complex(np.cos(phase), -np.sin(phase))
+            for c in range(kinds):
+                out[c * points + p, a] = gains[c, p, a] * wave
+    return out
