@@ -36,7 +36,8 @@ from benchmarks.referee.surface import Real
 from radarbook.datasets.distribution import random_parameters
 from radarbook.datasets.recordings import Recording, write_recording
 from radarbook.errors import InputError
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json

@@ -16,7 +16,8 @@ from benchmarks.referee.surface import Patches
 from radarbook.datasets.distribution import random_parameters
 from radarbook.datasets.recordings import read_recording
 from radarbook.errors import InputError
-from radarbook.faces.model import MorphableModel, load_model
+from radarbook.faces.load import load_model
+from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.faces.procedural import EXPRESSION_MODES, SHAPE_MODES, displacement
