@@ -8,14 +8,12 @@ A folder is complete when it holds ``artefact.json``, which is written last.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from radarbook.datasets.distribution import SPLITS, Split
 from radarbook.datasets.storage import FaceDataset
@@ -56,12 +55,12 @@ from radarbook.training.tasks import WEIGHTS, train_autoencoder, train_encoder, 
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """How one artefact is made: the packages, profile fields and artefacts it depends on."""
 
-    rooms: tuple[str, ...]
+    packages: tuple[str, ...]
     fields: tuple[str, ...]
-    ground: tuple[str, ...]
+    prerequisites: tuple[str, ...]
     make: Callable[[Pipeline, str, Path], None]
     load: Callable[[Pipeline, str, Path], Any]
 
@@ -147,8 +146,8 @@ class Pipeline:
                 "profile": {field: getattr(self.profile, field) for field in stage.fields},
                 "seed": self.seed,
                 "model": self.model.fingerprint,
-                "source": source_digest(*stage.rooms),
-                "ground": [self.fingerprint(g) for g in self._ground(stage, inputs)],
+                "source": source_digest(*stage.packages),
+                "prerequisites": [self.fingerprint(g) for g in self._prerequisites(stage, inputs)],
             }
         )
 
@@ -161,17 +160,17 @@ class Pipeline:
         return (self.folder(name) / "artefact.json").exists()
 
     def get(self, name: str) -> Any:
-        """The artefact, computed first where it is missing (and so is its ground).
+        """The artefact, computed first where it is missing (and so are its prerequisites).
 
         Raises :class:`InputError` naming the known artefacts for an unknown one.
         """
         stage, inputs = self._stage(name)
         folder = self.folder(name)
         if not self.have(name):
-            for ground in self._ground(stage, inputs):
-                self.get(ground)
+            for earlier in self._prerequisites(stage, inputs):
+                self.get(earlier)
             folder.mkdir(parents=True, exist_ok=True)
-            with _locked(folder.with_suffix(".lock")):
+            with FileLock(folder.with_suffix(".lock")):
                 if not self.have(name):  # another process may have made it while we waited
                     start = time.perf_counter()
                     stage.make(self, inputs, folder)
@@ -189,7 +188,7 @@ class Pipeline:
     def prepare(self, processes: int = 1) -> None:
         """Make every artefact that is missing, up to ``processes`` of them at once.
 
-        Those that do not stand on one another are made by processes of their own: the networks of
+        Those that do not depend on one another are made by processes of their own: the networks of
         a profile each leave a large GPU, and most of a machine's cores, idle. The first error
         stops what has not begun and is raised.
         """
@@ -226,10 +225,10 @@ class Pipeline:
                 raise
 
     def _ready(self, name: str) -> bool:
-        return all(self.have(ground) for ground in self._ground(*self._stage(name)))
+        return all(self.have(earlier) for earlier in self._prerequisites(*self._stage(name)))
 
     def record(self, name: str) -> dict[str, Any]:
-        """The note beside a made artefact: seconds it took, seed, profile, fingerprint."""
+        """The note of a made artefact: seconds it took, seed, profile, fingerprint."""
         return json.loads((self.folder(name) / "artefact.json").read_text())
 
     def history(self, name: str) -> History:
@@ -237,7 +236,7 @@ class Pipeline:
         self.get(name)
         return read_history(self.folder(name) / HISTORY)
 
-    def _stage(self, name: str) -> tuple[Stage, str]:
+    def _stage(self, name: str) -> tuple[PipelineStage, str]:
         key, _, inputs = name.partition("/")
         if key not in STAGES or (bool(inputs) != (key in PER_INPUT)):
             raise InputError(
@@ -247,10 +246,10 @@ class Pipeline:
             raise InputError(f"artefact '{name}': expected inputs amplitude, depth or both")
         return STAGES[key], inputs
 
-    def _ground(self, stage: Stage, inputs: str) -> list[str]:
-        """Names of the artefacts a stage stands on: for its own inputs, or for all of them."""
+    def _prerequisites(self, stage: PipelineStage, inputs: str) -> list[str]:
+        """Names of the artefacts a stage depends on: for its own inputs, or for all of them."""
         names = []
-        for key in stage.ground:
+        for key in stage.prerequisites:
             each = (inputs,) if inputs else self.profile.inputs
             names += [f"{key}/{i}" for i in each] if key in PER_INPUT else [key]
         return names
@@ -265,14 +264,6 @@ def _begin(threads: int) -> None:
 def _get(profile: Profile, model: str, output: Path, seed: int, name: str) -> None:
     """One artefact, in a process of its own."""
     Pipeline(profile, model, output, seed).get(name)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold an advisory lock: two runs asking for one artefact make it once."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # -- the stages ----------------------------------------------------------------------------------
@@ -299,43 +290,24 @@ def _load_dataset(_: Pipeline, __: str, folder: Path) -> dict[Split, FaceDataset
     return {split: FaceDataset(folder / "data", split) for split in SPLITS}
 
 
-def _make_encoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
+def _train(train: Callable[..., Any], pipeline: Pipeline, folder: Path, *parts: Any) -> None:
+    """A network trained on the pipeline's dataset; ``parts`` are what it needs besides."""
     data = pipeline.get("dataset")
-    train_encoder(
-        data["train"],
-        data["validation"],
-        pipeline.profile,
-        inputs,
-        folder,
-        pipeline.seed,
-        model=pipeline.model,
-    )
+    given = data["train"], data["validation"], pipeline.profile, *parts
+    train(*given, folder, pipeline.seed, model=pipeline.model)
+
+
+def _make_encoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
+    _train(train_encoder, pipeline, folder, inputs)
 
 
 def _make_renderer(pipeline: Pipeline, _: str, folder: Path) -> None:
-    data = pipeline.get("dataset")
-    train_renderer(
-        data["train"],
-        data["validation"],
-        pipeline.profile,
-        folder,
-        pipeline.seed,
-        model=pipeline.model,
-    )
+    _train(train_renderer, pipeline, folder)
 
 
 def _make_autoencoder(pipeline: Pipeline, inputs: str, folder: Path) -> None:
-    data = pipeline.get("dataset")
-    train_autoencoder(
-        data["train"],
-        data["validation"],
-        pipeline.profile,
-        pipeline.get(f"encoder/{inputs}"),
-        pipeline.get("renderer"),
-        folder,
-        pipeline.seed,
-        model=pipeline.model,
-    )
+    networks = pipeline.get(f"encoder/{inputs}"), pipeline.get("renderer")
+    _train(train_autoencoder, pipeline, folder, *networks)
 
 
 def _make_baselines(pipeline: Pipeline, _: str, folder: Path) -> None:
@@ -414,25 +386,25 @@ LEARNING = ("networks", "training")
 #: Every artefact, in the order in which they are made. ``dataset`` gives ``{split: FaceDataset}``,
 #: ``results`` the rows of the table, ``baselines`` and ``…-errors`` summaries of errors on the test
 #: split, the others a network in evaluation mode on the CPU.
-STAGES: dict[str, Stage] = {
-    "dataset": Stage(
+STAGES: dict[str, PipelineStage] = {
+    "dataset": PipelineStage(
         CODE, (*GEOMETRY, "train", "validation", "test"), (), _make_dataset, _load_dataset
     ),
-    "encoder": Stage(
+    "encoder": PipelineStage(
         LEARNING,
         ("encoder", "recipe", "encoder_epochs", "encoder_batch", "encoder_rate", "vertex_weight"),
         ("dataset",),
         _make_encoder,
         _weights(load_encoder),
     ),
-    "renderer": Stage(
+    "renderer": PipelineStage(
         LEARNING,
         ("decoder", "recipe", "renderer_epochs", "renderer_batch", "renderer_rate"),
         ("dataset",),
         _make_renderer,
         _weights(load_renderer),
     ),
-    "autoencoder": Stage(
+    "autoencoder": PipelineStage(
         LEARNING,
         (
             "autoencoder_epochs",
@@ -445,17 +417,17 @@ STAGES: dict[str, Stage] = {
         _make_autoencoder,
         _weights(load_autoencoder),
     ),
-    "baselines": Stage(("evaluation",), (), ("dataset",), _make_baselines, _read_errors),
-    "encoder-errors": Stage(
+    "baselines": PipelineStage(("evaluation",), (), ("dataset",), _make_baselines, _read_errors),
+    "encoder-errors": PipelineStage(
         ("evaluation",), (), ("encoder",), _make_errors("encoder"), _read_errors
     ),
-    "renderer-errors": Stage(
+    "renderer-errors": PipelineStage(
         ("evaluation",), (), ("renderer",), _make_renderer_errors, _read_errors
     ),
-    "autoencoder-errors": Stage(
+    "autoencoder-errors": PipelineStage(
         ("evaluation",), (), ("autoencoder",), _make_errors("autoencoder"), _read_errors
     ),
-    "results": Stage(
+    "results": PipelineStage(
         ("evaluation", "reports"),
         ("inputs",),
         ("baselines", "encoder-errors", "renderer-errors", "autoencoder-errors"),

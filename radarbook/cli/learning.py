@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -108,24 +109,9 @@ def train_encoder_command(
     device: Device = "auto",
 ) -> None:
     """Train an encoder: radar image to face parameters. Resumes after a stop."""
-    from radarbook.datasets.storage import FaceDataset
     from radarbook.training.tasks import train_encoder
 
-    _check_training(output, data, model)
-    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
-    settings = profile_of(profile, parameter)
-    with interruptible(_KEPT.format(output)):
-        _, history = train_encoder(
-            train,
-            validation,
-            settings,
-            inputs,
-            output,
-            seed,
-            model=_model_of(train, model),
-            device=device,
-        )
-    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+    _train(train_encoder, data, output, model, profile, parameter, seed, device, inputs)
 
 
 @train_app.command("renderer")
@@ -139,23 +125,9 @@ def train_renderer_command(
     device: Device = "auto",
 ) -> None:
     """Train the learned renderer: face parameters to radar image."""
-    from radarbook.datasets.storage import FaceDataset
     from radarbook.training.tasks import train_renderer
 
-    _check_training(output, data, model)
-    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
-    settings = profile_of(profile, parameter)
-    with interruptible(_KEPT.format(output)):
-        _, history = train_renderer(
-            train,
-            validation,
-            settings,
-            output,
-            seed,
-            model=_model_of(train, model),
-            device=device,
-        )
-    typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
+    _train(train_renderer, data, output, model, profile, parameter, seed, device)
 
 
 @train_app.command("autoencoder")
@@ -171,25 +143,39 @@ def train_autoencoder_command(
     device: Device = "auto",
 ) -> None:
     """Fine-tune an encoder through a frozen learned renderer."""
-    from radarbook.datasets.storage import FaceDataset
     from radarbook.training.checkpoints import load_encoder, load_renderer
     from radarbook.training.tasks import train_autoencoder
 
-    _check_training(output, data, model, weights_file(encoder), weights_file(renderer))
-    train, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
-    settings = profile_of(profile, parameter)
+    files = weights_file(encoder), weights_file(renderer)
+
+    def train(*given: Any, **more: Any) -> Any:
+        *first, folder, seed = given
+        networks = load_encoder(files[0]), load_renderer(files[1])
+        return train_autoencoder(*first, *networks, folder, seed, **more)
+
+    _train(train, data, output, model, profile, parameter, seed, device, weights=files)
+
+
+def _train(
+    train: Callable[..., Any],
+    data: Path,
+    output: Path,
+    model: str,
+    profile: str,
+    parameter: list[str] | None,
+    seed: int,
+    device: str,
+    *parts: Any,
+    weights: Sequence[Path] = (),
+) -> None:
+    """Check, train on the splits of ``data``, state the best validation error."""
+    from radarbook.datasets.storage import FaceDataset
+
+    _check_training(output, data, model, *weights)
+    faces, validation = FaceDataset(data, "train"), FaceDataset(data, "validation")
+    given = faces, validation, profile_of(profile, parameter), *parts, output, seed
     with interruptible(_KEPT.format(output)):
-        _, history = train_autoencoder(
-            train,
-            validation,
-            settings,
-            load_encoder(weights_file(encoder)),
-            load_renderer(weights_file(renderer)),
-            output,
-            seed,
-            model=_model_of(train, model),
-            device=device,
-        )
+        _, history = train(*given, model=_model_of(faces, model), device=device)
     typer.echo(f"{output}: best validation error {history.best['validation']:.4f}")
 
 
