@@ -18,7 +18,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from radarbook import datasets as datasets
+    from radarbook import evaluation as evaluation
     from radarbook import figures as figures
+    from radarbook import networks as networks
+    from radarbook import reports as reports
+    from radarbook import training as training
+    from radarbook.book.notebook import start_chapter as start_chapter
+    from radarbook.datasets.distribution import ParameterDistribution as ParameterDistribution
     from radarbook.datasets.distribution import random_parameters as random_parameters
     from radarbook.datasets.recordings import Recording as Recording
     from radarbook.datasets.recordings import read_recording as read_recording
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from radarbook.fitting.fit import fit as fit
     from radarbook.fitting.reconstruction import Reconstruction as Reconstruction
     from radarbook.fitting.reconstruction import reconstruct as reconstruct
+    from radarbook.profiles import get_profile as get_profile
     from radarbook.radar import meshes as meshes
     from radarbook.radar.array import Array as Array
     from radarbook.radar.array import qar50 as qar50
@@ -54,6 +62,7 @@ _HOMES = {
     "Grid": "radar.imaging",
     "InputError": "errors",
     "Layer": "radar.layer",
+    "ParameterDistribution": "datasets.distribution",
     "PhysicalRenderer": "radar.renderer",
     "RadarImage": "radar.image",
     "Reconstruction": "fitting.reconstruction",
@@ -61,6 +70,7 @@ _HOMES = {
     "Waveform": "radar.waveform",
     "back_project": "radar.imaging",
     "fit": "fitting.fit",
+    "get_profile": "profiles",
     "image_from_volume": "radar.image",
     "load_image": "radar.image",
     "load_model": "faces.load",
@@ -72,12 +82,21 @@ _HOMES = {
     "reconstruct": "fitting.reconstruction",
     "save_image": "radar.image",
     "simulate": "radar.simulate",
+    "start_chapter": "book.notebook",
     "to_radar": "faces.pose",
     "write_mesh": "faces.mesh",
     "write_recording": "datasets.recordings",
 }
 #: Public modules and packages.
-_MODULES = {"figures": "radarbook.figures", "meshes": "radarbook.radar.meshes"}
+_MODULES = {
+    "datasets": "radarbook.datasets",
+    "evaluation": "radarbook.evaluation",
+    "figures": "radarbook.figures",
+    "meshes": "radarbook.radar.meshes",
+    "networks": "radarbook.networks",
+    "reports": "radarbook.reports",
+    "training": "radarbook.training",
+}
 
 __all__ = ["__version__", *sorted([*_HOMES, *_MODULES])]
 

@@ -1,9 +1,9 @@
 """What every notebook calls at its start and at its end.
 
-The first code cell of a notebook is tagged ``parameters``; the second calls :func:`start`, the
-last ``chapter.finish()``::
+The first code cell of a notebook is tagged ``parameters``; the second calls
+:func:`start_chapter`, the last ``chapter.finish()``::
 
-    chapter = start(profile, output=output, seed=seed, model=model, overrides=overrides)
+    chapter = rb.start_chapter(profile, output=output, seed=seed, model=model, overrides=overrides)
     chapter.profile        # the validated Profile
     chapter.pipeline       # artefacts of this and of earlier chapters, computed where missing
     chapter.finish()       # provenance
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from radarbook import provenance
 from radarbook.profiles import Profile, get_profile
+from radarbook.reports.table import show, table
 
 if TYPE_CHECKING:
     from radarbook.pipeline import Pipeline
@@ -43,11 +44,19 @@ class OpenChapter:
 
         return Pipeline(self.profile, model=self.model, output=self.output, seed=self.seed)
 
+    @property
+    def root(self) -> Path:
+        """The project's folder."""
+        return project_root()
+
+    @property
+    def results(self) -> Path:
+        """The folder of results that ship with the project, ``data/results``."""
+        return self.root / "data" / "results"
+
     def finish(self) -> None:
         """Show how the numbers above were made: settings, versions, machine, time."""
-        from IPython.display import Markdown, display
-
-        display(Markdown(self.provenance()))
+        show(self.provenance())
 
     def provenance(self) -> str:
         """The provenance table as Markdown."""
@@ -65,11 +74,10 @@ class OpenChapter:
             f"{machine['memory_gb']} GB, accelerator: {machine['accelerator']}",
             "time": f"{time.perf_counter() - self.began:.0f} s in this notebook",
         }
-        lines = [f"| {name} | {text} |" for name, text in rows.items()]
-        return "\n".join(["| made with | |", "|---|---|", *lines])
+        return table(["made with", ""], list(rows.items()))
 
 
-def start(
+def start_chapter(
     profile: str,
     *,
     output: str = "",

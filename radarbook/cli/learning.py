@@ -148,10 +148,9 @@ def train_autoencoder_command(
 
     files = weights_file(encoder), weights_file(renderer)
 
-    def train(*given: Any, **more: Any) -> Any:
-        *first, folder, seed = given
+    def train(faces: Any, validation: Any, settings: Any, *rest: Any, **more: Any) -> Any:
         networks = load_encoder(files[0]), load_renderer(files[1])
-        return train_autoencoder(*first, *networks, folder, seed, **more)
+        return train_autoencoder(faces, validation, settings, *networks, *rest, **more)
 
     _train(train, data, output, model, profile, parameter, seed, device, weights=files)
 

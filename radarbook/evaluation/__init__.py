@@ -1,5 +1,33 @@
-"""Evaluation: errors in parameters and millimetres, similarity, and the results table."""
+"""Evaluation: errors in parameters and millimetres, of rendered images, and similarity."""
 
-from radarbook.evaluation.metrics import baselines, evaluate
+from radarbook.evaluation.metrics import (
+    baselines,
+    error_by,
+    evaluate,
+    explained_variance,
+    face_errors,
+    mean_face,
+    predict,
+    summarise,
+    vertex_distances,
+)
+from radarbook.evaluation.rendering import evaluate_renderer, rendering_errors, seconds_per_image
+from radarbook.evaluation.similarity import cosine_similarity, diagonal_contrast, retrieval_rate
 
-__all__ = ["baselines", "evaluate"]
+__all__ = [
+    "baselines",
+    "cosine_similarity",
+    "diagonal_contrast",
+    "error_by",
+    "evaluate",
+    "evaluate_renderer",
+    "explained_variance",
+    "face_errors",
+    "mean_face",
+    "predict",
+    "rendering_errors",
+    "retrieval_rate",
+    "seconds_per_image",
+    "summarise",
+    "vertex_distances",
+]

@@ -1,6 +1,6 @@
 """plotly figures in one look, static pictures of the same, and explorers."""
 
-from radarbook.figures.charts import bars, curves, histogram, similarity_matrix, table
+from radarbook.figures.charts import bars, curves, histogram, similarity_matrix
 from radarbook.figures.display import mime_bundle, save_png, show, use
 from radarbook.figures.faces import error_map, face, faces_row, faces_slider, mesh_trace
 from radarbook.figures.images import (
@@ -33,7 +33,6 @@ __all__ = [
     "save_png",
     "show",
     "similarity_matrix",
-    "table",
     "use",
     "volume_slices",
     "width_at",

@@ -1,10 +1,8 @@
-"""Curves, bars, tables and matrices."""
+"""Curves, bars and matrices."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -85,70 +83,6 @@ def bars(
         showlegend=len(groups) > 1,
     )
     return figure
-
-
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, decimals: int = 3, title: str = ""
-) -> go.Figure:
-    """A table; numbers are written with ``decimals`` digits after the point, None as a dash."""
-
-    def text(value: Any) -> str:
-        if value is None:
-            return "–"
-        return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
-
-    for number, row in enumerate(rows):
-        if len(row) != len(columns):
-            raise InputError(f"rows[{number}]: expected {len(columns)} cells, found {len(row)}")
-    cells = [[text(row[n]) for row in rows] for n in range(len(columns))]
-    # Bold letters are broader: a header counts as one character more than it has.
-    bold = [f"{c}_" for c in columns]
-    width = _widths([[c, *column] for c, column in zip(bold, cells, strict=True)])
-    figure = theme.new_figure(
-        go.Table(
-            columnwidth=width,
-            header={
-                "values": [f"<b>{c}</b>" for c in columns],
-                "align": "left",
-                "fill": {"color": "#E8EEF4"},
-                "height": 28,
-            },
-            cells={"values": cells, "align": "left", "fill": {"color": "#FFFFFF"}, "height": 26},
-        ),
-        title={"text": title},
-        margin={"l": 5, "r": 5, "t": 40 if title else 8, "b": 5},
-    )
-    # A figure does not grow with cells that a page wraps: what it cuts off could not be seen.
-    wrapped = sum(_lines(row, width) - 1 for row in (bold, *zip(*cells, strict=True)))
-    figure.update_layout(height=(48 if title else 18) + 28 + 27 * len(rows) + 6 + 22 * wrapped)
-    return figure
-
-
-#: Characters of a table's font that a page's column holds.
-_PAGE = 88
-
-
-def _widths(columns: Sequence[Sequence[str]]) -> list[float]:
-    """Characters that each column of texts is given: its longest text, where the page holds all,
-    else at least its longest word, and of the rest of the page as much as it lacks."""
-    # A cell leaves the room of two characters beside its text.
-    most = [2 + max(map(len, column)) for column in columns]
-    least = [
-        2 + max(len(word) for text in column for word in text.split() or [""]) for column in columns
-    ]
-    lacking = sum(most) - sum(least)
-    share = min(1.0, max(0.0, (_PAGE - sum(least)) / max(1, lacking)))
-    return [low + share * (high - low) for low, high in zip(least, most, strict=True)]
-
-
-def _lines(row: Sequence[str], width: Sequence[float]) -> int:
-    """Lines of a table's row on a page, where columns share its breadth as their widths do."""
-    share = min(1.0, _PAGE / sum(width))
-    lines = [
-        textwrap.wrap(text, max(1, int(share * of + 1e-9) - 2), break_long_words=False)
-        for text, of in zip(row, width, strict=True)
-    ]
-    return max(1, *map(len, lines))
 
 
 def similarity_matrix(

@@ -1,7 +1,7 @@
 """Static pictures of our plotly figures, drawn without a browser.
 
 plotly's own image export starts a Chrome; a library should not. This module draws the trace types
-that the project uses (heatmap, scatter, bar, table, mesh3d, scatter3d) with matplotlib, and meshes
+that the project uses (heatmap, scatter, bar, mesh3d, scatter3d) with matplotlib, and meshes
 by casting one ray a pixel with embree. It reads a figure as plotly writes it, so a figure restored
 from a notebook can be drawn as well. What it draws is the figure's first state: a slider stands
 where it is set.
@@ -23,7 +23,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from radarbook.figures import theme
@@ -89,9 +88,6 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
         kind = trace.get("type", "scatter")
         if kind in ("mesh3d", "scatter3d"):
             scenes.setdefault(trace.get("scene", "scene"), []).append(trace)
-            continue
-        if kind == "table":
-            _table(canvas.add_axes(layout.place()), trace)
             continue
         key = (trace.get("xaxis", "x"), trace.get("yaxis", "y"))
         if key not in flat:
@@ -300,32 +296,6 @@ def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> No
         axes.grid(color="#E6E6E6", linewidth=0.6)
         axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, width=0.6, length=3)
-
-
-def _table(axes: Axes, trace: Mapping[str, Any]) -> None:
-    axes.axis("off")
-    header = [_plain(cell) for cell in trace["header"]["values"]]
-    columns = [[_plain(cell) for cell in column] for column in trace["cells"]["values"]]
-    rows = [list(row) for row in zip(*columns, strict=True)]
-    widths = [
-        max([len(h), *(len(c) for c in column)]) + 2
-        for h, column in zip(header, columns, strict=True)
-    ]
-    drawn = axes.table(
-        rows or [[""] * len(header)],
-        colLabels=header,
-        colWidths=[w / sum(widths) for w in widths],
-        cellLoc="left",
-        bbox=Bbox.unit(),
-    )
-    drawn.auto_set_font_size(False)
-    drawn.set_fontsize(9)
-    for (row, _), cell in drawn.get_celld().items():
-        cell.set_edgecolor("#D5DCE3")
-        cell.set_linewidth(0.6)
-        if row == 0:
-            cell.set_facecolor("#E8EEF4")
-            cell.set_text_props(fontweight="bold")
 
 
 # -- scenes --------------------------------------------------------------------------------------

@@ -8,6 +8,13 @@ from radarbook.reports.comparison import (
     side_by_side,
 )
 from radarbook.reports.findings import from_results, named, verdict
+from radarbook.reports.fits import (
+    fit_rows,
+    found_layer_rows,
+    layer_rows,
+    method_rows,
+    mode_means,
+)
 from radarbook.reports.results import (
     MEAN_FACE,
     RANDOM_FACE,
@@ -19,14 +26,20 @@ from radarbook.reports.results import (
     result_row,
     write_results,
 )
+from radarbook.reports.table import show, table
 
 __all__ = [
     "MEAN_FACE",
     "RANDOM_FACE",
     "Results",
+    "fit_rows",
+    "found_layer_rows",
     "from_results",
+    "layer_rows",
     "markdown_table",
+    "method_rows",
     "millimetre_table",
+    "mode_means",
     "named",
     "paper_row",
     "provenance_lines",
@@ -35,7 +48,9 @@ __all__ = [
     "result_row",
     "results_page",
     "shipped_results",
+    "show",
     "side_by_side",
+    "table",
     "verdict",
     "write_results",
 ]

@@ -20,7 +20,6 @@ from radarbook.reports.findings import named, verdict
 from radarbook.reports.results import (
     MEAN_FACE,
     PAPER_RESULTS,
-    markdown,
     markdown_table,
     millimetre_table,
     paper_row,
@@ -29,6 +28,7 @@ from radarbook.reports.results import (
     shown,
     with_ratios,
 )
+from radarbook.reports.table import table
 
 #: What a column's recipe is called.
 _RECIPES = {"fast": "fast recipe", "paper": "paper's recipe"}
@@ -141,7 +141,7 @@ def side_by_side(results: Sequence[Results]) -> str:
                 *("–" if ratio is None else f"{ratio:.2f}" for ratio in ours),
             ]
         )
-    return markdown(["method", "input", "paper", *(r.title for r in results)], cells, words=2)
+    return table(["method", "input", "paper", *(r.title for r in results)], cells)
 
 
 def recipes_compared(results: Sequence[Results]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from radarbook.errors import InputError
 from radarbook.files import write_json
 from radarbook.provenance import hardware
+from radarbook.reports.table import table
 
 #: (method, input, L2 shape, L2 expression, L2 total, vertex distance in mm) as published by
 #: Bräutigam et al. 2025, arXiv 2412.02403, table of results.
@@ -137,7 +138,7 @@ def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table as Markdown."""
-    return markdown(*table_cells(rows), words=2)
+    return table(*table_cells(rows))
 
 
 def millimetre_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,7 +169,7 @@ def millimetre_table(rows: Sequence[Mapping[str, Any]]) -> str:
                 "–" if row["seconds"] is None else f"{row['seconds'] / 60:.1f} min",
             ]
         )
-    return markdown(header, cells, words=2)
+    return table(header, cells)
 
 
 def provenance_lines(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -177,9 +178,3 @@ def provenance_lines(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(
         f"- profile `{profile}`, `{command}`, on {where}" for command, profile, where in seen
     )
-
-
-def markdown(header: Sequence[str], cells: Sequence[Sequence[str]], words: int) -> str:
-    """A table whose first ``words`` columns are text, the others numbers."""
-    rule = ["---" if k < words else "---:" for k in range(len(header))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *cells]) + "\n"

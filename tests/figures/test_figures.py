@@ -141,30 +141,6 @@ def test_histogram_counts_every_value_once():
     assert line.y[::2].sum() == 300
 
 
-def test_a_table_has_room_for_what_a_page_wraps():
-    narrow = figures.table(["a", "b"], [["one", "two"]] * 3).layout.height
-    # One word is never wrapped, however long.
-    assert figures.table(["a", "b"], [["x" * 200, "two"]] * 3).layout.height == narrow
-    once = figures.table(["a", "b"], [["x " * 60, "two"]] * 3).layout.height
-    thrice = figures.table(["a", "b"], [["x " * 150, "two"]] * 3).layout.height
-    assert narrow < once < thrice
-
-
-def test_a_long_column_leaves_others_their_words() -> None:
-    long = "on a processor with the kernel, " * 8
-    figure = figures.table(["target", "long"], [["same physics", long]])
-    width = figure.data[0].columnwidth
-    # A page holds 88 characters; "physics" and the two beside it must not be cut.
-    assert 88 * width[0] / sum(width) >= len("physics") + 2
-    short = figures.table(["target", "n"], [["same physics", "12"]]).data[0].columnwidth
-    assert list(short) == [len("same physics") + 2, 4]
-
-
-def test_table_writes_numbers_and_missing_values():
-    cells = figures.table(["m", "v"], [["a", 0.12345], ["b", None]]).data[0].cells["values"]
-    assert [list(column) for column in cells] == [["a", "b"], ["0.123", "–"]]
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -173,7 +149,6 @@ def test_table_writes_numbers_and_missing_values():
         (lambda: figures.face(SQUARE, TRIANGLES, view="behind"), "view"),
         (lambda: figures.faces_row([SQUARE], TRIANGLES, ["a", "b"]), "labels"),
         (lambda: figures.radar_images(image(2), ["a"]), "labels"),
-        (lambda: figures.table(["a"], [["x", "y"]]), r"rows\[0\]"),
         (lambda: figures.similarity_matrix(np.eye(3), ["a"]), "matrix"),
         (lambda: figures.range_profile(np.ones((1, 1, 3)), np.arange(4.0)), "signal"),
     ],

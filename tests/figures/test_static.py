@@ -35,7 +35,6 @@ FIGURES = {
     "array": lambda: figures.array_layout(np.eye(3), np.eye(3)),
     "curves": lambda: figures.curves({"a": [3, 2, 1]}, log_y=True, references={"r": 1.5}),
     "bars": lambda: figures.bars({"a": {"x": 1.0, "y": 2.0}}, y_title="mm"),
-    "table": lambda: figures.table(["a", "b"], [["x", 1.0]]),
     "matrix": lambda: figures.similarity_matrix(np.eye(4), list("abcd")),
     "histogram": lambda: figures.histogram({"a": np.arange(9.0)}, x_title="mm"),
 }
