@@ -18,6 +18,33 @@ _CENTIMETRES = 20.0
 
 
 @dataclass(frozen=True)
+class Pose:
+    """A place and an orientation: ``rotation`` (3, 3), ``translation`` (3,), float64."""
+
+    rotation: Tensor
+    translation: Tensor
+
+    @classmethod
+    def of(cls, rotation: Tensor | None, translation: Tensor | None, name: str) -> Pose:
+        """Checked; None is no rotation or translation. ``name`` is what an error calls it."""
+        turn = torch.eye(3) if rotation is None else torch.as_tensor(rotation)
+        shift = torch.zeros(3) if translation is None else torch.as_tensor(translation)
+        turn, shift = turn.to(torch.float64), shift.to(torch.float64)
+        if tuple(turn.shape) != (3, 3) or tuple(shift.shape) != (3,):
+            raise InputError(
+                f"{name}: expected rotation (3, 3) and translation (3,), "
+                f"found {tuple(turn.shape)} and {tuple(shift.shape)}"
+            )
+        if not bool(torch.isfinite(turn).all() and torch.isfinite(shift).all()):
+            raise InputError(f"{name}: expected finite numbers, found NaN or infinity")
+        off = (turn @ turn.T - torch.eye(3, dtype=torch.float64, device=turn.device)).abs().max()
+        # A rotation typed with six digits is one.
+        if float(off) > 1e-5 or float(torch.linalg.det(turn)) < 0:
+            raise InputError(f"{name} rotation: expected orthonormal rows and determinant 1")
+        return cls(turn, shift)
+
+
+@dataclass(frozen=True)
 class Array:
     """Transmit and receive antennas in the radar frame, and which of them measure together.
 
@@ -84,14 +111,9 @@ class Array:
             object.__setattr__(self, name, value)
         if self.pairs is not None:
             object.__setattr__(self, "pairs", self._checked_pairs(self.pairs))
-        for name, shape in (("rotation", (3, 3)), ("origin", (3,))):
-            value = torch.as_tensor(getattr(self, name)).to(self.tx.device, torch.float64)
-            if tuple(value.shape) != shape or not bool(torch.isfinite(value).all()):
-                raise InputError(
-                    f"array {name}: expected finite numbers {shape}, found {tuple(value.shape)}"
-                )
-            object.__setattr__(self, name, value)
-        _require_rotation(self.rotation)
+        pose = Pose.of(self.rotation, self.origin, "array")
+        object.__setattr__(self, "rotation", pose.rotation.to(self.tx.device))
+        object.__setattr__(self, "origin", pose.translation.to(self.tx.device))
 
     def _checked_pairs(self, pairs: Tensor) -> Tensor:
         value = torch.as_tensor(pairs)
@@ -218,16 +240,8 @@ class Array:
         >>> bool(((other.tx - point).norm(dim=1) - (qar50().tx - point).norm(dim=1) < 1e-12).all())
         True
         """
-        like = self.tx.detach()
-        turn = torch.eye(3) if rotation is None else torch.as_tensor(rotation)
-        shift = torch.zeros(3) if translation is None else torch.as_tensor(translation)
-        turn, shift = turn.to(like), shift.to(like)
-        if tuple(turn.shape) != (3, 3) or tuple(shift.shape) != (3,):
-            raise InputError(
-                f"array pose: expected rotation (3, 3) and translation (3,), "
-                f"found {tuple(turn.shape)} and {tuple(shift.shape)}"
-            )
-        _require_rotation(turn)
+        pose = Pose.of(rotation, translation, "array")
+        turn, shift = (v.to(self.tx.device) for v in (pose.rotation, pose.translation))
         return self.replace(
             tx=self.tx @ turn.T + shift,
             rx=self.rx @ turn.T + shift,
@@ -335,13 +349,6 @@ def _positions(value: Tensor, name: str) -> Tensor:
     if not bool(torch.isfinite(value).all()):
         raise InputError(f"{name}: expected finite positions, found NaN or infinity")
     return value
-
-
-def _require_rotation(matrix: Tensor) -> None:
-    eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-    # A rotation typed with six digits is one.
-    if float((matrix @ matrix.T - eye).abs().max()) > 1e-5 or float(torch.linalg.det(matrix)) < 0:
-        raise InputError("array rotation: expected orthonormal rows and determinant 1")
 
 
 def _numbers(chosen: Tensor | None, count: int, name: str) -> Tensor:

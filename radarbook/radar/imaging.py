@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,10 +14,13 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.profiles import Profile
 from radarbook.progress import Progress
-from radarbook.radar.array import Array
+from radarbook.radar.array import Array, Pose
+from radarbook.radar.clusters import Clusters
+from radarbook.radar.pair_sum import Pairs
 from radarbook.radar.skeleton import (
     CACHE,
     Advance,
+    Operator,
     antenna_groups,
     build_skeleton,
     linear,
@@ -27,18 +30,27 @@ from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone, divide
 
 Method = Literal["fast", "direct"]
-ImagingMethod = Literal["fast", "direct", "interpolated"]
+ImagingMethod = Literal["fast", "direct", "interpolated", "clusters"]
 Window = Literal["rectangular", "hann", "hamming", "edges"]
 #: Bytes that one call may hold beside its input and output, unless the caller says otherwise.
 MEMORY_BUDGET = 512 * 2**20
 #: Largest cell of voxels that share a skeleton, (x, y, z) metres: small cells need few antennas,
 #: large ones few cells (measured: benchmarks/renderer.py).
 _CELL = (0.036, 0.036, 0.045)
+#: Antennas of a side from which on its skeleton takes longer to find than clusters take to image.
+_MANY = 400
+#: Voxels times pairs times frequencies up to which a direct sum takes less time than a plan.
+_FEW = 2e8
+#: Voxels or pairs that one thread sums at a time where pairs are summed directly.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A volume's voxel centres: ascending x (W,), y (H,), z (D,), float64, metres, radar frame.
+    """A volume's voxel centres: ascending x (W,), y (H,), z (D,), float64, metres.
+
+    The axes are the radar frame's, or those of a frame of the grid's own: its axes are the columns
+    of ``rotation`` (3, 3), its zero is ``origin`` (3,) of the radar frame.
 
     Examples
     --------
@@ -50,6 +62,8 @@ class Grid:
     x: Tensor
     y: Tensor
     z: Tensor
+    rotation: Tensor | None = field(default=None, kw_only=True)
+    origin: Tensor | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("x", "y", "z"):
@@ -59,6 +73,48 @@ class Grid:
             if bool((value.diff() <= 0).any()):
                 raise InputError(f"grid {name}: expected ascending coordinates")
             object.__setattr__(self, name, value)
+        if self.rotation is not None or self.origin is not None:
+            frame = Pose.of(self.rotation, self.origin, "grid")
+            object.__setattr__(self, "rotation", frame.rotation)
+            object.__setattr__(self, "origin", frame.translation)
+
+    @classmethod
+    def plane(
+        cls,
+        middle: Sequence[float] | Tensor,
+        across: Sequence[float] | Tensor,
+        up: Sequence[float] | Tensor,
+        pixels: tuple[int, int],
+    ) -> Grid:
+        """One plane anywhere in the scene: a rectangle of ``pixels`` (across, up) centres.
+
+        ``middle`` (3,) is its middle, m; ``across`` and ``up`` (3,) are its sides, m, at a right
+        angle. The image is ``[y, x]`` with x along ``across`` and y along ``up``.
+
+        Examples
+        --------
+        >>> floor = Grid.plane((0.0, 0.0, 0.3), (0.2, 0.0, 0.0), (0.0, 0.0, 0.1), (21, 11))
+        >>> floor.shape, [round(v, 3) for v in floor.points()[0, -1, 0].tolist()]
+        ((1, 11, 21), [-0.095, 0.0, 0.345])
+        """
+        sides = [torch.as_tensor(v, dtype=torch.float64) for v in (across, up)]
+        lengths = [float(side.norm()) for side in sides]
+        if min(lengths) == 0 or abs(float(sides[0] @ sides[1])) > 1e-6 * math.prod(lengths):
+            raise InputError(
+                "grid plane: expected two sides at a right angle, neither of them zero"
+            )
+        first, second = (side / length for side, length in zip(sides, lengths, strict=True))
+        axes = [
+            (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * (length / count)
+            for count, length in zip(pixels, lengths, strict=True)
+        ]
+        return cls(
+            axes[0],
+            axes[1],
+            torch.zeros(1),
+            rotation=torch.stack([first, second, torch.linalg.cross(first, second)], dim=1),
+            origin=torch.as_tensor(middle, dtype=torch.float64),
+        )
 
     @classmethod
     def regular(
@@ -91,9 +147,19 @@ class Grid:
         return len(self.z), len(self.y), len(self.x)
 
     def points(self) -> Tensor:
-        """(z, y, x, 3) float64 voxel centres."""
+        """(z, y, x, 3) float64 voxel centres in the radar frame."""
         z, y, x = torch.meshgrid(self.z, self.y, self.x, indexing="ij")
-        return torch.stack([x, y, z], dim=-1)
+        points = torch.stack([x, y, z], dim=-1)
+        if self.rotation is None or self.origin is None:
+            return points
+        return points @ self.rotation.T + self.origin
+
+    def seen(self, array: Array) -> tuple[Array, Grid]:
+        """The array in the grid's own frame, and the grid without it."""
+        if self.rotation is None or self.origin is None:
+            return array, self
+        back = self.rotation.T
+        return array.moved(back, -back @ self.origin), Grid(self.x, self.y, self.z)
 
 
 def frequency_window(kind: Window, count: int) -> Tensor:
@@ -126,7 +192,7 @@ def back_project(
     grid: Grid,
     *,
     window: Window = "rectangular",
-    method: ImagingMethod = "fast",
+    method: ImagingMethod | None = None,
     memory: int = MEMORY_BUDGET,
     progress: bool = False,
 ) -> Tensor:
@@ -135,14 +201,12 @@ def back_project(
     Parameters
     ----------
     signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
+        Of an array with pairs (pair, f) or (B, pair, f).
     window
         Weights along frequency (:func:`frequency_window`): less skirt in depth for a wider main
         lobe, or the reverse.
     method
-        ``"direct"`` sums every antenna and frequency for every voxel; ``"fast"`` does so for the
-        skeleton of each cell of voxels (:mod:`radarbook.radar.skeleton`), within 1e-3 of it;
-        ``"interpolated"`` evaluates a coarse grid so, takes the carrier out, interpolates and
-        puts it back, within 2e-3: for grids finer than about 1 mm (:func:`imaging_method`).
+        Default: :func:`imaging_method`'s choice, which lists the methods.
     memory : int
         Bytes of working memory to stay within (signal and volume not counted).
     progress : bool
@@ -170,18 +234,20 @@ def back_project(
     1
     """
     array.require_signal(signal, len(waveform))
-    batch = signal if signal.ndim == 4 else signal[None]
-    weights = frequency_window(window, len(waveform)).to(signal)
-    samples = (batch * weights).permute(0, 3, 1, 2).contiguous()  # (B, f, rx, tx)
-    if method == "direct":
-        volume = _back_project_direct(samples, array, waveform, grid, memory)
+    batched = signal.ndim > len(array.axes)
+    batch = signal if batched else signal[None]
+    batch = batch * frequency_window(window, len(waveform)).to(signal)
+    array, grid = grid.seen(array)
+    operator = _operator(method, array, waveform, grid, signal, memory)
+    if isinstance(operator, _Direct):
+        volume = operator.back_project(batch)
     else:
-        operator = _operator(method, array, waveform, grid, signal, memory)
+        image = operator.back_project
         with Progress(operator.pieces, "image", "piece", shown=progress) as shown:
             volume = linear(
-                samples, lambda s: operator.back_project(s, shown.update), operator.project
+                operator.ordered(batch), lambda s: image(s, shown.update), operator.project
             )
-    return volume if signal.ndim == 4 else volume[0]
+    return volume if batched else volume[0]
 
 
 @alone()
@@ -192,13 +258,14 @@ def project(
     grid: Grid,
     *,
     window: Window = "rectangular",
-    method: ImagingMethod = "fast",
+    method: ImagingMethod | None = None,
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """The exact adjoint of :func:`back_project`: the signal of one point per voxel, Eq. (4.2).
 
     ``volume`` (z, y, x) or (B, z, y, x) complex reflectivities; returns (rx, tx, f) or
-    (B, rx, tx, f) of the same dtype. Differentiable as :func:`back_project` is.
+    (B, rx, tx, f), or (pair, f) and (B, pair, f), of the same dtype. Differentiable as
+    :func:`back_project` is.
     """
     if (
         volume.ndim not in (3, 4)
@@ -211,43 +278,116 @@ def project(
         )
     batch = volume if volume.ndim == 4 else volume[None]
     weights = frequency_window(window, len(waveform)).to(volume)
-    if method == "direct":
-        samples = _project_direct(batch, array, waveform, grid, memory)
+    array, grid = grid.seen(array)
+    operator = _operator(method, array, waveform, grid, volume, memory)
+    if isinstance(operator, _Direct):
+        signal = operator.project(batch)
     else:
-        operator = _operator(method, array, waveform, grid, volume, memory)
-        samples = linear(batch, operator.project, operator.back_project)
-    signal = samples.permute(0, 2, 3, 1) * weights
+        signal = operator.restored(linear(batch, operator.project, operator.back_project))
+    signal = signal.unflatten(1, array.channels) if signal.ndim == 3 else signal
+    signal = signal * weights
     return signal if volume.ndim == 4 else signal[0]
 
 
 def imaging_method(array: Array, waveform: Waveform, grid: Grid) -> ImagingMethod:
-    """The quicker of ``"fast"`` and ``"interpolated"`` for a grid.
+    """The quickest method for an array and a grid.
 
-    Interpolation pays where the coarse grid has less than a third of the grid's voxels
-    (``python -m benchmarks.renderer``).
+    ========================= ========================================= ==========================
+    method                    what it computes                          chosen for
+    ========================= ========================================= ==========================
+    ``"direct"``              every pair and frequency for every voxel   few voxels of arrays with
+                                                                        pairs; gradients to antenna
+                                                                        positions
+    ``"fast"``                the same for the skeleton of each cell of  arrays without pairs of at
+                              voxels (:mod:`~radarbook.radar.skeleton`), most 400 antennas a side
+                              within 1e-3
+    ``"interpolated"``        a coarse grid by ``"fast"``, demodulated   the same, where the coarse
+                              and interpolated, within 2e-3              grid has less than a third
+                                                                        of the grid's voxels: voxels
+                                                                        finer than about 1 mm
+    ``"clusters"``            clusters of neighbouring pairs             any other array: pairs,
+                              (:mod:`~radarbook.radar.clusters`),        rasters, synthetic
+                              within 1e-3                                apertures, large sides
+    ========================= ========================================= ==========================
+
+    Bounds are relative to the largest voxel. ``"fast"`` of an array with pairs is ``"clusters"``.
+    Measured by ``python -m benchmarks.renderer``.
     """
-    coarse = math.prod(map(len, _coarse_axes(array, waveform, grid)))
-    return "interpolated" if 3 * coarse < math.prod(grid.shape) else "fast"
+    array, grid = grid.seen(array)
+    if array.pairs is None and max(array.channels) <= _MANY:
+        coarse = math.prod(map(len, _coarse_axes(array, waveform, grid)))
+        return "interpolated" if 3 * coarse < math.prod(grid.shape) else "fast"
+    work = float(math.prod(array.channels)) * math.prod(grid.shape) * len(waveform)
+    return "direct" if work < _FEW else "clusters"
 
 
 def _operator(
-    method: str, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
-) -> _Cells | _Refined:
-    if method == "fast":
-        return _Cells(array, waveform, grid, like, memory)
-    if method == "interpolated":
-        return _Refined(array, waveform, grid, like, memory)
-    raise InputError(f"parameter 'method': expected fast, direct or interpolated, found {method!r}")
+    method: str | None,
+    array: Array,
+    waveform: Waveform,
+    grid: Grid,
+    like: Tensor,
+    memory: int,
+) -> _Direct | _Cells | _Refined | _Clusters:
+    positions = array.tx.requires_grad or array.rx.requires_grad
+    if method is None:
+        method = "direct" if positions else imaging_method(array, waveform, grid)
+    if method == "direct":
+        return _Direct(array, waveform, grid, like, memory)
+    if method not in ("fast", "interpolated", "clusters"):
+        raise InputError(
+            f"parameter 'method': expected fast, direct, interpolated or clusters, found {method!r}"
+        )
+    if method == "clusters" or array.pairs is not None or max(array.channels) > _MANY:
+        return _Clusters(array, waveform, grid, like, memory)
+    made = _Cells if method == "fast" else _Refined
+    return made(array, waveform, grid, like, memory)
 
 
 def _unwatched(count: int) -> None:
     """Where nobody asks how far the work is."""
 
 
+class _ByFrequency:
+    """An operator that takes signals frequency by frequency, (B, f, rx, tx)."""
+
+    @staticmethod
+    def ordered(signal: Tensor) -> Tensor:
+        """(B, rx, tx, f) as the operator takes it."""
+        return signal.permute(0, 3, 1, 2).contiguous()
+
+    @staticmethod
+    def restored(samples: Tensor) -> Tensor:
+        """The reverse."""
+        return samples.permute(0, 2, 3, 1)
+
+
+# -- any pairs: through clusters of them -----------------------------------------------------------
+
+
+class _Clusters(Clusters):
+    """:class:`~radarbook.radar.clusters.Clusters` on a grid."""
+
+    def __init__(
+        self, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
+    ) -> None:
+        super().__init__(array, waveform, (grid.x, grid.y, grid.z), like, memory)
+
+    @staticmethod
+    def ordered(signal: Tensor) -> Tensor:
+        """(B, …, f) as (B, P, f)."""
+        return signal.flatten(1, -2)
+
+    @staticmethod
+    def restored(samples: Tensor) -> Tensor:
+        """(B, P, f), which the caller gives its channels back."""
+        return samples
+
+
 # -- fast: through the skeletons of cells of voxels ------------------------------------------------
 
 
-class _Cells:
+class _Cells(_ByFrequency):
     """A grid cut into equal cells of at most ``_CELL`` metres, and the skeleton they share."""
 
     def __init__(
@@ -377,7 +517,7 @@ def _split(axis: Tensor, size: float) -> Tensor:
 # -- interpolated: a coarse grid, demodulated ------------------------------------------------------
 
 
-class _Refined:
+class _Refined(_ByFrequency):
     """A fine grid through a coarse one: Eqs. (4.4)-(4.6).
 
     The volume oscillates with a carrier, the two-way phase at mid-band from the middles of the
@@ -520,6 +660,60 @@ def _kaiser_sinc(fine: Tensor, coarse: Tensor) -> Tensor:
 
 
 # -- direct: every antenna and frequency for every voxel -------------------------------------------
+
+
+class _Direct:
+    """The sums themselves, which carry gradients to the antennas' positions where asked to."""
+
+    def __init__(
+        self, array: Array, waveform: Waveform, grid: Grid, like: Tensor, memory: int
+    ) -> None:
+        self.array, self.waveform, self.grid, self.memory = array, waveform, grid, memory
+        self.pairs = None
+        if array.pairs is not None:
+            self.pairs = Pairs.of(array, waveform, like.device)
+            self.points = grid.points().reshape(-1, 3).to(like.device)
+
+    def back_project(self, signal: Tensor) -> Tensor:
+        """(B, rx, tx, f) or (B, P, f) to (B, z, y, x)."""
+        if self.pairs is None:
+            samples = signal.permute(0, 3, 1, 2).contiguous()
+            return _back_project_direct(samples, self.array, self.waveform, self.grid, self.memory)
+        return self._of_pairs(signal, self._image, self._expand)
+
+    def project(self, volume: Tensor) -> Tensor:
+        """The adjoint."""
+        if self.pairs is None:
+            samples = _project_direct(volume, self.array, self.waveform, self.grid, self.memory)
+            return samples.permute(0, 2, 3, 1)
+        return self._of_pairs(volume, self._expand, self._image)
+
+    def _of_pairs(self, x: Tensor, operator: Operator, adjoint: Operator) -> Tensor:
+        if self.array.tx.requires_grad or self.array.rx.requires_grad:
+            return operator(x)
+        return linear(x, operator, adjoint)
+
+    def _image(self, signal: Tensor) -> Tensor:
+        assert self.pairs is not None
+        pairs, blocks = self.pairs, list(self.points.split(_BLOCK))
+
+        def block(n: int) -> Tensor:
+            sums = [pairs.at_points(samples, blocks[n]) for samples in signal]
+            return torch.stack([torch.complex(*s.unbind(0)) for s in sums])
+
+        volume = torch.cat(list(divide(block, len(blocks))), dim=1)
+        return volume.unflatten(1, self.grid.shape)
+
+    def _expand(self, volume: Tensor) -> Tensor:
+        assert self.pairs is not None
+        values = [torch.stack([v.real, v.imag]).flatten(1) for v in volume]
+        blocks = list(torch.arange(len(self.pairs), device=self.points.device).split(_BLOCK))
+        every = self.pairs
+
+        def block(n: int) -> Tensor:
+            return torch.stack([every[blocks[n]].from_points(v, self.points) for v in values])
+
+        return torch.cat(list(divide(block, len(blocks))), dim=1)
 
 
 def _back_project_direct(

@@ -677,6 +677,8 @@ def simulate_points(
         )
     dtype = _complex(positions.dtype)
     positions = positions.to(amplitudes.device)
+    if array.pairs is not None:
+        return _points_of_pairs(positions, amplitudes.to(dtype), array, waveform, spreading)
     lengths = []
     for antennas in (array.tx, array.rx):
         path = positions.double()[..., None, :] - antennas.to(positions.device)
@@ -688,6 +690,27 @@ def simulate_points(
         )
         weighted = amplitudes.to(dtype)[..., None] * far
         out.append(weighted.transpose(-1, -2) @ near)
+    return torch.stack(out, dim=-1)
+
+
+def _points_of_pairs(
+    positions: Tensor, amplitudes: Tensor, array: Array, waveform: Waveform, spreading: bool
+) -> Tensor:
+    """(P, f) or (B, P, f) of an array with pairs."""
+    assert array.pairs is not None
+    near, far = (
+        (positions.double()[..., None, :] - antennas[numbers].to(positions.device))
+        .square()
+        .sum(-1)
+        .sqrt()
+        for antennas, numbers in zip((array.tx, array.rx), array.pairs.unbind(1), strict=True)
+    )
+    weights = amplitudes[..., None, :]
+    loss = near * far if spreading else torch.ones_like(near)
+    out = []
+    for k in waveform.wavenumbers.to(positions.device):
+        wave = (unit((-k * (near + far)) % (2 * math.pi)) / loss).to(amplitudes.dtype)
+        out.append((weights @ wave)[..., 0, :])
     return torch.stack(out, dim=-1)
 
 

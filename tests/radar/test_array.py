@@ -149,7 +149,7 @@ def test_pairs_refused(pairs, match):
 def test_poses_and_subsets_refused():
     with pytest.raises(InputError, match="array rotation"):
         qar50().moved(-torch.eye(3))
-    with pytest.raises(InputError, match="array pose"):
+    with pytest.raises(InputError, match="array: expected rotation"):
         qar50().moved(torch.eye(2))
     with pytest.raises(InputError, match="channels, bool"):
         qar50().subset(channels=torch.ones(94, dtype=torch.bool))
