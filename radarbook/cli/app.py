@@ -58,9 +58,11 @@ app = typer.Typer(
 model_app = typer.Typer(no_args_is_help=True, help="Face models: info, build, convert, export.")
 train_app = typer.Typer(no_args_is_help=True, help="Train a network on a generated dataset.")
 book_app = typer.Typer(no_args_is_help=True, help="The published book.")
+recording_app = typer.Typer(no_args_is_help=True, help="Recordings of any radar.")
 app.add_typer(model_app, name="model")
 app.add_typer(train_app, name="train")
 app.add_typer(book_app, name="book")
+app.add_typer(recording_app, name="recording")
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from radarbook.cli.app import app
 from radarbook.cli.options import (
     AntennaUnits,
     Between,
+    CalibrationFile,
     Conjugate,
     Delay,
     Extent,
@@ -96,6 +97,7 @@ def reconstruct(
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
     conjugate: Conjugate = False,
+    calibration: CalibrationFile = None,
     delay: Delay = None,
     fit_delay: Annotated[
         bool,
@@ -152,6 +154,7 @@ def reconstruct(
         {
             "SIGNAL": files_read(source),
             "--model": model,
+            "--calibration": calibration,
             "--encoder": None if encoder is None else weights_file(encoder),
             "--renderer": None if renderer is None else weights_file(renderer),
         },
@@ -162,6 +165,7 @@ def reconstruct(
         frequency_unit=frequency_unit,
         units=units,
         conjugate=conjugate,
+        calibration=calibration,
         depths=(distance - 0.08, distance + 0.19),
         advice="state the face's distance with --distance",
     )
@@ -171,6 +175,7 @@ def reconstruct(
             "--frequency-unit": frequency_unit,
             "--units": units,
             "--conjugate": conjugate or None,
+            "--calibration": calibration,
         }
         for name, given in options.items():
             if given is not None:

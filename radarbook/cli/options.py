@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,10 +12,11 @@ import typer
 
 from radarbook.errors import InputError
 from radarbook.files import is_standard_output
+from radarbook.radar.limits import LARGEST_REACH
 from radarbook.targets import Target, check_targets
 
 if TYPE_CHECKING:
-    from radarbook.datasets.recordings import Recording
+    from radarbook.datasets.recordings import Description, Recording
     from radarbook.faces.model import MorphableModel
     from radarbook.profiles import Profile
     from radarbook.radar.layer import Layer
@@ -59,6 +61,27 @@ Extent = Annotated[float, typer.Option(min=0.01, max=2, help="Image side, metres
 Depth = Annotated[
     tuple[float, float], typer.Option("--depth", metavar="NEAR FAR", help="Depth range, metres.")
 ]
+OwnExtent = Annotated[
+    float | None,
+    typer.Option(
+        "--extent",
+        min=0.01,
+        max=2,
+        help="Image side, metres. Default: the description's or the scan's, else 0.3.",
+    ),
+]
+OwnDepth = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        "--depth",
+        metavar="NEAR FAR",
+        help="Depth range, metres. Default: the description's range or stand-off, else 0.23 0.47.",
+    ),
+]
+Plane = Annotated[
+    float | None,
+    typer.Option(min=1e-3, max=LARGEST_REACH, help="The only depth to image, metres."),
+]
 Between = Annotated[
     tuple[float, float, str] | None,
     typer.Option(
@@ -101,6 +124,49 @@ Delay = Annotated[
         "e^{+j2πfτ}. A positive delay moves the image nearer: 1e-10 s by 15 mm.",
     ),
 ]
+Describe = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="radar.toml",
+        help="Description of a recording of another radar: axes, I and Q, frequencies, antennas, "
+        "corrections (the book's page on recordings).",
+    ),
+]
+Shot = Annotated[
+    str | None, typer.Option(help="Which shot of a described recording, from 0, or 'mean'.")
+]
+ArrayFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--array",
+        metavar="array.csv",
+        help="Antennas, instead of a description: columns antenna (tx, rx or both), x, y, z in "
+        "--units; with --frequencies and --order.",
+    ),
+]
+Order = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tx,rx,f",
+        help="Order of the signal's axes, with --array: rx, tx, f; iq where I and Q have an axis; "
+        "position instead of rx and tx for one antenna that moves.",
+    ),
+]
+CalibrationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration",
+        metavar="calibration.h5",
+        help="Delay and channel phases to remove, of radarbook calibrate.",
+    ),
+]
+Background = Annotated[
+    str | None,
+    typer.Option(
+        metavar="mean|EMPTY",
+        help="Subtract each frequency's mean over the channels, or a recording of the empty scene.",
+    ),
+]
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -130,6 +196,92 @@ def say_notes(notes: Iterable[str]) -> None:
         typer.echo(f"note: {' '.join(note.split())}", err=True)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Options that say how a recording is read and what is done to it first."""
+
+    frequencies: tuple[float, float, int] | None = None
+    frequency_unit: str | None = None
+    units: str | None = None
+    conjugate: bool = False
+    describe: Path | None = None
+    shot: str | None = None
+    array: Path | None = None
+    order: str | None = None
+    background: str | None = None
+    calibration: Path | None = None
+
+    def files(self) -> list[Path]:
+        """Files besides the recording that are read."""
+        others = [self.describe, self.array, self.calibration]
+        if self.background not in (None, "mean"):
+            others.append(Path(str(self.background)))
+        return [path for path in others if path is not None]
+
+    def read(self, path: Path, *, quiet: bool = False) -> Recording:
+        """The recording, corrected. Its notes are written to standard error unless ``quiet``."""
+        from radarbook.radar.calibration import load_calibration
+
+        recording = self._read(path)
+        if not quiet:
+            say_notes(recording.notes)
+        if self.background == "mean":
+            recording = recording.without_mean()
+        elif self.background is not None:
+            recording = recording.without_scene(self._read(Path(self.background)))
+        if self.calibration is not None:
+            recording = recording.calibrated(load_calibration(self.calibration))
+        return recording
+
+    def _read(self, path: Path) -> Recording:
+        from radarbook.datasets.recordings import read_recording
+        from radarbook.radar.waveform import stepped
+
+        description = self._description()
+        unit = self.frequency_unit or "Hz"
+        given = None if self.frequencies is None else stepped(*self.frequencies, unit)
+        shot: int | str | None = self.shot
+        if isinstance(shot, str) and shot != "mean":
+            if not shot.isdigit():
+                raise InputError(f"--shot: expected a number from 0 or 'mean', found '{shot}'")
+            shot = int(shot)
+        return read_recording(
+            path,
+            description=description,
+            shot=shot,
+            frequencies=given,
+            frequency_unit=None if description is not None else self.frequency_unit,
+            units=None if description is not None else self.units,
+            conjugate=self.conjugate,
+        )
+
+    def _description(self) -> Description | None:
+        """The description's file, or what --array, --frequencies and --order say."""
+        from radarbook.datasets.recordings import describe_array, read_description
+
+        if self.array is None and self.order is None:
+            return None if self.describe is None else read_description(self.describe)
+        if self.describe is not None:
+            raise InputError("--describe: the description says antennas and axes; drop --array")
+        for name, value in (
+            ("--array", self.array),
+            ("--order", self.order),
+            ("--frequencies", self.frequencies),
+        ):
+            if value is None:
+                raise InputError(f"{name}: expected together with --array, --order, --frequencies")
+        assert self.array is not None
+        assert self.order is not None
+        assert self.frequencies is not None
+        return describe_array(
+            self.array,
+            self.order,
+            self.frequencies,
+            frequency_unit=self.frequency_unit or "Hz",
+            units=self.units or "m",
+        )
+
+
 def recording_of(
     path: Path,
     frequencies: tuple[float, float, int] | None = None,
@@ -139,26 +291,31 @@ def recording_of(
     depths: tuple[float, float] | None = None,
     extent: float = 0.30,
     advice: str = "set them with --depth NEAR FAR",
+    calibration: Path | None = None,
 ) -> Recording:
     """A recording, read with the options. Its notes are written to standard error.
 
     So is a note on a target outside ``depths`` (m), with ``advice``.
     """
-    from radarbook.datasets.recordings import outside_depths, read_recording
-    from radarbook.radar.waveform import stepped
-
-    recording = read_recording(
-        path,
-        frequencies=None if frequencies is None else stepped(*frequencies, frequency_unit or "Hz"),
-        frequency_unit=frequency_unit,
-        units=units,
-        conjugate=conjugate,
-    )
-    say_notes(recording.notes)
+    reading = Reading(frequencies, frequency_unit, units, conjugate, calibration=calibration)
+    recording = reading.read(path)
     if depths is not None:
-        found = outside_depths(recording, *depths, extent=extent)
-        say_notes(f"{path}: {note}; {advice}" for note in found)
+        say_outside(recording, path, depths, extent, advice)
     return recording
+
+
+def say_outside(
+    recording: Recording,
+    path: Path,
+    depths: tuple[float, float],
+    extent: float,
+    advice: str = "set them with --depth NEAR FAR",
+) -> None:
+    """Write a note on a target outside an image's depths (m), with ``advice``."""
+    from radarbook.datasets.recordings import outside_depths
+
+    found = outside_depths(recording, *depths, extent=extent)
+    say_notes(f"{path}: {note}; {advice}" for note in found)
 
 
 def face_model_of(

@@ -11,11 +11,15 @@ from radarbook.cli.app import app
 from radarbook.cli.options import (
     AntennaSize,
     AntennaUnits,
+    ArrayFile,
+    Background,
     Between,
     Bounces,
+    CalibrationFile,
     Conjugate,
     Delay,
     Depth,
+    Describe,
     DynamicRange,
     Extent,
     Frequencies,
@@ -23,14 +27,20 @@ from radarbook.cli.options import (
     Material,
     ModelFrame,
     Occlusion,
+    Order,
+    OwnDepth,
+    OwnExtent,
     Pixels,
+    Reading,
+    Shot,
     Units,
     check,
     layer_of,
-    recording_of,
     say_notes,
+    say_outside,
 )
 from radarbook.errors import InputError
+from radarbook.radar.limits import LARGEST_REACH
 from radarbook.targets import HDF5, Target
 
 if TYPE_CHECKING:
@@ -39,9 +49,6 @@ if TYPE_CHECKING:
 
     from radarbook.datasets.recordings import Recording
     from radarbook.radar.meshes import Mesh
-
-#: m, as far as a mesh may reach (:mod:`radarbook.radar.scene_file`); beyond, depths are likely mm.
-_FARTHEST = 10.0
 
 
 @app.command()
@@ -91,35 +98,58 @@ def simulate(
 @app.command()
 def image(
     signal: Annotated[
-        Path, typer.Argument(help="Recording: .npy, complex (94, 94, f); .h5; or folder.")
+        Path,
+        typer.Argument(
+            help="Recording: .npy of a QAR50, .h5 or a MAROON folder; with --describe or --array "
+            "any .npy, .npz, .mat or .h5."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="image.h5")],
     pixels: Pixels = 128,
-    extent: Extent = 0.30,
-    depth: Depth = (0.23, 0.47),
+    extent: OwnExtent = None,
+    depth: OwnDepth = None,
+    plane: Annotated[
+        float | None,
+        typer.Option(min=1e-3, max=LARGEST_REACH, help="The only depth to image, metres."),
+    ] = None,
     dynamic_range: DynamicRange = -20.0,
     png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
     frequencies: Frequencies = None,
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
     conjugate: Conjugate = False,
+    describe: Describe = None,
+    shot: Shot = None,
+    array: ArrayFile = None,
+    order: Order = None,
+    background: Background = None,
+    calibration: CalibrationFile = None,
     delay: Delay = None,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
-    from dataclasses import replace
-
     from radarbook.datasets.recordings import files_read
-    from radarbook.radar.delay import without_delay
 
-    check(_image_targets(output, png), {"SIGNAL": files_read(signal)})
-    _require_depths(depth)
-    recording = recording_of(
-        signal, frequencies, frequency_unit, units, conjugate, depths=depth, extent=extent
+    reading = Reading(
+        frequencies,
+        frequency_unit,
+        units,
+        conjugate,
+        describe,
+        shot,
+        array,
+        order,
+        background,
+        calibration,
     )
+    check(_image_targets(output, png), {"SIGNAL": files_read(signal), "options": reading.files()})
+    if depth is not None:
+        _require_depths(depth)
+    recording = reading.read(signal)
     if delay is not None:
-        plain = without_delay(recording.signal, recording.waveform, delay)
-        recording = replace(recording, signal=plain)
-    _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
+        recording = recording.without_delay(delay)
+    depths = recording.depths(depth, plane)
+    say_outside(recording, signal, depths, recording.extent(extent))
+    _write_image(recording, output, pixels, extent, depths, dynamic_range, png)
 
 
 @app.command()
@@ -164,9 +194,10 @@ def _image_targets(output: Path, png: Path | None) -> dict[str, Target | None]:
 
 def _require_depths(depth: tuple[float, float]) -> None:
     near, far = depth
-    if not 0 < near < far <= _FARTHEST:
+    if not 0 < near < far <= LARGEST_REACH:
         raise InputError(
-            f"--depth: expected 0 < NEAR < FAR metres, at most {_FARTHEST:g}, found {near} {far}"
+            f"--depth: expected 0 < NEAR < FAR metres, at most {LARGEST_REACH:g}, "
+            f"found {near} {far}"
         )
 
 
@@ -215,14 +246,23 @@ def _write_image(
     recording: Recording,
     output: Path,
     pixels: int,
-    extent: float,
-    depth: tuple[float, float],
+    extent: float | None,
+    depths: tuple[float, float],
     dynamic_range: float,
     png: Path | None,
 ) -> None:
+    """Image and picture; equal depths are one plane."""
     from radarbook.radar.image import save_image
 
-    picture = recording.image(pixels, extent, depth, dynamic_range, progress=True)
+    near, far = depths
+    picture = recording.image(
+        pixels,
+        extent,
+        None if near == far else depths,
+        dynamic_range,
+        plane=near if near == far else None,
+        progress=True,
+    )
     save_image(output, picture)
     typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
     if png is not None:

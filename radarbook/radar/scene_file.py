@@ -13,12 +13,11 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.mesh import METRES, Units, read_mesh, require_mesh
 from radarbook.radar.array import qar50
+from radarbook.radar.limits import LARGEST_REACH
 from radarbook.radar.meshes import Mesh
 from radarbook.radar.winding import repaired
 
-#: A scene lies within this distance of the array in x, y and z, m.
-LARGEST_REACH = 10.0
-#: And reaches at least this far: 10 wavelengths, less than the array's own width of 144 mm.
+#: A scene reaches at least this far: 10 wavelengths, less than the array's own width of 144 mm.
 SMALLEST_REACH = 0.04
 #: And is at least this wide or deep, m: half a wavelength, below which the physics does not hold.
 SMALLEST_SIZE = 2e-3

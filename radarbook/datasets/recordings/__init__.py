@@ -19,6 +19,7 @@ both forms are read, and nothing of a pickle but numbers is ever loaded.
 from radarbook.datasets.recordings.checks import check_recording, outside_depths
 from radarbook.datasets.recordings.description import (
     Description,
+    describe_array,
     parse_description,
     read_description,
 )
@@ -30,6 +31,7 @@ from radarbook.datasets.recordings.files import (
     save_recording,
     saved_files,
 )
+from radarbook.datasets.recordings.inspection import Inspection, inspect
 from radarbook.datasets.recordings.maroon import RADAR_FOLDER, write_maroon
 from radarbook.datasets.recordings.own_layout import (
     SIGNAL_LAYOUT,
@@ -43,12 +45,15 @@ __all__ = [
     "SIGNAL_LAYOUT",
     "SIGNAL_LAYOUT_VERSION",
     "Description",
+    "Inspection",
     "Recording",
     "RecordingFile",
     "View",
     "check_recording",
+    "describe_array",
     "files_read",
     "find_recordings",
+    "inspect",
     "outside_depths",
     "parse_description",
     "read_description",

@@ -30,7 +30,7 @@ _FARTHEST_FOCUS = 0.75
 #: head's volume, 8 to 128 steps of the QAR50, with as much noise as signal, it has 10 to 13 dB more
 #: at 0.25 m and 1 to 12 dB at 1.2 m if the signal is conjugated, and as much less if it is sound. A
 #: plate is sharp in neither image, and gives no note.
-_SHARPER = 4.0
+_SHARPER = 6.0
 #: Peak of the range profile outside the image's depths over that inside, from which on the image
 #: shows side lobes and noise: 10 dB.
 _OUTSIDE = 10.0
@@ -101,12 +101,30 @@ def _dead_line(name: str, silent: Tensor) -> str:
 # -- range profiles -----------------------------------------------------------------------------
 
 
-def range_profile(signal: Tensor, waveform: Waveform) -> tuple[Tensor, Tensor]:
+def coupling_reach(recording: Recording) -> float:
+    """m, half path up to which an echo may be the antennas' coupling.
+
+    Half the longest way from a transmitter to a receiver, and two cells of resolution for the width
+    of the profile and for cables.
+    """
+    array, waveform = recording.array, recording.waveform
+    antennas = torch.cat([array.tx, array.rx]).detach()
+    if array.pairs is None:
+        longest = float((antennas.amax(0) - antennas.amin(0)).norm())
+    else:
+        tx, rx = array.pairs.unbind(1)
+        longest = float((array.tx[tx] - array.rx[rx]).norm(dim=1).max())
+    return longest / 2 + C0 / max(waveform.bandwidth, 1.0)
+
+
+def range_profile(signal: Tensor, waveform: Waveform, finer: int = 1) -> tuple[Tensor, Tensor]:
     """Mean power of all pairs at half the path, over one unambiguous range.
 
     Parameters
     ----------
     signal : Tensor (..., f)
+    finer : int
+        Samples in half a cell of range.
 
     Returns
     -------
@@ -115,7 +133,7 @@ def range_profile(signal: Tensor, waveform: Waveform) -> tuple[Tensor, Tensor]:
     power : Tensor (N,), float64
     """
     span = waveform.unambiguous_range
-    count = 2 * len(waveform)
+    count = 2 * finer * len(waveform)
     ranges = (torch.arange(count, dtype=torch.float64) / count - 0.5) * span
     window = torch.hann_window(len(waveform) + 2, periodic=False, dtype=torch.float64)[1:-1]
     phase = 2 * waveform.wavenumbers[:, None] * ranges
@@ -132,23 +150,38 @@ def _phase_sign(recording: Recording) -> list[str]:
     range. Wave fronts of a conjugated signal are curved the wrong way: no image of it is sharp, at
     any of the distances that the range profile allows.
     """
-    if len(recording.waveform) < _FEWEST_STEPS or recording.array.pairs is not None:
+    waveform = recording.waveform
+    if len(waveform) < _FEWEST_STEPS or recording.array.pairs is not None:
         return []
-    ranges, power = range_profile(recording.signal, recording.waveform)
-    peak = float(ranges[power.argmax()])
-    if peak >= 0 and recording.waveform.unambiguous_range >= _SHORTEST_RANGE:
+    peak = strongest_range(recording)
+    if peak >= 0 and waveform.unambiguous_range >= _SHORTEST_RANGE:
         return []
-    coarse = _coarse(recording)
-    as_it_is = max(_focus(coarse, d) for d in _distances(peak, recording.waveform))
-    turned = replace(coarse, signal=coarse.signal.conj().resolve_conj())
-    conjugated = max(_focus(turned, d) for d in _distances(-peak, recording.waveform))
-    if conjugated < _SHARPER * as_it_is:
+    gain = conjugate_gain(recording)
+    if gain < _SHARPER:
         return []
     return [
         f"the strongest echo is at {peak:.2f} m and the image of the conjugated signal has "
-        f"{10 * math.log10(conjugated / as_it_is):.0f} dB more peak power: I and Q are likely "
-        "swapped; --conjugate turns them"
+        f"{gain:.0f} dB more peak power: I and Q are likely swapped; --conjugate turns them"
     ]
+
+
+def strongest_range(recording: Recording) -> float:
+    """m, half path of the strongest echo, within plus and minus half the unambiguous range."""
+    ranges, power = range_profile(recording.signal, recording.waveform)
+    return float(ranges[power.argmax()])
+
+
+def conjugate_gain(recording: Recording) -> float:
+    """dB of peak power that the image of the conjugated signal has over that of the signal.
+
+    Both are imaged around the strongest echo, at each distance up to 0.75 m that it may have.
+    Negative for a sound signal; near 0 where the scene or a small array has no focus.
+    """
+    coarse, peak = _coarse(recording), strongest_range(recording)
+    turned = replace(coarse, signal=coarse.signal.conj().resolve_conj())
+    as_it_is = max(_focus(coarse, d) for d in _distances(peak, recording.waveform))
+    conjugated = max(_focus(turned, d) for d in _distances(-peak, recording.waveform))
+    return 10 * math.log10(max(conjugated, 1e-300) / max(as_it_is, 1e-300))
 
 
 def _distances(peak: float, waveform: Waveform) -> list[float]:
@@ -218,8 +251,10 @@ def outside_depths(
     if float(power[~inside].max()) < _OUTSIDE * float(power[inside].max()):
         return []
     strongest = float(ranges[power.argmax()])
+    coupling = "; it may be the antennas' coupling" * (0 <= strongest < coupling_reach(recording))
     lower = 10 * math.log10(float(power.max()) / max(float(power[inside].max()), 1e-300))
     return [
         f"the strongest echo is at {strongest:.2f} m (or {strongest + span:.2f} m), outside the "
         f"depths {near:g} to {far:g} m, within which the range profile is {lower:.0f} dB lower"
+        f"{coupling}"
     ]

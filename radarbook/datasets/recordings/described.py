@@ -32,7 +32,7 @@ from radarbook.datasets.recordings.variables import (
 from radarbook.errors import InputError
 from radarbook.radar.array import POSITION_UNITS, Array
 from radarbook.radar.delay import without_delay
-from radarbook.radar.scene_file import LARGEST_REACH as FARTHEST
+from radarbook.radar.limits import LARGEST_REACH
 from radarbook.radar.signal import as_complex
 from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform, likely_frequency_unit
 
@@ -78,6 +78,7 @@ class _Reading:
         self.shot = description.signal.shot if shot is None else shot
         self.notes: list[str] = []
         self.done: list[str] = []
+        self.places = torch.zeros(1, 3, dtype=torch.float64)
         self._files: dict[Path, Variables] = {}
 
     def recording(self) -> Recording:
@@ -326,7 +327,7 @@ class _Reading:
         if not scan:
             assert table is not None
             return self.fixed(table, sizes)
-        places = self.scanned(scan, sizes)
+        places = self.places = self.scanned(scan, sizes)
         if table is None or (table.tx is None and table.rx is None and table.file is None):
             return self.checked(lambda: Array.monostatic(places)), _flat
         antennas, order = self.fixed(table, sizes)
@@ -566,20 +567,27 @@ class _Reading:
         stand_off = None
         if table.stand_off is not None:
             stand_off = self.number(table.stand_off, "image.stand_off")
-            if not 0 < stand_off <= FARTHEST:
+            if not 0 < stand_off <= LARGEST_REACH:
                 raise InputError(
-                    f"{self.field('image.stand_off')}: expected 0 to {FARTHEST:g} m, "
+                    f"{self.field('image.stand_off')}: expected 0 to {LARGEST_REACH:g} m, "
                     f"found {stand_off:g}"
                 )
         if table.depth is not None:
             near_far = self.numbers(table.depth, "image.depth")
-            if len(near_far) != 2 or not 0 < near_far[0] < near_far[1] <= FARTHEST:
+            if len(near_far) != 2 or not 0 < near_far[0] < near_far[1] <= LARGEST_REACH:
                 raise InputError(
                     f"{self.field('image.depth')}: expected [near, far], 0 < near < far <= "
-                    f"{FARTHEST:g} m, found {near_far.tolist()}"
+                    f"{LARGEST_REACH:g} m, found {near_far.tolist()}"
                 )
             depth = float(near_far[0]), float(near_far[1])
-        return View(stand_off=stand_off, depth=depth, extent=table.extent)
+        return View(stand_off=stand_off, depth=depth, extent=table.extent or self.scanned_extent())
+
+    def scanned_extent(self) -> float | None:
+        """m, the longer side of a scan in x and y, ends included."""
+        if self.description.scan is None:
+            return None
+        sides = (self.places.amax(0) - self.places.amin(0))[:2]
+        return float(sides.max()) or None
 
 
 def antenna_table(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:

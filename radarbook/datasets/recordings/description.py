@@ -283,6 +283,42 @@ def read_description(path: str | os.PathLike[str]) -> Description:
     return parse_description(text, str(path), path.parent)
 
 
+def describe_array(
+    array: str | os.PathLike[str],
+    order: str,
+    frequencies: tuple[float, float, int],
+    *,
+    frequency_unit: str = "Hz",
+    units: str = "m",
+) -> Description:
+    """The description of a complex signal of a fixed array, whose antennas are a table.
+
+    Parameters
+    ----------
+    array
+        Text file of columns antenna (tx, rx or both), x, y, z in ``units``.
+    order
+        The signal's axes, such as ``"tx, rx, f"``.
+    frequencies : (start, stop, count)
+        In ``frequency_unit``, both ends included.
+
+    Raises :class:`~radarbook.errors.InputError` for an order that is none.
+    """
+    start, stop, count = frequencies
+    path = Path(array).absolute()
+    values = {
+        "signal": {"axes": order},
+        "frequencies": {"start": start, "stop": stop, "count": count, "unit": frequency_unit},
+        "antennas": {"file": str(path), "unit": units},
+        "source": "--array, --order, --frequencies",
+        "folder": path.parent,
+    }
+    try:
+        return Description.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_line(error, "--order")) from None
+
+
 def parse_description(text: str, source: str, folder: Path | None = None) -> Description:
     """A description from TOML; ``source`` is its name in messages, ``folder`` that of its files."""
     try:

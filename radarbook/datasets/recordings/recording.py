@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,12 +12,17 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.calibration import Calibration
+from radarbook.radar.delay import without_delay
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project, imaging_method
 from radarbook.radar.signal import check_signal
-from radarbook.radar.waveform import Waveform
+from radarbook.radar.waveform import C0, Waveform
 
 Meta = Mapping[str, str | int | float | bool]
+
+#: What is imaged of a recording that says nothing of its scene: a face before a QAR50, m.
+_DEPTH, _EXTENT = (0.23, 0.47), 0.30
 
 
 @dataclass(frozen=True)
@@ -94,13 +99,41 @@ class Recording:
         shape = self.array.signal_shape(len(self.waveform))
         check_signal(self.signal.numpy(), "recording", shape, self.array.axes)
 
+    def depths(
+        self, depth: tuple[float, float] | None = None, plane: float | None = None
+    ) -> tuple[float, float]:
+        """(near, far) m of an image, equal for one plane: as asked for, else those of the view,
+        else 0.23 to 0.47 m.
+
+        Raises :class:`~radarbook.errors.InputError` for depths that do not ascend from 0.
+        """
+        if plane is not None and depth is not None:
+            raise InputError("depth: expected either depths or a plane, found both")
+        if depth is None and plane is None:
+            depth, plane = self.view.depth, self.view.stand_off
+        if depth is not None:
+            near, far = depth
+            if not 0 < near < far < math.inf:
+                raise InputError(f"depth: expected 0 < near < far metres, found {near} {far}")
+            return near, far
+        if plane is None:
+            return _DEPTH
+        if not 0 < plane < math.inf:
+            raise InputError(f"plane: expected metres above 0, found {plane}")
+        return plane, plane
+
+    def extent(self, extent: float | None = None) -> float:
+        """Side of an image, m: as asked for, else the view's, else 0.30."""
+        return extent or self.view.extent or _EXTENT
+
     def image(
         self,
         pixels: int = 128,
-        extent: float = 0.30,
-        depth: tuple[float, float] = (0.23, 0.47),
+        extent: float | None = None,
+        depth: tuple[float, float] | None = None,
         dynamic_range: float = -20.0,
         *,
+        plane: float | None = None,
         progress: bool = False,
     ) -> RadarImage:
         """The amplitude and depth image, by back-projection.
@@ -109,23 +142,22 @@ class Recording:
         ----------
         pixels : int
             Of each side.
-        extent : float
-            Side of the image, m.
-        depth : (near, far)
-            Depths that are imaged, m from the array's plane; a plane every 4 mm.
+        extent : float, optional
+            Side of the image, m; None: the view's, else 0.30.
+        depth : (near, far), optional
+            Depths that are imaged, m from the array's plane; about four planes in a cell of
+            resolution. None: the view's depths or plane, else 0.23 to 0.47 m.
         dynamic_range : float
             Level at which the amplitude is clipped, negative dB relative to the maximum.
+        plane : float, optional
+            The only depth that is imaged, m, instead of ``depth``.
         progress : bool
             Whether to show how far the work is.
 
         Raises :class:`~radarbook.errors.InputError` for depths that do not ascend from 0.
         """
-        near, far = depth
-        if not 0 < near < far < math.inf:
-            raise InputError(f"depth: expected 0 < near < far metres, found {near} {far}")
-        # A resolution cell is 15 mm deep: four planes for the parabola through its peak.
-        planes = max(4, round((far - near) / 4e-3) + 1)
-        grid = Grid.regular(extent, pixels, near, far, planes)
+        near, far = self.depths(depth, plane)
+        grid = self.grid(pixels, self.extent(extent), near, far)
         with torch.no_grad():
             volume = back_project(
                 self.signal,
@@ -136,3 +168,53 @@ class Recording:
                 progress=progress,
             )
             return image_from_volume(volume, grid, dynamic_range)
+
+    def grid(self, pixels: int, extent: float, near: float, far: float) -> Grid:
+        """Voxels of an image; one plane if ``near`` and ``far`` are equal."""
+        if near == far:
+            return Grid.regular(extent, pixels, near, far, 1)
+        cell = C0 / (2 * self.waveform.bandwidth) if len(self.waveform) > 1 else math.inf
+        # Planes for the parabola through a cell's peak: every 4 mm for the QAR50's 15 mm.
+        step = min(cell / 3.75, (far - near) / 3)
+        return Grid.regular(extent, pixels, near, far, max(4, round((far - near) / step) + 1))
+
+    # -- corrections ------------------------------------------------------------------------------
+
+    def calibrated(self, calibration: Calibration) -> Recording:
+        """Without the delay and with equal phases of the channels, as a calibration states them.
+
+        Raises :class:`~radarbook.errors.InputError` for a calibration of another array.
+        """
+        about = f" by a {calibration.about}" if calibration.about else ""
+        return self.done(calibration.apply(self.signal, self.waveform), f"calibrated{about}")
+
+    def without_delay(self, seconds: float) -> Recording:
+        """Without a common delay (:func:`~radarbook.radar.delay.without_delay`)."""
+        plain = without_delay(self.signal, self.waveform, seconds)
+        return self.done(plain, f"delay of {seconds:g} s removed")
+
+    def without_scene(self, empty: Recording) -> Recording:
+        """Minus the recording of the empty scene, made with the same array and frequencies.
+
+        Raises :class:`~radarbook.errors.InputError` where shape or frequencies differ.
+        """
+        if self.signal.shape != empty.signal.shape:
+            raise InputError(
+                f"empty scene: expected a signal {tuple(self.signal.shape)} as the recording's, "
+                f"found {tuple(empty.signal.shape)}"
+            )
+        if not torch.allclose(self.waveform.frequencies, empty.waveform.frequencies, rtol=1e-9):
+            raise InputError("empty scene: expected the recording's frequencies, found others")
+        return self.done(self.signal - empty.signal, "empty scene subtracted")
+
+    def without_mean(self) -> Recording:
+        """Minus each frequency's mean over the channels: what all channels have in common.
+
+        For a scan by one antenna that is its own coupling, and the mean of the scene.
+        """
+        mean = self.signal.mean(tuple(range(self.signal.ndim - 1)), keepdim=True)
+        return self.done(self.signal - mean, "mean over channels subtracted for each frequency")
+
+    def done(self, signal: Tensor, what: str) -> Recording:
+        """With another signal, and a line more in the provenance."""
+        return replace(self, signal=signal, provenance=(*self.provenance, what))
