@@ -7,16 +7,21 @@ at q, (R1) is applied twice:
                           / (d_t(p) |p - q| d_r(q)) dA_p dA_q,                              (R2)
     c(p, q) = e_r · D_q D_p e_t.
 
-D is the reflection dyad with Kirchhoff's obliquity. Incoming direction i and outgoing direction o
+D is the reflection dyad with its obliquity. Incoming direction i and outgoing direction o
 define the normal b = (o - i)/|o - i| of a mirror between them and the angle of incidence on it.
 With s = i × o / |i × o| across the plane of incidence,
 
-    D = ½(cosθ_i + cosθ_o) [Γ_TE s sᵀ - Γ_TM (o × s)(i × s)ᵀ].                               (R3)
+    D = √(cosθ_i cosθ_o) [Γ_TE s sᵀ - Γ_TM (o × s)(i × s)ᵀ].                                 (R3)
 
 D is exact where b is the surface's normal, which holds at the stationary points that make up the
 integral, transverse to both rays everywhere, and reciprocal: D(i, o)ᵀ = D(-o, -i). So S of tx and
 rx exchanged is S transposed. e_t and e_r are the antennas' polarisations, projected transverse to
 the rays.
+
+The obliquity is the geometric mean of the cosines, not the arithmetic one of (R1). Both agree at
+stationary points. But the geometric mean vanishes for a ray along the surface, so that
+neighbours on hardly concave skin do not couple; the arithmetic mean is ½ there, and the end of the
+integral at |p - q| = 0 then adds waves that no wall reflects.
 
 **Approximations.** c(p, q) takes the directions to the middle of the transmitters and of the
 receivers; lengths, phases, patterns and shadows are exact for every antenna. A point stands for a
@@ -199,7 +204,7 @@ def _row(table: Real, n: int) -> Vector:
 @numba.njit(cache=True)
 def _reflected(field: Vector, i: Vector, o: Vector, normal: Vector, epsilon: complex) -> Vector:
     """D·field of (R3); the field is complex."""
-    obliquity = _dot(_sum(o, i, -1.0), normal) / 2
+    obliquity = np.sqrt(max(0.0, -_dot(i, normal) * _dot(o, normal)))
     s = _cross(i, o)
     size = np.sqrt(_dot(s, s))
     if size < 1e-9:  # straight back: any direction across will do
