@@ -15,8 +15,11 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
@@ -29,6 +32,7 @@ from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
 from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
+from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
 from radarbook.radar.waveform import qar50_waveform
 
@@ -52,18 +56,24 @@ def seconds(reduced: ReducedPhysics, faces: FaceParameters) -> float:
     return time.perf_counter() - began
 
 
+def operations() -> AbstractContextManager[Any]:
+    """Signals are made by tensor operations meanwhile."""
+    return patch.object(launch, "available", lambda device: False)
+
+
 @torch.no_grad()
 def measured(reduced: ReducedPhysics, faces: FaceParameters, rounds: int) -> dict[str, Any]:
     """One row: median seconds of both ways, their ratio, and how far the signals are apart."""
     signals, times = [], []
-    for fused in (True, False):
-        reduced.fused = fused
-        signals.append(reduced.signal(faces, like=faces[0]))
+    ways: list[Callable[[], AbstractContextManager[Any]]] = [nullcontext, operations]
+    for way in ways:
+        with way():
+            signals.append(reduced.signal(faces, like=faces[0]))
     for _ in range(rounds):
         pair = []
-        for fused in (True, False):
-            reduced.fused = fused
-            pair.append(seconds(reduced, faces))
+        for way in ways:
+            with way():
+                pair.append(seconds(reduced, faces))
         times.append(pair)
     kernel, steps = (statistics.median(column) for column in zip(*times, strict=True))
     apart = (signals[0] - signals[1]).norm() / signals[1].norm()
@@ -89,7 +99,7 @@ def main() -> None:
     physical = physical_renderer(model, qar50(), qar50_waveform(128), 0.3, bounces=1)
     decimation = decimate(physical.array, physical.waveform)
     whole = ReducedPhysics(physical, decimation)
-    if not whole.fused:
+    if not launch.available(whole.device):
         parser.error(f"no kernel for {chosen.device}: Triton is not installed")
     covered = physical.replace(layer=BLANKET)
     one = random_parameters([0], 0, model.n_shape, model.n_expression)

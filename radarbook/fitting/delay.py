@@ -9,6 +9,7 @@ independent: a face whose delay grows by τ comes nearer by cτ/2.
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -55,7 +56,7 @@ class DelayedPhysics(ReducedPhysics):
         made = super().signal(at_true_range(parameters), like=there)
         return made * self._turn(parameters)[:, None, None]
 
-    def near(self, face: FaceParameters) -> ReducedPhysics:
+    def near(self, face: FaceParameters) -> Self:
         return super().near(at_true_range(face))
 
     def reflections(self, face: FaceParameters) -> Tensor | None:

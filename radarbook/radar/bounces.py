@@ -22,6 +22,7 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import leg_gain
+from radarbook.radar.pieces import FACET_SIZE, group_columns
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
     Facets,
@@ -31,7 +32,7 @@ from radarbook.radar.scattering import (
     middles,
     wave,
 )
-from radarbook.radar.simulate import FACET_SIZE, Scene, group_columns
+from radarbook.radar.simulate import Scene
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
 

@@ -19,6 +19,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,13 +120,7 @@ class Skeleton:
 
     def waves(self, difference: Tensor, sign: int) -> Tensor:
         """(g, ...) complex e^{±jk_g δ} of path differences δ (...): one product a step of k."""
-        k = self.wavenumbers
-        turn = [unit(difference * (sign * float(value))) for value in (k[0], k.diff().mean())]
-        out = torch.empty(len(k), *difference.shape, dtype=turn[0].dtype, device=difference.device)
-        out[0] = turn[0]
-        for g in range(1, len(k)):
-            torch.mul(out[g - 1], turn[1], out=out[g])
-        return out
+        return stepped_waves(difference, self.wavenumbers, sign)
 
     def _expand(
         self,
@@ -277,6 +272,26 @@ class Leg:
 def unit(phase: Tensor) -> Tensor:
     """e^{jφ}. (``torch.polar`` takes three times as long on a CPU.)"""
     return torch.complex(phase.cos(), phase.sin())
+
+
+def stepped_waves(length: Tensor, wavenumbers: Tensor, sign: int) -> Tensor:
+    """(g, ...) complex e^{±jk_g d} of path lengths d (...) at wavenumbers (g,): one product per
+    step where the steps are equal."""
+    k = wavenumbers.tolist()
+    first = unit(length * (sign * k[0]))
+    whole = torch.empty(len(k), *length.shape, dtype=first.dtype, device=length.device)
+    whole[0] = first
+    if len(k) == 1:
+        return whole
+    step = (k[-1] - k[0]) / (len(k) - 1)
+    if any(abs(b - a - step) > 1e-6 * step for a, b in pairwise(k)):
+        for g in range(1, len(k)):
+            whole[g] = unit(length * (sign * k[g]))
+        return whole
+    turn = unit(length * (sign * step))
+    for g in range(1, len(k)):
+        torch.mul(whole[g - 1], turn, out=whole[g])
+    return whole
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:

@@ -8,12 +8,14 @@ import torch
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
+from radarbook.fitting import forward
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics, _gauss
 from radarbook.fitting.objectives import smooth
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
 from radarbook.radar.simulate import simulate, simulate_points
 from radarbook.radar.visibility import visibility
@@ -71,7 +73,7 @@ def test_threads_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("way", ["like one face", "each as it is", "coarse", "coarse and flat"])
-def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
+def test_one_batch_is_the_faces_one_by_one(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a GPU takes them: the same sums in another order, single precision.
 
     A batch's facets are made by operations, which round their corners to 3e-8 m, 1e-4 radians.
@@ -92,8 +94,11 @@ def test_one_batch_is_the_faces_one_by_one(way: str) -> None:
     with torch.no_grad():
         alone = reduced.signal(p, like=like)
         # A budget for a face and a half: the batch is cut.
-        reduced.memory, reduced.together = 64 * 3 * len(reduced.model.triangles) * 188 // 2, True
-        together = reduced.signal(p, like=like)
+        budget = 8 * 9 * 3 * len(reduced.model.triangles) * 96 // 2
+        frugal = reduced.replace(renderer=physical.replace(memory=budget))
+        monkeypatch.setattr(launch, "batched", lambda device: True)
+        monkeypatch.setattr(forward, "MEMORY", budget)
+        together = frugal.signal(p, like=like)
     assert (together - alone).norm() < 1e-4 * alone.norm()
 
 

@@ -16,6 +16,7 @@ from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.legs import gain_and_length
 from radarbook.radar.pieces import Pieces
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, facet_response
+from radarbook.radar.waveform import qar50_waveform
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -29,24 +30,19 @@ devices = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=g
 def test_a_processor_has_a_kernel() -> None:
     assert launch.available(torch.device("cpu"))
     assert not launch.available(torch.device("meta"))
-    physical = renderer()
-    assert ReducedPhysics(physical, decimate(physical.array, physical.waveform)).fused
 
 
-def test_weights_are_the_parabola_through_three_responses() -> None:
-    physical = renderer()
-    steps = ReducedPhysics(physical, decimate(physical.array, physical.waveform))._steps
-    first, step, count = steps.places
-    k = first + step * torch.arange(count, dtype=torch.float64)
-    middle, half = (k[0] + k[-1]) / 2, (k[-1] - k[0]) / 2
-    ends = torch.stack([k[0], middle, k[-1]])
+@pytest.mark.parametrize(("edge", "degree"), [(None, 2), (3e-3, 2), (12e-3, 4)])
+def test_weights_are_the_polynomial_through_few_responses(edge: float | None, degree: int) -> None:
+    k = qar50_waveform(9).wavenumbers
+    nodes, weights = launch._interpolation(k, edge)
+    assert len(nodes) == degree + 1
 
-    def response(k: torch.Tensor) -> torch.Tensor:
-        t = (k - middle) / half
-        return torch.stack([t.square() - 1j * t, 2 + 3j * t.square()], dim=-1)
+    def polynomial(k: torch.Tensor) -> torch.Tensor:
+        t = (k - 1600) / 100
+        return 2 - t + 3 * t.square() - t**degree
 
-    found = steps.weights(response(ends).to(torch.complex64))
-    assert torch.allclose(found, response(k).to(torch.complex64), atol=1e-5)
+    assert torch.allclose(weights @ polynomial(nodes), polynomial(k))
 
 
 @devices
@@ -151,8 +147,8 @@ def test_radiators_are_the_facets_and_their_response(
     response = launch.Response(middle, three, parabola, permittivity)
     every = torch.arange(100)
     for pieces in (
-        Pieces(triangles, every, None, None, [None, None], weight),
-        Pieces(triangles, parent, corners, share, [None, None], None),
+        Pieces(triangles, every, weight=weight),
+        Pieces(triangles, parent, corners, share),
     ):
         centre, normal, lengths = launch.radiators_on_cpu(vertices, pieces, response, material)
         double = replace(
@@ -178,34 +174,41 @@ def test_radiators_are_the_facets_and_their_response(
 @devices
 @layers
 @pytest.mark.parametrize("coarse", [False, True])
-def test_signals_are_those_of_step_by_step(coarse: bool, layer: Layer | None, device: str) -> None:
+def test_signals_are_those_of_step_by_step(
+    coarse: bool, layer: Layer | None, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     physical = renderer(layer=layer)
     physical = physical.replace(model=physical.model.to(device))
     options = {"facet_size": math.inf, "tilts": STEEPEST, "coarse": True} if coarse else {}
     reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform), **options)  # type: ignore[arg-type]
+    frugal = reduced.replace(renderer=physical.replace(memory=1))
     one = face((0.5, -0.5), 0.3)
     several = type(one).cat([one, face((0.6, -0.5), 0.3), face((0.5, -0.5), 0.3, (1e-3, 0, 0))])
     with torch.no_grad():
         found = reduced.signal(several, like=one)
-        reduced.fused = False
-        expected = reduced.signal(several, like=one)
-        reduced.fused, reduced.memory = True, 1
-        single = reduced.signal(several, like=one)
+        with monkeypatch.context() as patch:
+            patch.setattr(launch, "available", lambda device: False)
+            expected = reduced.signal(several, like=one)
+        monkeypatch.setattr(forward, "MEMORY", 1)
+        single = frugal.signal(several, like=one)
     assert float((found - expected).norm() / expected.norm()) < 2e-4
     assert float((found - single).norm() / expected.norm()) < 1e-6
 
 
 def test_one_face_is_the_same_on_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the last bit, as a fit may be resumed on a machine with other cores."""
-    monkeypatch.setattr(forward, "PART", 200)
+    monkeypatch.setattr(launch, "PART", 200)
     physical = renderer()
     reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     one = face((0.5, -0.5), 0.3)
-    found = []
+    found, known = [], torch.get_num_threads()
     with torch.no_grad():
-        assert len(reduced._scene(reduced._vertices(one)[0]).parent) > 3 * forward.PART
-        for reduced.threads in (1, 2, 3):
-            reduced._last_signal = None
-            found.append(reduced.signal(one))
+        assert len(reduced._lit(reduced._vertices(one)[0])) > 3 * launch.PART
+        try:
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                found.append(reduced.replace().signal(one))
+        finally:
+            torch.set_num_threads(known)
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])

@@ -235,14 +235,14 @@ def test_layer_moves_the_image_away_by_its_delay(array):
 @pytest.mark.parametrize(
     "layer", [BLANKET, Layer(0.2, 0.02, COTTON), Layer(0.2, 5e-3, 4 - 0.1j)], ids=str
 )
-def test_fast_is_direct_behind_a_layer(ellipsoid, array, waveform, layer):
+def test_cells_are_direct_behind_a_layer(ellipsoid, array, waveform, layer):
     vertices, triangles = ellipsoid
     signals = [
         simulate(
             vertices.float(), triangles, array, waveform,
             layer=layer, material=0.2, facet_size=0.01, method=method,
         )
-        for method in ("fast", "direct")
+        for method in ("cells", "direct")
     ]  # fmt: skip
     assert _relative(*signals) < 1e-3
 
@@ -268,7 +268,7 @@ def test_batch_of_layers_equals_loop(ellipsoid, array, waveform):
         assert _relative(together[b], alone) < 1e-3
 
 
-@pytest.mark.parametrize("method", ["fast", "direct"])
+@pytest.mark.parametrize("method", ["cells", "direct"])
 def test_gradients_equal_finite_differences(array, method):
     """Vertices and the layer's every number, in float64 along random lines; the functional is
     linear in the signal. Nanometre steps leave 1e-5 or so."""

@@ -86,10 +86,10 @@ def ball():
     return meshes.sphere((0.02, -0.01, 0.33), 0.04, 0.012)
 
 
-@pytest.mark.parametrize("method", ["fast", "direct"])
+@pytest.mark.parametrize("method", ["cells", "direct"])
 @pytest.mark.parametrize("size", [0.0, 3e-3])
 def test_equals_a_double_loop(ball, array, method, size):
-    """Issue: < 1e-3 in complex64. ``fast`` interpolates within 4e-4, the reference's phase
+    """Issue: < 1e-3 in complex64. ``cells`` interpolates within 4e-4, the reference's phase
     integral is a midpoint rule good to 1e-4, single precision adds 1e-5."""
     waveform = qar50_waveform(12)
     vertices, triangles = ball
@@ -124,17 +124,17 @@ def test_converges_to_the_kirchhoff_integral(array):
     assert errors[3] < 0.02, errors
 
 
-def test_fast_is_direct_on_a_face(ict_face, array, waveform):
+def test_cells_are_direct_on_a_face(ict_face, array, waveform):
     vertices, triangles = ict_face
     seen = visibility(vertices, triangles, array)
-    fast, direct = (
+    cells, direct = (
         simulate(
             vertices.float(), triangles, array, waveform,
             material=0.2, visibility=seen, facet_size=0.01, method=method,
         )
-        for method in ("fast", "direct")
+        for method in ("cells", "direct")
     )  # fmt: skip
-    assert _relative(fast, direct) < 1e-3
+    assert _relative(cells, direct) < 1e-3
 
 
 @pytest.mark.parametrize("memory", [2**29, 2**20])
@@ -199,10 +199,10 @@ def test_memory_budget_changes_nothing(ellipsoid, array, waveform):
 def test_reciprocity(ellipsoid, array, waveform):
     """Swapping transmitters and receivers transposes the signal.
 
-    Direct: to rounding. Fast: the skeletons of both sides differ, so to their tolerance.
+    Direct: to rounding. Cells: the skeletons of both sides differ, so to their tolerance.
     """
     vertices, triangles = ellipsoid
-    for method, bound in (("direct", 1e-12), ("fast", 1e-3)):
+    for method, bound in (("direct", 1e-12), ("cells", 1e-3)):
         there, back = (
             simulate(vertices, triangles, a, waveform, material=0.3, facet_size=1.0, method=method)
             for a in (array, array.swapped())
@@ -262,7 +262,7 @@ def test_vertex_gradient_equals_finite_differences(array):
         )  # fmt: skip
         return (signal * probe.conj()).real.sum()
 
-    for method in ("fast", "direct"):
+    for method in ("cells", "direct"):
         inputs = {name: v.clone().requires_grad_() for name, v in values.items()}
         gradients = torch.autograd.grad(functional(method, **inputs), list(inputs.values()))
         for (name, value), gradient in zip(values.items(), gradients, strict=True):
@@ -294,7 +294,7 @@ def test_antenna_gradient_equals_finite_differences(array):
         difference = float(power(tx + step * line) - power(tx - step * line)) / (2 * step)
     assert math.isclose(float((gradient * line).sum()), difference, rel_tol=1e-4)
     with pytest.raises(InputError, match="direct"):
-        simulate(vertices, triangles, Array(tx, rx), waveform)
+        simulate(vertices, triangles, Array(tx, rx), waveform, method="cells")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from scipy.special import spherical_jn, spherical_yn
 from radarbook.radar import meshes
 from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces
-from radarbook.radar.simulate import group_columns, simulate
+from radarbook.radar.pieces import group_columns
+from radarbook.radar.simulate import simulate
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import C0, Waveform, qar50_waveform
 

@@ -7,8 +7,8 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.radar import meshes
+from radarbook.radar.pieces import group_columns
 from radarbook.radar.renderer import mesh_signal
-from radarbook.radar.simulate import group_columns
 from radarbook.radar.visibility import group_centres, visibility
 from radarbook.radar.waveform import qar50_waveform
 

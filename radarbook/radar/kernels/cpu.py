@@ -210,7 +210,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     has_weight,
     middle,
     wavenumbers,
-    parabola,
+    weights,
     permittivity,
     conducts,
     smooth,
@@ -226,7 +226,8 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     """
     at = np.empty((3, 3), np.float32)
     piece = np.empty((3, 3), np.float32)
-    toward, length = np.empty(3, np.float32), np.empty((3, 2), np.float32)
+    nodes = len(wavenumbers)
+    toward, length = np.empty(3, np.float32), np.empty((nodes, 2), np.float32)
     for n in range(len(parent)):
         t = parent[n]
         for i in range(3):
@@ -280,15 +281,14 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         if has_weight:
             strength *= weight[n]
         # (jk / 2π) Γ A times the phase integral, Eqs. (2.3) and (2.4).
-        for j in range(3):
+        for j in range(nodes):
             k = wavenumbers[j]
             real, imaginary = _phase_integral(k * a, k * b, -k * (a + b))
             length[j, 0] = -k * strength * (gamma.real * imaginary + gamma.imag * real)
             length[j, 1] = k * strength * (gamma.real * real - gamma.imag * imaginary)
         for f in range(len(out)):
             for i in range(2):
-                out[f, n, i] = (
-                    parabola[f, 0] * length[0, i]
-                    + parabola[f, 1] * length[1, i]
-                    + parabola[f, 2] * length[2, i]
-                )
+                total = _ZERO
+                for j in range(nodes):
+                    total += weights[f, j] * length[j, i]
+                out[f, n, i] = total
