@@ -9,6 +9,7 @@ inputs is stored. ``method="direct"`` takes torch's own gradients, and tests com
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,18 +140,8 @@ class FacetSum(ABC):
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """(cells, g, R, T), differentiable once with respect to the inputs."""
-        signal: Tensor = _Sum.apply(self, *inputs)
+        signal: Tensor = _Recomputed.apply(self, *inputs)
         return signal
-
-    def waves(self, parts: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Responses (g, b, K) and waves (g, b, K, T) and (g, b, K, R) of the geometry."""
-        response, gain_tx, path_tx, gain_rx, path_rx, *factors = parts
-        near = stepped_waves(path_tx, self.wavenumbers, -1).mul_(gain_tx)
-        far = stepped_waves(path_rx, self.wavenumbers, -1).mul_(gain_rx)
-        if factors:
-            near.mul_(factors[0])
-            far.mul_(factors[1])
-        return response, near, far
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """(cells, g, R, T)."""
@@ -158,8 +149,7 @@ class FacetSum(ABC):
         count, most = self.chunks()
 
         def part(n: int) -> Tensor:
-            response, near, far = self.waves(self.geometry(n, *inputs))
-            return far.mul_(response[..., None]).transpose(-1, -2) @ near
+            return _sum(self.geometry(n, *inputs), self.wavenumbers)
 
         for n, sums in enumerate(divide(part, count, most)):
             out.index_add_(0, self.cells(n), sums.transpose(0, 1))
@@ -170,28 +160,15 @@ class FacetSum(ABC):
         total = [
             torch.zeros_like(v) if need else None for v, need in zip(given, wanted, strict=True)
         ]
-        k = self.wavenumbers.to(gradient.real)[:, None, None, None]
         count, most = self.chunks()
 
         def part(n: int) -> tuple[Tensor | None, ...]:
             inputs = [v.detach().requires_grad_(w) for v, w in zip(given, wanted, strict=True)]
             with torch.enable_grad():
                 parts = self.geometry(n, *inputs)
-            response, near, far = self.waves([p.detach() for p in parts])
-            back = gradient[self.cells(n)].transpose(0, 1).conj()  # (g, b, R, T)
-            to_far, to_near = near @ back.transpose(-1, -2), far @ back
-            grads = [(far * to_far).sum(-1).conj()]
-            factors = []
-            for i, here, there in ((0, near, to_near), (1, far, to_far)):
-                # d sum = response · here · (d gain / gain - jk d length + d factor / factor)
-                flow = response[..., None] * here * there
-                gain = parts[1 + 2 * i]
-                safe = torch.where(gain == 0, 1, gain)
-                grads += [flow.real.sum(0) / safe, (k * flow.imag).sum(0)]
-                if len(parts) > 5:
-                    factor = parts[5 + i]
-                    factors.append((flow / torch.where(factor == 0, 1, factor)).conj())
-            pairs = [(p, g) for p, g in zip(parts, grads + factors, strict=True) if p.requires_grad]
+            back = gradient[self.cells(n)].transpose(0, 1)  # (g, b, R, T)
+            grads = _gradient([p.detach() for p in parts], self.wavenumbers, back)
+            pairs = [(p, g) for p, g in zip(parts, grads, strict=True) if p.requires_grad]
             leaves = [v for v in inputs if v.requires_grad]
             found = iter(
                 torch.autograd.grad(
@@ -207,7 +184,53 @@ class FacetSum(ABC):
         return total
 
 
-class _Sum(torch.autograd.Function):
+def stored_sum(parts: tuple[Tensor, ...], wavenumbers: Tensor, run: int) -> Tensor:
+    """(g, b, R, T) of the parts that :meth:`FacetSum.geometry` gives, differentiable once with
+    respect to them; ``run`` facets at a time. The parts are stored: faster where memory allows."""
+    signal: Tensor = _Stored.apply(wavenumbers, run, *parts)
+    return signal
+
+
+def _waves(parts: Sequence[Tensor], wavenumbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Responses (g, b, K) and waves (g, b, K, T) and (g, b, K, R) of the geometry."""
+    response, gain_tx, path_tx, gain_rx, path_rx, *factors = parts
+    near = stepped_waves(path_tx, wavenumbers, -1).mul_(gain_tx)
+    far = stepped_waves(path_rx, wavenumbers, -1).mul_(gain_rx)
+    if factors:
+        near.mul_(factors[0])
+        far.mul_(factors[1])
+    return response, near, far
+
+
+def _sum(parts: Sequence[Tensor], wavenumbers: Tensor) -> Tensor:
+    """(g, b, R, T): Σ response · far ⊗ near."""
+    response, near, far = _waves(parts, wavenumbers)
+    return far.mul_(response[..., None]).transpose(-1, -2) @ near
+
+
+def _gradient(parts: Sequence[Tensor], wavenumbers: Tensor, gradient: Tensor) -> list[Tensor]:
+    """Gradients of :func:`_sum` with respect to the parts, of one with respect to the sum.
+
+    d sum = response · near · far · (d gain / gain - jk d length + d factor / factor).
+    """
+    response, near, far = _waves(parts, wavenumbers)
+    k = wavenumbers.to(gradient.real)[:, None, None, None]
+    back = gradient.conj()
+    near_flow, far_flow = (far @ back).mul_(near), (near @ back.transpose(-1, -2)).mul_(far)
+    grads = [far_flow.sum(-1).conj()]
+    factors = []
+    for i, flow in enumerate((near_flow, far_flow)):
+        flow.mul_(response[..., None])
+        gain = parts[1 + 2 * i]
+        safe = torch.where(gain == 0, 1, gain)
+        grads += [flow.real.sum(0) / safe, (k * flow.imag).sum(0)]
+        if len(parts) > 5:
+            factor = parts[5 + i]
+            factors.append((flow / torch.where(factor == 0, 1, factor)).conj())
+    return grads + factors
+
+
+class _Recomputed(torch.autograd.Function):
     """:class:`FacetSum` for autograd: stores its small inputs alone and recomputes the rest."""
 
     @staticmethod
@@ -221,3 +244,35 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         wanted = list(ctx.needs_input_grad[1:])
         return (None, *ctx.work.backward(gradient, list(ctx.saved_tensors), wanted))
+
+
+class _Stored(torch.autograd.Function):
+    """:func:`stored_sum` for autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, wavenumbers: Tensor, run: int, *parts: Tensor) -> Tensor:
+        ctx.wavenumbers, ctx.run = wavenumbers, run
+        ctx.save_for_backward(*parts)
+        pieces = (_sum(some, wavenumbers) for some in _runs(parts, run))
+        total = next(pieces)
+        for piece in pieces:
+            total += piece
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        parts = ctx.saved_tensors
+        grads = [torch.empty_like(part) for part in parts]
+        for some, into in zip(_runs(parts, ctx.run), _runs(grads, ctx.run), strict=True):
+            for value, found in zip(into, _gradient(some, ctx.wavenumbers, gradient), strict=True):
+                value.copy_(found)
+        return (None, None, *grads)
+
+
+def _runs(parts: Sequence[Tensor], run: int) -> Iterator[list[Tensor]]:
+    """Parts of some facets at a time, at least once."""
+    response, *others = parts
+    for first in range(0, max(1, response.shape[-1]), run):
+        some = slice(first, first + run)
+        yield [response[..., some], *(part[..., some, :] for part in others)]

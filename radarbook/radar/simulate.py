@@ -25,8 +25,9 @@ from radarbook.threads import alone, divide
 
 #: Ways of one sum: see :func:`simulate`.
 Method = Literal["direct", "cells", "kernels"]
-#: Samples (rx · tx · frequencies) up to which the kernels are faster than the cells.
-FEW_SAMPLES = 100_000
+#: Samples (rx · tx · frequencies) up to which the kernels are faster than the cells: without
+#: gradients and with them (face model on one CPU core, ``benchmarks.renderer``).
+FEW_SAMPLES, FEW_WITH_GRADIENTS = 100_000, 40_000
 #: Bytes that a triangle of a scene takes while its signal is computed, its pieces and cores.
 _TRIANGLE = 1536
 
@@ -87,8 +88,8 @@ def simulate(
         through the skeletons of cells of facets (:mod:`radarbook.radar.cells`); ``"kernels"``
         computes every wave in compiled code in single precision
         (:mod:`radarbook.radar.kernels.launch`; float32 vertices and equal frequency steps only).
-        They agree to 5e-4. None: kernels up to :data:`FEW_SAMPLES` samples where they apply, cells
-        beyond, and direct if an antenna's position requires a gradient.
+        They agree to 5e-4. None: kernels for few samples (:data:`FEW_SAMPLES`) where they apply,
+        cells for many, and direct if an antenna's position requires a gradient.
     memory : int
         Bytes of working memory to stay within, gradients included; not of ``"direct"``.
 
@@ -143,7 +144,12 @@ def simulate(
             mine, batch[some], array, waveform, permittivity, rough[some], size[some], slab
         )
 
-    method = _checked(method, array, waveform, batch)
+    differentiated = torch.is_grad_enabled() and any(
+        isinstance(value, Tensor) and value.requires_grad
+        for value in (vertices, material, antenna_size, *(vars(layer).values() if layer else ()))
+    )
+    few = FEW_WITH_GRADIENTS if differentiated else FEW_SAMPLES
+    method = _checked(method, array, waveform, batch.dtype, few)
     # As many meshes at a time as fit the budget.
     together = max(1, memory // (_TRIANGLE * max(1, len(triangles))))
     if method == "direct" or (method == "kernels" and pieces is None):
@@ -165,23 +171,25 @@ def simulate(
     return signal if vertices.ndim == 3 else signal[0]
 
 
-def _checked(method: Method | None, array: Array, waveform: Waveform, vertices: Tensor) -> Method:
+def _checked(
+    method: Method | None, array: Array, waveform: Waveform, dtype: torch.dtype, few: int
+) -> Method:
     """The method asked for, or the one that is chosen; raises where it lacks something."""
-    if method not in (None, *get_args(Method)):
+    if method is not None and method not in get_args(Method):
         raise InputError(f"parameter 'method': expected direct, cells or kernels, found {method!r}")
-    _complex(vertices.dtype)
-    followed = array.tx.requires_grad or array.rx.requires_grad
-    if followed and method not in (None, "direct"):
+    _complex(dtype)
+    moving = array.tx.requires_grad or array.rx.requires_grad
+    if moving and method not in (None, "direct"):
         raise InputError("array: gradients with respect to positions need method='direct'")
-    lacking = launch.missing(vertices.dtype, waveform)
+    lacking = launch.missing(dtype, waveform)
     if method == "kernels" and lacking is not None:
         raise InputError(f"parameter 'method': kernels need {lacking}")
     if method is not None:
         return method
-    if followed:
+    if moving:
         return "direct"
-    few = len(array.tx) * len(array.rx) * len(waveform) <= FEW_SAMPLES
-    return "kernels" if few and lacking is None else "cells"
+    samples = len(array.tx) * len(array.rx) * len(waveform)
+    return "kernels" if samples <= few and lacking is None else "cells"
 
 
 def _echoes(layer: Layer, array: Array, waveform: Waveform, size: Tensor) -> Tensor:

@@ -148,7 +148,7 @@ def test_decimated_recording_is_the_signal_there() -> None:
     reduced = ReducedPhysics(physical, decimation)
     p = face((1.0, 0.0), material=0.0)
     whole = physical.signal(p.to(dtype=torch.float32))
-    # The renderer's fast simulation is within 1e-3 of the direct one.
+    # The renderer's simulation through cells is within 1e-3 of the direct one.
     assert (reduced.signal(p) - decimation(whole)).norm() < 2e-3 * reduced.signal(p).norm()
 
 
@@ -177,7 +177,7 @@ def test_a_layer_changes_the_lean_signal_as_the_simulators() -> None:
         physical = renderer(24, layer=Layer(0.2, 3e-3, 1.6 - 0.05j, echo))
         whole = bare.decimation(physical.signal(p.to(dtype=torch.float32)))
         covered = ReducedPhysics(physical, bare.decimation)
-        # The renderer's fast simulation is within 1e-3 of the direct one.
+        # The renderer's simulation through cells is within 1e-3 of the direct one.
         assert (covered.signal(p) - whole).norm() < 2e-3 * whole.norm()
         # Gradients go through the renderer; values stay the same, the facets' and the echo's.
         followed = covered.signal(p.replace(translation=p.translation.requires_grad_()))

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from radarbook.radar.facet_sum import FacetSum, ForwardProblem
+from radarbook.radar.facet_sum import FacetSum, ForwardProblem, stored_sum
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.legs import cosine_with_z, gain_and_length
 from radarbook.radar.pieces import Pieces, middle
@@ -247,15 +247,32 @@ class _AllFacets(FacetSum):
         meshes, count, steps = len(problem), len(problem.pieces), len(self.wavenumbers)
         self.shape = meshes, steps, len(self.samples.rx), len(self.samples.tx)
         antennas = self.shape[2] + self.shape[3]
+        self.facets = max(1, count)
         together, run = 1, CHUNK
+        # Gains, lengths and what they are made of; with a layer its factors, and a polynomial's
+        # terms for each.
+        each = 4 * (16 if problem.layer is None else 80 + 6 * steps) * count * antennas
+        #: Whether the geometry of all meshes is stored for the backward pass.
+        self.stored = problem.differentiated and each * meshes <= memory
+        if batched(self.device) or self.stored:
+            run = self.facets
         if batched(self.device):
-            run = max(1, count)
-            together = max(1, memory // max(1, 8 * (4 * steps + 40) * count * antennas))
+            together = max(1, memory // max(1, each + 32 * steps * count * antennas))
         self._parts = [
             (slice(first, min(first + together, meshes)), slice(start, start + run))
             for first in range(0, meshes, together)
-            for start in range(0, count, run)
+            for start in range(0, self.facets, run)
         ]
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        if not self.stored:
+            return super().__call__(*inputs)
+        run = self.facets if batched(self.device) else CHUNK
+        sums = [
+            stored_sum(self.geometry(n, *inputs), self.wavenumbers, run)
+            for n in range(len(self._parts))
+        ]
+        return torch.cat(sums, dim=1).transpose(0, 1)
 
     def chunks(self) -> tuple[int, int]:
         return len(self._parts), len(self._parts)
