@@ -1,9 +1,9 @@
-"""Static pictures of our plotly figures, drawn without a browser.
+"""Static pictures of our plotly figures, made without a browser.
 
-plotly's own image export starts a Chrome; a library should not. This module draws the trace types
-that the project uses (heatmap, scatter, bar, mesh3d, scatter3d) with matplotlib, and meshes
-by casting one ray a pixel with embree. It reads a figure as plotly writes it, so a figure restored
-from a notebook can be drawn as well. What it draws is the figure's first state: a slider stands
+plotly's own image export starts a Chrome; a library should not. This module plots the trace types
+that the project uses (heatmap, scatter, bar, mesh3d, scatter3d) with matplotlib; meshes are
+ray-cast (:mod:`radarbook.figures.raycast`). It reads a figure as plotly writes it, so a figure
+restored from a notebook can be plotted as well. It shows the figure's first state: a slider stands
 where it is set.
 """
 
@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from radarbook.figures import theme
+from radarbook.figures.raycast import Camera, Surface, cast
 
 _DPI = 100
 _DASHES = {"dot": ":", "dash": "--", "dashdot": "-.", "solid": "-", None: "-"}
@@ -301,41 +302,17 @@ def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> No
 # -- scenes --------------------------------------------------------------------------------------
 
 
-class _Camera:
-    """Orthographic: screen axes from plotly's eye and up, framed on the given points."""
-
-    def __init__(self, scene: Mapping[str, Any], points: NDArray[Any], aspect: float) -> None:
-        camera = scene.get("camera", {})
-        eye, up = (
-            np.array([float(camera.get(name, {}).get(axis, default)) for axis, default in pairs])
-            for name, pairs in (
-                ("eye", (("x", 1.25), ("y", 1.25), ("z", 1.25))),
-                ("up", (("x", 0.0), ("y", 0.0), ("z", 1.0))),
-            )
+def _view(scene: Mapping[str, Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """plotly's eye and up of a scene, (3,) each."""
+    camera = scene.get("camera", {})
+    eye, up = (
+        np.array([float(camera.get(name, {}).get(axis, default)) for axis, default in pairs])
+        for name, pairs in (
+            ("eye", (("x", 1.25), ("y", 1.25), ("z", 1.25))),
+            ("up", (("x", 0.0), ("y", 0.0), ("z", 1.0))),
         )
-        self.back = eye / np.linalg.norm(eye)
-        right = np.cross(up, self.back)
-        self.right = right / np.linalg.norm(right)
-        self.up = np.cross(self.back, self.right)
-        flat = points @ np.stack([self.right, self.up], axis=1)
-        low, high = flat.min(0), flat.max(0)
-        self.centre = (low + high) / 2
-        half = np.maximum((high - low) / 2 * 1.06, 1e-9)
-        # Grow the shorter side so that one unit is equally long both ways on the picture.
-        half = np.array([max(half[0], half[1] * aspect), max(half[1], half[0] / aspect)])
-        self.half = half
-        self.far = float(np.abs(points @ self.back).max()) * 2 + 1.0
-
-    def project(self, points: NDArray[Any]) -> NDArray[Any]:
-        return points @ np.stack([self.right, self.up, self.back], axis=1)
-
-    def rays(self, width: int, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Origins and directions of one ray a pixel, top row first, as float32 (n, 3)."""
-        u = self.centre[0] + self.half[0] * ((np.arange(width) + 0.5) / width * 2 - 1)
-        v = self.centre[1] + self.half[1] * (1 - (np.arange(height) + 0.5) / height * 2)
-        plane = u[None, :, None] * self.right + v[:, None, None] * self.up
-        origins = (plane + self.far * self.back).reshape(-1, 3).astype(np.float32)
-        return origins, np.broadcast_to(-self.back, origins.shape).astype(np.float32)
+    )
+    return eye, up
 
 
 def _points(trace: Mapping[str, Any]) -> NDArray[Any]:
@@ -352,7 +329,8 @@ def _scene(
     place = axes.get_position()
     width = int(place.width * canvas.get_figwidth() * canvas.dpi)
     height = int(place.height * canvas.get_figheight() * canvas.dpi)
-    camera = _Camera(scene, np.concatenate([_points(t) for t in traces]), width / height)
+    eye, up = _view(scene)
+    camera = Camera(eye, up, np.concatenate([_points(t) for t in traces]), width / height)
     extent = (-camera.half[0], camera.half[0], -camera.half[1], camera.half[1])
     left, right, low, high = (e + camera.centre[n // 2] for n, e in enumerate(extent))
     axes.axis("off")
@@ -361,7 +339,8 @@ def _scene(
     opaque = [t for t in meshes if t.get("opacity", 1.0) >= 1]
     layers = ([opaque] if opaque else []) + [[t] for t in meshes if t.get("opacity", 1.0) < 1]
     for layer in layers:
-        picture = _cast(layer, camera, width, height)
+        opacity = layer[0].get("opacity", 1.0)
+        picture = cast([_surface(t) for t in layer], camera, width, height, opacity)
         axes.imshow(picture, extent=(left, right, low, high), aspect="auto", interpolation="none")
     for trace in traces:
         if trace["type"] == "scatter3d":
@@ -374,62 +353,19 @@ def _scene(
     _scale_and_axes(axes, scene, camera)
 
 
-def _cast(
-    traces: list[Mapping[str, Any]], camera: _Camera, width: int, height: int
-) -> NDArray[np.float32]:
-    """An RGBA picture of meshes: nearest hit, smooth normals, a key light and a fill light."""
-    from embreex.mesh_construction import TriangleMesh
-    from embreex.rtcore_scene import EmbreeScene
-
-    corners, normals, colours = [], [], []
-    for trace in traces:
-        points = _points(trace)
-        faces = np.stack([_values(trace[c]).astype(np.int64) for c in "ijk"], axis=1)
-        corners.append(points[faces])
-        normals.append(_vertex_normals(points, faces)[faces])
-        if "intensity" in trace:
-            norm = Normalize(trace["cmin"], trace["cmax"], clip=True)
-            shade = _colour_map(trace)(norm(_values(trace["intensity"])))[:, :3]
-        else:
-            shade = np.tile(_rgb(trace.get("color", theme.FACE)), (len(points), 1))
-        colours.append(shade[faces])
-    triangles = np.concatenate(corners).astype(np.float32)
-    scene = EmbreeScene()
-    TriangleMesh(scene, triangles)
-    hits = scene.run(*camera.rays(width, height), output=True)
-    index = np.asarray(hits["primID"])
-    seen = index >= 0
-    index = index[seen]
-    u, v = (np.asarray(hits[name])[seen, None] for name in ("u", "v"))
-    weights = np.stack([1 - u - v, u, v], axis=1)
-    normal = (np.concatenate(normals)[index] * weights).sum(1)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-12
-    # A surface seen from behind is lit as if it were turned round.
-    normal *= np.where(normal @ camera.back < 0, -1.0, 1.0)[:, None]
-    colour = (np.concatenate(colours)[index] * weights).sum(1)
-    key = camera.back * 0.75 + camera.up * 0.5 - camera.right * 0.45
-    fill = camera.back * 0.8 + camera.right * 0.6
-    light = np.full(len(normal), 0.25)
-    for direction, strength in ((key, 0.68), (fill, 0.18)):
-        light += strength * np.clip(normal @ (direction / np.linalg.norm(direction)), 0, None)
-    half = key / np.linalg.norm(key) + camera.back
-    shine = 0.10 * np.clip(normal @ (half / np.linalg.norm(half)), 0, None) ** 24
-    picture = np.zeros((height * width, 4), np.float32)
-    picture[seen, :3] = np.clip(colour * light[:, None] + shine[:, None], 0, 1)
-    picture[seen, 3] = traces[0].get("opacity", 1.0)
-    return picture.reshape(height, width, 4)
+def _surface(trace: Mapping[str, Any]) -> Surface:
+    """A mesh's vertices, triangles and one colour per vertex."""
+    points = _points(trace)
+    triangles = np.stack([_values(trace[c]).astype(np.int64) for c in "ijk"], axis=1)
+    if "intensity" in trace:
+        norm = Normalize(trace["cmin"], trace["cmax"], clip=True)
+        colours = _colour_map(trace)(norm(_values(trace["intensity"])))[:, :3]
+    else:
+        colours = np.tile(_rgb(trace.get("color", theme.FACE)), (len(points), 1))
+    return Surface(points, triangles, colours)
 
 
-def _vertex_normals(points: NDArray[Any], faces: NDArray[Any]) -> NDArray[Any]:
-    a, b, c = (points[faces[:, n]] for n in range(3))
-    facing = np.cross(b - a, c - a)  # twice the area long: larger triangles weigh more
-    total = np.zeros_like(points)
-    for n in range(3):
-        np.add.at(total, faces[:, n], facing)
-    return total / (np.linalg.norm(total, axis=1, keepdims=True) + 1e-12)
-
-
-def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: _Camera) -> None:
+def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: Camera) -> None:
     flat = camera.project(_points(trace))
     mode = trace.get("mode", "markers")
     if "text" in mode:
@@ -457,7 +393,7 @@ def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: _Camera) -> None:
             )
 
 
-def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: _Camera) -> None:
+def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: Camera) -> None:
     """A scale bar and the axes' directions, in place of plotly's labelled box."""
     hidden = all(scene.get(f"{a}axis", {}).get("visible") is False for a in "xyz")
     named = "" if hidden else "xyz"
