@@ -3,7 +3,7 @@
 - Loading 10 + 7 modes of a file as large as BFM 2019 face12 (27 657 vertices, 199 + 100 modes,
   which this makes), in a fresh process: seconds, and how much its
   memory grows at most (Linux).
-- ``vertices()`` of 1 000 faces beside the bare matrix product of the same sizes: a ratio.
+- ``vertices()`` of 1 000 faces compared with the bare matrix product of the same sizes: a ratio.
 - Building the procedural model.
 """
 

@@ -74,10 +74,10 @@ def perturbed(truth: FaceParameters, error: float, seed: int) -> FaceParameters:
     """A start that is wrong by ``error`` standard deviations, some 1.5 mm and about a degree."""
     k = truth.shape.shape[1], truth.expression.shape[1]
     vector = truth.normalised()
-    draw = torch.randn(vector.shape, generator=torch_stream(seed, "fitting/start"))
+    sample = torch.randn(vector.shape, generator=torch_stream(seed, "fitting/start"))
     scale = torch.zeros(vector.shape[1])
     scale[: sum(k)], scale[sum(k) : sum(k) + 3], scale[sum(k) + 3 : sum(k) + 6] = error, 0.03, 0.1
-    return FaceParameters.from_normalised(vector + scale * draw, *k).clamped()
+    return FaceParameters.from_normalised(vector + scale * sample, *k).clamped()
 
 
 def target_signal(

@@ -45,12 +45,12 @@ STARTS = ("encoder", "autoencoder")
 def target(physical: PhysicalRenderer, number: int, seed: int) -> tuple[FaceParameters, RadarImage]:
     """One face and its image, as the evaluation of networks sees it."""
     model = physical.model
-    drawn = random_parameters([number], seed, model.n_shape, model.n_expression)
-    rendering = drawn.rendering.clone()
+    sampled = random_parameters([number], seed, model.n_shape, model.n_expression)
+    rendering = sampled.rendering.clone()
     rendering[:, 0] = EVALUATION_DB
     with torch.no_grad():
-        image = physical.render(drawn.replace(rendering=rendering))
-    return with_dynamic_range(drawn, image.to(dtype=torch.float32), EVALUATION_DB)
+        image = physical.render(sampled.replace(rendering=rendering))
+    return with_dynamic_range(sampled, image.to(dtype=torch.float32), EVALUATION_DB)
 
 
 def fit_face(

@@ -1,10 +1,10 @@
-"""Speed of the networks: drawing, predicting, training, beside their plain formulations.
+"""Speed of the networks: rendering, predicting, training, compared with their plain formulations.
 
 ``python -m benchmarks.learning [--pixels 64] [--json FILE]`` prints, from one run on one machine,
 milliseconds an image of the learned renderer and the encoder at each size, and of a training step
-as the loop takes it (channels-last, bfloat16 where the device has it, the centred window), beside
-the same step without each of the three. Ratios are what to look at: the milliseconds are this
-machine's.
+as the loop takes it (channels-last, bfloat16 where the device has it, the centred window),
+compared with the same step without each of the three. Compare the ratios: the milliseconds are
+this machine's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def milliseconds(call: Callable[[], Any], images: int, *, repeats: int = 5) -> f
     return 1e3 * min(times) / images
 
 
-def drawing(size: str, pixels: int, batch: int, device: torch.device) -> float:
+def rendering(size: str, pixels: int, batch: int, device: torch.device) -> float:
     """The learned renderer, ms an image in a batch."""
     renderer = LearnedRenderer(size, pixels=pixels, window=_window(pixels)).to(device).eval()
     parameters = FaceParameters.neutral(batch, device=device)
@@ -109,8 +109,8 @@ def main() -> None:
     pixels, batch = arguments.pixels, arguments.batch
     rows = []
     for size in SIZES:
-        one = drawing(size, pixels, 1, device)
-        many = drawing(size, pixels, batch, device)
+        one = rendering(size, pixels, 1, device)
+        many = rendering(size, pixels, batch, device)
         plain = training(size, pixels, batch, device, layout=torch.contiguous_format)
         last = training(size, pixels, batch, device)
         single = training(size, pixels, batch, device, mixed=False)
@@ -133,8 +133,8 @@ def main() -> None:
         )
     print(f"{hardware()}, {torch.get_num_threads()} threads, {pixels} px, batches of {batch}")
     print(
-        f"{'size':10} {'draw 1':>9} {'draw':>9} {'predict':>9} {'train':>9}   "
-        f"gains: channels-last, mixed precision, window; paper's {PAPER_MS:.0f} ms / draw 1"
+        f"{'size':10} {'render 1':>9} {'render':>9} {'predict':>9} {'train':>9}   "
+        f"gains: channels-last, mixed precision, window; paper's {PAPER_MS:.0f} ms / render 1"
     )
     for row in rows:
         times = " ".join(

@@ -6,11 +6,11 @@ For a face model with many modes, two questions for each number of shape and exp
 
 ``stated``  the face and the fit have these modes: how far off the fit must be, by its own stated
             uncertainty at the truth, for the target *same* (speckle of the face's own material) and
-            *fuller* (see ``benchmarks.fitting``; all that stays unexplained counts). ``known`` are
+            *fuller* (see ``benchmarks.fitting``; all residual power counts). ``known`` are
             the coefficients that are then known to better than half of what they spread.
 ``fit``     the face has all modes of the largest set, the fit only these: how far off it ends, from
             the face's own coefficients (nearest start), against what the modes left out amount to.
-``mean``    the same from the mean face at the image's centroid, with all attempts; only where
+``mean``    the same from the mean face at the image's centroid, with all restarts; only where
             ``--questions`` names it, as the many modes take a quarter of an hour a face.
 
 One row a face and question is printed and written as it is finished.
@@ -57,7 +57,7 @@ QUESTIONS = ("same", "fuller", "fit", "mean")
 MATERIAL = 0.1
 
 
-def drawn(index: int, seed: int, modes: tuple[int, int]) -> FaceParameters:
+def sampled(index: int, seed: int, modes: tuple[int, int]) -> FaceParameters:
     """One random face of these many modes; the first coefficients are those of fewer modes."""
     setting = ParameterDistribution(material=(MATERIAL, MATERIAL))
     return random_parameters([index], seed, *modes, config=setting)
@@ -73,7 +73,7 @@ def stated(
 ) -> dict[str, Any]:
     """The uncertainty at the truth."""
     model, renderer = setup(chosen.model, modes)
-    truth = drawn(chosen.first + number, chosen.seed, modes)
+    truth = sampled(chosen.first + number, chosen.seed, modes)
     with torch.no_grad():
         signal = target_signal(model, renderer, truth, kind, number)
     objective, part = _last(signal, renderer)
@@ -98,11 +98,11 @@ def fitted(
 ) -> dict[str, Any]:
     """A fit with these modes of a face that has all."""
     whole, physical = setup(chosen.model, SETS[-1])
-    truth = drawn(chosen.first + number, chosen.seed, SETS[-1])
+    truth = sampled(chosen.first + number, chosen.seed, SETS[-1])
     with torch.no_grad():
         signal = target_signal(whole, physical, truth, "same", number)
     model, renderer = setup(chosen.model, modes)
-    start = best = drawn(chosen.first + number, chosen.seed, modes)
+    start = best = sampled(chosen.first + number, chosen.seed, modes)
     stages = physical_stages(signal, renderer, schedule=DESCENT)
     if question == "mean":
         start = mean_face_start(signal, renderer).to(dtype=torch.float32)

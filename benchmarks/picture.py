@@ -28,7 +28,7 @@ FACE = 1
 
 
 def main() -> None:
-    """Fit one face through physics and draw it."""
+    """Fit one face through physics and plot it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path)
     parser.add_argument("--seed", type=int, default=0)

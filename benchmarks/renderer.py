@@ -1,4 +1,4 @@
-"""Speed, memory and accuracy of the physical renderer beside the formulation others use.
+"""Speed, memory and accuracy of the physical renderer compared with the formulation others use.
 
     python -m benchmarks.renderer [--json FILE] [--model MODEL] [--threads N] [--quick]
 

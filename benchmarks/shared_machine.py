@@ -128,10 +128,10 @@ def main() -> None:
         for name, (work, repeats) in tasks(given.skip, given.repeats, Path(folder)).items():
             idle = median_seconds(work, repeats)
             with busy(given.busy):
-                beside = median_seconds(work, repeats)
-            row = {"task": name, "idle": idle, "busy": beside, "ratio": beside / idle}
+                shared = median_seconds(work, repeats)
+            row = {"task": name, "idle": idle, "busy": shared, "ratio": shared / idle}
             rows.append(row)
-            print(f"{name:<12} {idle:8.3f} {beside:8.3f} {beside / idle:6.2f}", flush=True)
+            print(f"{name:<12} {idle:8.3f} {shared:8.3f} {shared / idle:6.2f}", flush=True)
     if given.json is not None:
         settings = {"threads": torch.get_num_threads(), "busy": given.busy, "on": hardware()}
         write_json(given.json, {"settings": settings, "rows": rows})

@@ -5,8 +5,8 @@
 ``data/results/PROFILE_MODEL.json``. Where the recipe is not the profile's own, the file's name ends
 in it (``laptop_ict_paper_recipe.json``); other overrides want a ``--name`` of their own. With
 ``--weights``, encoder, renderer and autoencoder go to ``data/weights``: their error is measured
-anew after rounding and kept in their headers, and the autoencoder's file leaves out the renderer
-that ships beside it.
+again after rounding and kept in their headers, and the autoencoder's file leaves out the renderer
+that ships with it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def ship_weights(pipeline: Pipeline, rows: list[dict[str, Any]], command: str) -
     for kind, path in paths.items():
         network = pipeline.get("renderer" if kind == "renderer" else f"{kind}/both")
         # The renderer is written before the autoencoder, which then need not hold it once more.
-        beside = paths["renderer"] if kind == "autoencoder" else None
+        other = paths["renderer"] if kind == "autoencoder" else None
         path.parent.mkdir(parents=True, exist_ok=True)
         about = {
             "kind": kind,
@@ -69,14 +69,14 @@ def ship_weights(pipeline: Pipeline, rows: list[dict[str, Any]], command: str) -
             "hardware": hardware(),
             "licence": "MIT",
         }
-        save_weights(path, network, half=True, about=about, renderer=beside)
+        save_weights(path, network, half=True, about=about, renderer=other)
         if kind == "renderer":
             error = evaluate_renderer(load_renderer(path), test)
         else:
             row = evaluate(load_predictor(path), test, pipeline.model, seed=pipeline.seed)
             error = stated_error(row, mean_face)
         about["test"] = error
-        save_weights(path, network, half=True, about=about, renderer=beside)
+        save_weights(path, network, half=True, about=about, renderer=other)
         print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {read_about(path)['test']}")
 
 

@@ -1,4 +1,4 @@
-"""What one kernel makes of a fit's signals: beside tensor operations one by one, in one run.
+"""What one kernel makes of a fit's signals: compared with tensor operations one by one, in one run.
 
     python -m benchmarks.waves --model procedural --faces 26 --json FILE
 

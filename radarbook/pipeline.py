@@ -316,7 +316,7 @@ def _make_baselines(pipeline: Pipeline, _: str, folder: Path) -> None:
 
 
 def _make_errors(kind: str) -> Callable[[Pipeline, str, Path], None]:
-    """How an encoder or autoencoder errs on the test split."""
+    """Errors of an encoder or autoencoder on the test split."""
 
     def make(pipeline: Pipeline, inputs: str, folder: Path) -> None:
         test = pipeline.get("dataset")["test"]

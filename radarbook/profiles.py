@@ -55,10 +55,15 @@ class Profile(BaseModel):
     autoencoder_rate: float = Field(5e-4, gt=0)
     parameter_weight: float = Field(1.0, ge=0, description="λ of the autoencoder's loss")
     vertex_weight: float = Field(
-        1.0, ge=0, description="weight of the vertex distance beside the parameters (fast recipe)"
+        1.0,
+        ge=0,
+        description="weight of the vertex distance in the fast recipe's loss",
     )
     imagined: float = Field(
-        2.0, ge=0, le=4, description="faces drawn by the learned renderer per rendered one"
+        2.0,
+        ge=0,
+        le=4,
+        description="faces of the learned renderer per face of the dataset",
     )
     # test-time optimization
     fit_faces: int = Field(4, ge=1, description="held-out faces fitted in chapter 07")
@@ -161,7 +166,7 @@ PROFILES: dict[str, Profile] = {
 
 
 #: What all notebooks of a profile need, as measured on two CPU cores; "≈" where only parts were
-#: measured and the rest is reckoned from them.
+#: measured and the rest is computed from them.
 NEEDS: dict[str, dict[str, str]] = {
     "smoke": {"time": "5-6 min on two CPU cores", "memory": "2 GB", "disk": "0.1 GB"},
     "laptop": {"time": "≈ 3 h on two CPU cores", "memory": "≈ 4 GB", "disk": "≈ 0.3 GB"},

@@ -1,4 +1,4 @@
-"""Named random streams: every draw in the project comes from one of these.
+"""Named random streams: every sample in the project comes from one of these.
 
 A stream is fixed by ``(seed, name, index)`` alone, so sample ``i`` of a dataset is the same
 whoever computes it, in whatever order, on any number of workers.
@@ -28,5 +28,5 @@ def numpy_stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
 
 
 def torch_stream(seed: int, name: str, index: int = 0) -> torch.Generator:
-    """A CPU ``torch.Generator`` for the named stream (draw on the CPU, then move)."""
+    """A CPU ``torch.Generator`` for the named stream (sample on the CPU, then move)."""
     return torch.Generator().manual_seed(stream_key(seed, name, index))

@@ -67,7 +67,7 @@ def model_export(
     face_model = face_model_of(model)
     vertices = face_model.mean
     if seed is not None:
-        drawn = random_parameters([0], seed, face_model.n_shape, face_model.n_expression)
-        vertices = face_model.vertices(drawn.shape, drawn.expression)[0]
+        sampled = random_parameters([0], seed, face_model.n_shape, face_model.n_expression)
+        vertices = face_model.vertices(sampled.shape, sampled.expression)[0]
     write_mesh(output, vertices, face_model.triangles)
     typer.echo(f"wrote {output} (millimetres, +x the subject's left, +y up, +z out of the nose)")

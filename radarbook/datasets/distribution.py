@@ -1,4 +1,4 @@
-"""What a synthetic face is: how its parameters are drawn and which split it belongs to."""
+"""What a synthetic face is: how its parameters are sampled and which split it belongs to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _half_widths(name: str) -> _Triple:
 
 
 class ParameterDistribution(BaseModel):
-    """How faces are drawn. The defaults are the paper's; SI units. Immutable.
+    """How faces are sampled. The defaults are the paper's; SI units. Immutable.
 
     Coefficients are normal with the given standard deviation; pose is uniform within ± the
     half-widths times ``pose_scale``; rendering parameters are uniform in their ranges.
@@ -69,7 +69,7 @@ def random_parameters(
     """The parameters of the samples ``indices``: float32, on the CPU.
 
     Sample ``i`` depends on ``(seed, i)`` alone. Shape, expression, pose and rendering have streams
-    of their own, so a model with more modes draws the same leading coefficients and the same pose,
+    of their own, so a model with more modes has the same leading coefficients and the same pose,
     and a wider pose is the same pose scaled. Samples of one face (``images_per_face``) share
     ``shape``.
 
@@ -115,7 +115,7 @@ class Splits(BaseModel):
     """How many samples are in each split.
 
     The sample numbers are cut into three blocks: test first, then validation, then training. As
-    every face is drawn independently of the others, blocks are as random as any other rule; and
+    every face is sampled independently of the others, blocks are as random as any other rule; and
     with the held-out faces first, a run with more training faces keeps the same test faces.
     """
 

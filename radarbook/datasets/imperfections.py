@@ -1,6 +1,6 @@
 """What a real radar adds to a clean signal: noise, channel errors, leakage, movement.
 
-Every imperfection is off by default, drawn from named streams (:mod:`radarbook.seeds`) and fixed
+Every imperfection is off by default, sampled from named streams (:mod:`radarbook.seeds`) and fixed
 by ``(seed, index)`` alone, so sample ``index`` of a dataset is the same whoever computes it.
 """
 
@@ -27,7 +27,7 @@ class Imperfections:
     snr_db : float or None
         Signal power over thermal noise power per sample, dB; None: no noise.
     gain_db : float
-        Standard deviation of each antenna's gain, dB (one draw per tx and per rx).
+        Standard deviation of each antenna's gain, dB (one sample per tx and per rx).
     phase : float
         Standard deviation of each antenna's phase, radians.
     position : float
@@ -174,7 +174,7 @@ def _leakage(array: Array, waveform: Waveform) -> Tensor:
 
 
 def _background(array: Array, waveform: Waveform, at: Tensor, seed: int, index: int) -> Tensor:
-    """(rx, tx, f) of unit mean power: eight points 0.1-0.3 m behind and beside the scene."""
+    """(rx, tx, f) of unit mean power: eight points 0.1-0.3 m behind and next to the scene."""
     stream = torch_stream(seed, "imperfections/background", index)
     place = torch.rand(8, 3, generator=stream, dtype=torch.float64)
     low, high = place.new_tensor([-0.3, -0.3, 0.1]), place.new_tensor([0.3, 0.3, 0.3])

@@ -232,8 +232,8 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
     split : "train", "validation", "test" or None
         None is all samples, in the order of their numbers.
     dynamic_range : float, (low, high) or None
-        Where images are clipped at reading, negative dB. A pair is drawn anew for every sample of
-        every batch, uniformly. None: (-30, -15) for the training split, -20 otherwise.
+        Where images are clipped at reading, negative dB. Of a pair, each sample of
+        each batch has a uniform sample. None: (-30, -15) for the training split, -20 otherwise.
     memory : None, "cpu", "cuda", ...
         None reads batches from the (page-cached) files; a device name loads the images there
         once, as float16, and batches are gathered on it.
@@ -313,7 +313,7 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
                     "('radarbook generate --repair' makes it again)"
                 ) from None
         chosen = slice(block.start, block.stop)
-        #: Parameters as they were drawn, (N, ...) each.
+        #: Parameters as they were sampled, (N, ...) each.
         self.parameters = FaceParameters(
             *(torch.from_numpy(np.concatenate(parts[name])[chosen]) for name in NAMES)
         )
@@ -358,7 +358,7 @@ class FaceDataset(torch.utils.data.Dataset[tuple[FaceParameters, RadarImage]]):
     ) -> tuple[FaceParameters, RadarImage]:
         """Parameters and images of the given rows of this split, float32.
 
-        ``generator`` (CPU) draws the dynamic ranges; None is torch's global one, which a
+        ``generator`` (CPU) samples the dynamic ranges; None is torch's global one, which a
         ``DataLoader`` seeds per worker.
         """
         rows = torch.as_tensor(np.asarray(indices, dtype=np.int64))

@@ -113,7 +113,7 @@ class GenerationReport:
     fingerprint: str
     made: int  #: samples rendered by this run
     kept: int  #: samples that were there already
-    repaired: tuple[str, ...]  #: damaged shards made again
+    repaired: tuple[str, ...]  #: damaged shards repeated
     seconds: float  #: wall clock
     render_seconds: float  #: spent in the renderer, summed over workers
 
@@ -221,7 +221,7 @@ def generate(
     renderer : Renderer or RendererSpec
         With ``settings()``. A spec where other processes build their own.
     count, seed
-        Number of samples (None: the sum of ``splits``) and the seed of every draw.
+        Number of samples (None: the sum of ``splits``) and the seed of every sample.
     workers : int, optional
         Start this many local processes of one thread each. None or 0: render in this process, on
         one thread, so that the bits are the same.

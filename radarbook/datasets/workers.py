@@ -74,7 +74,7 @@ def physical_renderer(model: str, profile: dict[str, Any], device: str = "cpu") 
     face = load_model(model, checked.n_shape, checked.n_expression).to(device)
     memory = MEMORY_BUDGET
     if torch.device(device).type == "cuda":
-        # A GPU is kept busy by large pieces; a tenth leaves room for others on it.
+        # A GPU is kept busy by large pieces; a tenth leaves memory for others on it.
         memory = max(memory, torch.cuda.get_device_properties(device).total_memory // 10)
     return PhysicalRenderer.for_profile(face, checked, memory=memory)
 
@@ -102,7 +102,7 @@ class SampleSettings(BaseModel):
     batch: int = Field(ge=1, description="samples rendered at once")
     device: str = Field(description="device type the images were rendered on")
     imperfections: Imperfections | None = Field(
-        default=None, description="of the simulated radar, each sample its own draw"
+        default=None, description="of the simulated radar, each sample its own realisation"
     )
 
 
@@ -116,16 +116,16 @@ def render_samples(
 
     Samples are rendered ``settings.batch`` at a time, counted from the first of ``samples``.
     """
-    drawn = random_parameters(
+    sampled = random_parameters(
         samples,
         settings.seed,
         settings.n_shape,
         settings.n_expression,
         config=settings.distribution,
     )
-    rendering = drawn.rendering.clone()
+    rendering = sampled.rendering.clone()
     rendering[:, 0] = settings.floor_db
-    wide = drawn.replace(rendering=rendering).to(settings.device)
+    unclipped = sampled.replace(rendering=rendering).to(settings.device)
     parts: list[dict[str, NDArray[Any]]] = []
     seconds = 0.0
     with alone(divided=1), torch.no_grad():
@@ -133,9 +133,9 @@ def render_samples(
             rows = slice(start, start + settings.batch)
             begin = time.perf_counter()
             # Waiting for a GPU happens in the copy, so it belongs to the renderer's time.
-            image = _image(renderer, wide[rows], settings, samples[rows]).to("cpu")
+            image = _image(renderer, unclipped[rows], settings, samples[rows]).to("cpu")
             seconds += time.perf_counter() - begin
-            parts.append(encode(samples[rows], drawn[rows], image, settings.depth_reference))
+            parts.append(encode(samples[rows], sampled[rows], image, settings.depth_reference))
     grid = {name: parts[0][name] for name in ("x", "y")}
     joined = {n: np.concatenate([p[n] for p in parts]) for n in parts[0] if n not in grid}
     return joined | grid, seconds
@@ -162,7 +162,7 @@ def measured_signal(
     seed: int,
     samples: Sequence[int],
 ) -> Tensor:
-    """(B, rx, tx, f) signals as an imperfect radar would record them, sample ``i`` its own draw.
+    """(B, rx, tx, f) signals as an imperfect radar records them, independent for each sample.
 
     Positions are wrong when the signal is made, nominal when it is imaged.
     """

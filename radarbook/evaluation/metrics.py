@@ -1,4 +1,4 @@
-"""How far a prediction is from the truth: in parameters and in millimetres.
+"""Errors of a prediction: in parameters and in millimetres.
 
 The paper's measures, and where it is silent, what is taken here:
 
@@ -142,10 +142,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of ``values`` (B,) over the faces."""
     data = values.detach().cpu().double().numpy()
-    draws = numpy_stream(seed, "evaluation/bootstrap").integers(
+    samples = numpy_stream(seed, "evaluation/bootstrap").integers(
         0, len(data), size=(resamples, len(data))
     )
-    low, high = np.quantile(data[draws].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(data[samples].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -229,7 +229,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """The summary (:func:`summarise`) of a network's errors on all samples.
 
-    With the vertex distance by how far the faces are turned (degrees) and moved (mm) beside it.
+    With the vertex distance by rotation (degrees) and translation (mm) of the faces.
     Raises :class:`~radarbook.errors.InputError` if the images are of another face model.
     """
     require_model_of(samples, model)
@@ -247,7 +247,7 @@ def evaluate(
 
 
 def mean_face(truth: FaceParameters) -> FaceParameters:
-    """The mean face, frontal and centred, for each true one: knowing nothing."""
+    """The mean face, frontal and centred, for each true one: a baseline that needs no image."""
     return FaceParameters.neutral(
         len(truth),
         n_shape=truth.shape.shape[1],
@@ -258,7 +258,7 @@ def mean_face(truth: FaceParameters) -> FaceParameters:
 
 
 def random_face(truth: FaceParameters, seed: int = 0) -> FaceParameters:
-    """A random face in a random pose for each true one, drawn as the dataset draws."""
+    """A random face in a random pose for each true one, sampled from the prior."""
     generator = torch_stream(seed, "evaluation/random face")
     s, e = truth.shape.shape[1], truth.expression.shape[1]
     face = FaceParameters.random(len(truth), s, e, generator)

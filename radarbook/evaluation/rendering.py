@@ -1,4 +1,4 @@
-"""How far a drawing of a radar image is from the physical one."""
+"""Errors of rendered radar images against physical ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from radarbook.training.tasks import EVALUATION_DB
 
 
 def rendering_errors(amplitude_db: Tensor, depth: Tensor, target: RadarImage) -> dict[str, float]:
-    """Errors of unclipped drawings (B, H, W) of ``target``.
+    """Errors of unclipped rendered images (B, H, W) of ``target``.
 
     ``image_loss``; ``amplitude_db``, root mean square over all pixels, clipped where both are
     below the dynamic range; ``correlation`` of the clipped amplitudes, mean over images;
@@ -39,13 +39,13 @@ def rendering_errors(amplitude_db: Tensor, depth: Tensor, target: RadarImage) ->
 def evaluate_renderer(
     renderer: LearnedRenderer, samples: Samples, *, dynamic_range_db: float = EVALUATION_DB
 ) -> dict[str, float]:
-    """:func:`rendering_errors` of a learned renderer on all samples, and ``ms`` an image when
-    faces are drawn one at a time."""
+    """:func:`rendering_errors` of a learned renderer on all samples, and ``ms`` per image when
+    faces are rendered one at a time."""
     data = resident(samples)
     truth, target = with_dynamic_range(data.parameters, data.image, dynamic_range_db)
     with torch.no_grad():
-        drawings = [renderer(vector) for vector in truth.normalised().split(64)]
-    amplitude_db, depth = (torch.cat(part) for part in zip(*drawings, strict=True))
+        rendered = [renderer(vector) for vector in truth.normalised().split(64)]
+    amplitude_db, depth = (torch.cat(part) for part in zip(*rendered, strict=True))
     seconds = seconds_per_image(renderer.render, truth[0])
     return rendering_errors(amplitude_db, depth, target) | {"ms": 1e3 * seconds}
 

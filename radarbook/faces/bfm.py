@@ -451,7 +451,7 @@ def write_bfm(path: str | os.PathLike[str], model: MorphableModel) -> None:
     Modes become unit columns and variances, in float64: reading the file back gives the same
     model to the last bit, and so the same fingerprint. Modes of length zero keep variance 0; a
     model without expression modes is written with none. Landmarks are written with their vertex
-    ``index`` beside ``coordinates``, regions under ``metadata/regions``: readers of the original
+    ``index`` and ``coordinates``, regions under ``metadata/regions``: readers of the original
     layout ignore both.
     """
     points = model.mean.detach().cpu().numpy().astype(np.float32)

@@ -71,7 +71,7 @@ def convert_ict(
 ) -> MorphableModel:
     """Convert the OBJ files in ``folder`` (``FaceXModel`` or the clone above it), all modes kept.
 
-    Works with any subset of identities and expressions. ``seed`` draws the activations. The
+    Works with any subset of identities and expressions. ``seed`` fixes the sampled activations. The
     written model is also returned. Raises :class:`~radarbook.errors.InputError` naming what is
     missing or does not fit.
     """
@@ -158,17 +158,17 @@ def sample_activations(names: Sequence[str], count: int, seed: int) -> np.ndarra
 
     The rule: an expression (left and right together one) is active with probability
     :data:`ACTIVE`, uniformly between 0 and 1; with probability :data:`TOGETHER` its two sides
-    share their activation, else each side draws its own. ``mouthClose`` closes the lips of an
+    share their activation, else each side samples its own. ``mouthClose`` closes the lips of an
     open jaw, so it follows ``jawOpen``: a uniform part of its activation, and none without it.
     """
     stream = numpy_stream(seed, "faces/ict/activations")
     values = np.zeros((count, len(names)))
     for base in sorted({_base(name) for name in names}):
         sides = [k for k, name in enumerate(names) if _base(name) == base]
-        drawn = stream.uniform(size=(count, 3)) * (stream.uniform(size=(count, 3)) < ACTIVE)
+        sampled = stream.uniform(size=(count, 3)) * (stream.uniform(size=(count, 3)) < ACTIVE)
         together = stream.uniform(size=count) < TOGETHER
         for n, k in enumerate(sides):
-            values[:, k] = np.where(together, drawn[:, 0], drawn[:, 1 + n])
+            values[:, k] = np.where(together, sampled[:, 0], sampled[:, 1 + n])
     if "mouthClose" in names:
         part = stream.uniform(size=count)
         jaw = values[:, list(names).index("jawOpen")] if "jawOpen" in names else 0.0
@@ -205,7 +205,7 @@ def _base(name: str) -> str:
 
 
 def _crop(head: np.ndarray, polygons: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles of the cropped face, numbered anew, and the (N,) vertices of the head they use."""
+    """Triangles of the cropped face, renumbered, and the (N,) vertices of the head they use."""
     across, up = ((head[:, k] - CROP_CENTRE[k]) / CROP_HALF[k] for k in range(2))
     inside = np.abs(across) ** CROP_EXPONENT + np.abs(up) ** CROP_EXPONENT <= 1
     inside &= head[:, 2] >= CROP_BACK
@@ -256,7 +256,7 @@ def _closed_eyes(points: np.ndarray, triangles: np.ndarray) -> _Fill:
     start = n
     for loop in boundary_loops(triangles):
         centre = points[loop].mean(axis=0)
-        # The eyes' margins lie beside the middle; the outline and the lips are centred on it.
+        # The eyes' margins lie next to the middle; the outline and the lips are centred on it.
         if abs(centre[0]) < 10:
             continue
         m = len(loop)

@@ -41,7 +41,7 @@ def regions_from_landmarks(mean: np.ndarray, landmarks: Mapping[str, int]) -> di
 
     Regions are disjoint boxes and ellipses in the frontal (x, y) plane whose sizes follow the
     distances between eyes, nose, mouth and chin. Brows and temples count as forehead, the jaw
-    beside the chin as cheeks, so that every vertex belongs to one region.
+    next to the chin as cheeks, so that every vertex belongs to one region.
     """
     found = anchors_from_landmarks(landmarks)
     if set(found) != set(ANCHORS):

@@ -1,6 +1,6 @@
 """Showing and saving figures: interactive and static at once.
 
-A figure goes into a notebook twice: as plotly's own JSON, which JupyterLab and the book draw with
+A figure goes into a notebook twice: as plotly's own JSON, which JupyterLab and the book plot with
 plotly.js, and as a PNG, for every reader that has no JavaScript (a code host's preview, a printed
 page, a mail).
 """

@@ -24,7 +24,7 @@ def face_explorer(
     expression: int | None = None,
     bound: float = 3.0,
 ) -> ipywidgets.Widget:
-    """Sliders for the first coefficients of a model beside its face, and a button to start over.
+    """Sliders for the first coefficients of a model next to its face, and a button to start over.
 
     ``shape`` and ``expression`` are how many coefficients get a slider (None: five, or as many as
     the model has), ``bound`` the slider's ends in standard deviations. The widget's ``sliders``

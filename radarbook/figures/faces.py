@@ -1,6 +1,6 @@
 """Faces as pictures: one mesh, several side by side, values on the surface, a slider of faces.
 
-Everything here is drawn in the model frame (millimetres; +x the subject's left, +y up, +z out of
+Everything here is plotted in the model frame (millimetres; +x the subject's left, +y up, +z out of
 the nose) and seen from in front of the face, so the subject's left is on the viewer's right.
 """
 

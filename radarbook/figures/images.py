@@ -1,6 +1,6 @@
 """Radar images, volumes, signals and arrays as pictures.
 
-Images are drawn as the radar sees them: +y up, and +x to the *left*, because the radar looks along
+Images are plotted as the radar sees them: +y up, +x to the *left*, because the radar looks along
 +z. So the subject's left is on the right, as in the pictures of :mod:`radarbook.figures.faces`.
 Coordinates are shown in millimetres, amplitudes in dB relative to the maximum.
 """
@@ -89,7 +89,7 @@ def radar_image(
 ) -> go.Figure:
     """Amplitude and depth of one image of the batch, side by side.
 
-    Depth is drawn where the mask is true; elsewhere there is nothing to draw.
+    Depth is plotted where the mask is true.
     """
     return radar_images(image[index], [title], depth_limits_mm=depth_limits_mm)
 
@@ -378,10 +378,10 @@ def range_profile(
 
 
 def array_layout(tx: Any, rx: Any, *, virtual: bool = True, title: str = "") -> go.Figure:
-    """The antennas (n, 3) in metres and, beside them, the virtual aperture.
+    """The antennas (n, 3) in metres and, next to them, the virtual aperture.
 
     Far from the array a pair acts as one antenna midway between transmitter and receiver; the
-    right panel draws all those midpoints.
+    right panel plots all those midpoints.
     """
     senders, receivers = (_array(points, np.float32) * np.float32(1e3) for points in (tx, rx))
     names = ["antennas", "virtual aperture: midpoints of all pairs"]

@@ -107,7 +107,7 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
             _bar(flat[key], trace, colour, same.index(trace), len(same))
             legend[key] = legend.get(key, 0) + 1
         else:
-            raise NotImplementedError(f"no static drawing of a '{kind}' trace")
+            raise NotImplementedError(f"no static picture of a '{kind}' trace")
     for key, axes in flat.items():
         _axes(axes, layout, *key)
         wanted = layout.own.get("showlegend")
@@ -291,7 +291,7 @@ def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> No
     if layout.axis("y", y_reference).get("scaleanchor"):
         axes.set_aspect("equal", adjustable="box")
     if axes.images:
-        # No tick label at a picture's very edge: it would run into the colour bar beside it.
+        # No tick label at a picture's very edge: it would run into the colour bar next to it.
         axes.xaxis.set_major_locator(MaxNLocator(6, prune="both"))
     else:
         axes.grid(color="#E6E6E6", linewidth=0.6)
@@ -378,7 +378,7 @@ def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: Camera) -> None:
         marker = trace.get("marker", {})
         colour = marker.get("color")
         size = 0.72 * marker.get("size", 6)
-        order = np.argsort(flat[:, 2])  # nearest drawn last
+        order = np.argsort(flat[:, 2])  # nearest plotted last
         if colour is None or isinstance(colour, str):
             shade: Any = _rgb(colour or theme.COLOURS[0])
             axes.scatter(flat[order, 0], flat[order, 1], s=size**2, color=shade, linewidths=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import plotly.io as pio
 
-#: Colours of series, in order; readable on white and told apart by the colour-blind (Okabe-Ito).
+#: Colours of series, in order; readable on white and distinguished by the colour-blind (Okabe-Ito).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6C6C6C", "#000000")
 FACE = "#C9A58C"
 AMPLITUDE_SCALE = "Inferno"

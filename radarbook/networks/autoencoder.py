@@ -1,4 +1,4 @@
-"""The model-based autoencoder: an encoder whose parameters a frozen renderer draws again."""
+"""The model-based autoencoder: an encoder whose parameters a frozen renderer renders."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ class Autoencoder(nn.Module):
         return self.encoder.channels(image)
 
     def forward(
-        self, image: RadarImage | Tensor, drawn: int | None = None
+        self, image: RadarImage | Tensor, rendered: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised parameters (B, S + E + 9), unclipped amplitude (dB) and depth (m), each
-        (B, H, W), or of the first ``drawn`` images alone. ``image`` is a batch of radar images, or
-        their :meth:`channels`. Differentiable with respect to it and to the encoder's weights."""
+        (B, H, W), or of the first ``rendered`` images alone. ``image`` is a batch of radar images
+        or their :meth:`channels`. Differentiable with respect to it and to the encoder's weights.
+        """
         vector = self.encoder(image)
-        amplitude_db, depth = self.renderer(vector[:drawn])
+        amplitude_db, depth = self.renderer(vector[:rendered])
         return vector, amplitude_db, depth
 
     def predict(self, image: RadarImage) -> FaceParameters:
@@ -65,7 +66,7 @@ class Autoencoder(nn.Module):
         return self.encoder.predict(image)
 
     def reconstruct(self, image: RadarImage) -> RadarImage:
-        """The image as drawn again from the predicted parameters, at its own dynamic range
+        """The image rendered from the predicted parameters, at its own dynamic range
         (which is known of any image and need not be guessed)."""
         found = self.predict(image)
         rendering = found.rendering.clone()

@@ -251,7 +251,7 @@ class ResidualNetwork(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 × 3 convolutions with batch normalisation beside a 1 × 1 shortcut."""
+    """Two 3 × 3 convolutions with batch normalisation and a 1 × 1 shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()

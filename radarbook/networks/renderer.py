@@ -15,9 +15,9 @@ from radarbook.networks.encoder import ResidualBlock, check_size
 from radarbook.networks.inverse import InverseResNet50
 from radarbook.radar.image import RadarImage
 
-#: The network draws amplitudes down to here and the dynamic range of the parameters clips what
+#: The network's amplitudes reach down to here and the dynamic range of the parameters clips what
 #: it drew. Lower than any dynamic range of :data:`~radarbook.faces.parameters.RANGES`, so a
-#: pixel can be drawn well below the clip.
+#: pixel can lie well below the clip.
 FLOOR_DB = -40.0
 
 
@@ -26,9 +26,9 @@ class LearnedRenderer(nn.Module):
 
     What is known of the image is built in rather than learned: the dynamic range clips, depth is
     counted from the face's own distance ``distance + t_z``, and, unless ``size`` is ``paper``,
-    the picture is drawn in a frame that moves and rolls with the face and is then turned by the
+    the image is rendered in a frame that moves and rolls with the face and is then turned by the
     roll and shifted to ``(t_x, t_y)`` with bilinear interpolation. The network is told the
-    dynamic range all the same: it draws the image to be expected, and the mean of clipped images
+    dynamic range all the same: it renders the expected image, and the mean of clipped images
     is not the clipped mean.
 
     Parameters
@@ -45,8 +45,8 @@ class LearnedRenderer(nn.Module):
     distance : float
         Array to the nose tip of an untranslated mean face, metres.
     window : int or None
-        Side of the drawing in the face's own frame, pixels; what lies beyond is as its border
-        (None: as large as the image; ``paper`` draws all of it).
+        Side of the image in the face's own frame, pixels; what lies beyond is as its border
+        (None: as large as the image; ``paper`` renders all of it).
 
     Attributes
     ----------
@@ -102,34 +102,36 @@ class LearnedRenderer(nn.Module):
                 f"found {tuple(vector.shape)}"
             )
         parameters = FaceParameters.from_normalised(vector, self.n_shape, self.n_expression)
-        drawn = self.network(vector)
-        drawn = drawn.float() if drawn.dtype == torch.bfloat16 else drawn  # under mixed precision
+        planes = self.network(vector)
+        planes = (
+            planes.float() if planes.dtype == torch.bfloat16 else planes
+        )  # under mixed precision
         if self.size != "paper":
-            drawn = self._moved(drawn, parameters)
-        amplitude_db = FLOOR_DB * torch.sigmoid(-drawn[:, 0])
+            planes = self._moved(planes, parameters)
+        amplitude_db = FLOOR_DB * torch.sigmoid(-planes[:, 0])
         nearest = self.distance + parameters.translation[:, 2]
-        depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_UNIT * drawn[:, 1]
+        depth = nearest[:, None, None] + FACE_MIDDLE + DEPTH_UNIT * planes[:, 1]
         return amplitude_db, depth
 
-    def _moved(self, drawn: Tensor, parameters: FaceParameters) -> Tensor:
-        """The drawing (B, 2, window, window) of an upright, centred face where the face is."""
+    def _moved(self, planes: Tensor, parameters: FaceParameters) -> Tensor:
+        """The planes (B, 2, window, window) of an upright, centred face where the face is."""
         # affine_grid's coordinates run from -1 to 1 over an image's extent (pixel edges), and
         # ask where each output pixel is found in the input. A positive roll tilts the head
         # towards radar +x: the picture turns clockwise, so its pixels are looked up the other way.
         offset = -parameters.translation[:, :2] / (self.extent / 2)
         cos, sin = parameters.rotation[:, 2].cos(), parameters.rotation[:, 2].sin()
         turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
-        theta = torch.cat([turn, turn @ offset[:, :, None]], dim=2).to(drawn.dtype)
+        theta = torch.cat([turn, turn @ offset[:, :, None]], dim=2).to(planes.dtype)
         theta = theta * (self.pixels / self.window)
-        size = [len(drawn), 2, self.pixels, self.pixels]
+        size = [len(planes), 2, self.pixels, self.pixels]
         grid = F.affine_grid(theta, size, align_corners=False)
-        return F.grid_sample(drawn, grid, padding_mode="border", align_corners=False)
+        return F.grid_sample(planes, grid, padding_mode="border", align_corners=False)
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         """Radar images (B, H, W) of B faces, differentiable with respect to every field.
 
-        Each is clipped at its own dynamic range; pixels above it are valid. The network draws
-        what is expected of an image, so its maximum may stay below 0 dB.
+        Each is clipped at its own dynamic range; pixels above it are valid. The network renders
+        the expected image, so its maximum may stay below 0 dB.
         """
         amplitude_db, depth = self(parameters.normalised())
         dynamic_range_db = parameters.dynamic_range_db

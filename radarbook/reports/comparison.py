@@ -1,4 +1,4 @@
-"""Results that ship, side by side: the page of the book that holds them against the paper's.
+"""Results that ship, side by side: the page of the book that compares them with the paper's.
 
 A file ``PROFILE_MODEL….json`` in ``data/results`` is one column: one face model, one profile, one
 recipe. Columns of a table are of one profile; what is not there is a column less.
@@ -118,7 +118,7 @@ def shipped_results(folder: str | os.PathLike[str]) -> dict[str, list[Results]]:
 
 
 def side_by_side(results: Sequence[Results]) -> str:
-    """Markdown: the paper's ratios to its mean face beside those of each of ``results``.
+    """Markdown: the paper's ratios to its mean face next to those of each of ``results``.
 
     One column each, headed by its :attr:`~Results.title`. Raises :class:`InputError` if they are
     of several profiles.
@@ -155,7 +155,7 @@ def recipes_compared(results: Sequence[Results]) -> list[str]:
             if None in (ours.recipe, theirs.recipe) or ours.recipe == theirs.recipe:
                 continue
             mine, others = ours.errors, theirs.errors
-            # Whatever was trained, the mean face errs alike on the same faces.
+            # Whatever was trained, the mean face has the same error on the same faces.
             same_faces = torch.equal(mine[MEAN_FACE, "–"], others[MEAN_FACE, "–"])
             if ours.model != theirs.model or not same_faces:
                 continue

@@ -22,7 +22,7 @@ Pair = tuple[FaceParameters, RadarImage]
 def uniform(
     count: int, low: float, high: float, generator: torch.Generator, like: Tensor
 ) -> Tensor:
-    """(count,) uniform draws in [low, high), moved to the device and dtype of ``like``."""
+    """(count,) uniform samples of [low, high), moved to the device and dtype of ``like``."""
     return (low + (high - low) * torch.rand(count, generator=generator)).to(like)
 
 
@@ -42,8 +42,8 @@ def random_dynamic_range(
     """Each image clipped at its own dynamic range, uniform over the physical range (the paper's
     −15 … −30 dB)."""
     low, high = RANGES["rendering"][0]
-    drawn = uniform(len(image), low, high, generator, image.dynamic_range_db)
-    return with_dynamic_range(parameters, image, drawn)
+    sampled = uniform(len(image), low, high, generator, image.dynamic_range_db)
+    return with_dynamic_range(parameters, image, sampled)
 
 
 def random_depth_shift(
@@ -103,8 +103,8 @@ def random_move(
 
 def _random_shift(image: RadarImage, generator: torch.Generator, metres: float) -> Tensor:
     like = image.amplitude_db
-    draws = [uniform(len(image), -metres, metres, generator, like) for _ in range(2)]
-    return torch.stack(draws, dim=1)
+    samples = [uniform(len(image), -metres, metres, generator, like) for _ in range(2)]
+    return torch.stack(samples, dim=1)
 
 
 def turned(parameters: FaceParameters, turn: Tensor, pivot: Tensor) -> FaceParameters:
@@ -138,7 +138,7 @@ def mirrored(parameters: FaceParameters, image: RadarImage, matrix: Tensor) -> P
 
     The array is its own mirror image, so the mirrored image is the image of the mirrored face.
     What rough skin scatters has a random phase on each facet, and the mirrored facets have other
-    phases: of that part it is another draw. Coefficients go by ``matrix``
+    phases: of that part it is another realisation. Coefficients go by ``matrix``
     (:func:`~radarbook.training.facts.mirror_matrix`); x, yaw and roll change sign.
     """
     found = mirrored_parameters(parameters, matrix)

@@ -55,7 +55,7 @@ def resident(
     :class:`InputError`.
 
     A :class:`FaceDataset` clips at reading as it was told to; here it is read down to its floor,
-    because training and evaluation clip for themselves, each batch anew.
+    because training and evaluation clip for themselves, each batch again.
     """
     if isinstance(samples, ResidentSamples):
         moved = samples.parameters.to(device), samples.image.to(device)

@@ -143,7 +143,7 @@ class History:
 
 
 def read_history(path: str | os.PathLike[str]) -> History:
-    """The history written beside a checkpoint."""
+    """The history written next to a checkpoint."""
     with open(path, newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return History(rows, finished=True)
@@ -319,7 +319,7 @@ def _epoch(
     rate = 0.0
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        # Dropout draws from the global generators: theirs is a named stream of the epoch too.
+        # Dropout samples the global generators: theirs is a named stream of the epoch too.
         torch.manual_seed(stream_key(settings.seed, f"{task.name}/dropout/{rank}", epoch))
         wrapped.train()
         for number, (first, last) in enumerate(per_epoch):

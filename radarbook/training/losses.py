@@ -24,9 +24,9 @@ def parameter_loss(predicted: Tensor, target: Tensor, weights: Tensor | None = N
 def amplitude_error(amplitude_db: Tensor, target: RadarImage) -> Tensor:
     """(B, H, W): unclipped amplitudes (dB) minus the target's, clipped where both are below.
 
-    A clipped pixel of the target says only "below the dynamic range": a drawing below it is
+    A clipped pixel of the target says only "below the dynamic range": a rendered value below it is
     right, one above is wrong by how much it is above. Where the target is above, the unclipped
-    drawing is compared, so a drawing that is too dark still has a gradient that brightens it.
+    image is compared, so one that is too dark still has a gradient that brightens it.
     """
     level = target.dynamic_range_db[:, None, None]
     above = amplitude_db - target.amplitude_db
@@ -41,7 +41,7 @@ def depth_error(depth: Tensor, target: RadarImage) -> Tensor:
 def image_loss(
     amplitude_db: Tensor, depth: Tensor, target: RadarImage, inputs: str = "both"
 ) -> Tensor:
-    """L2 image loss of an unclipped drawing (B, H, W) against a target; a scalar.
+    """L2 image loss of an unclipped rendered image (B, H, W) against a target; a scalar.
 
     Amplitudes: mean square over all pixels, in units of 20 dB. Depths: mean square over the
     target's valid pixels, in units of 6 cm, times the share of pixels a face fills (a tenth), so

@@ -1,9 +1,9 @@
 """Training of the three networks: encoder, learned renderer, autoencoder.
 
-Two recipes. ``paper``: Adam, the paper's rates, the dynamic range drawn for each image. ``fast``:
+Two recipes. ``paper``: Adam, the paper's rates, the dynamic range sampled for each image. ``fast``:
 AdamW on one cycle of the learning rate; images mirrored, turned and shifted together with their
 labels; errors counted in vertex distances as well; the autoencoder also reads faces that were
-never rendered, drawn by the learned renderer.
+no dataset holds, rendered by the learned renderer.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class EncoderTask:
         self.facts = facts if recipe == "fast" else None
         self.vertex_weight = vertex_weight if self.facts is not None else 0.0
 
-    def draw(
+    def sample(
         self, indices: Tensor, generator: torch.Generator
     ) -> tuple[FaceParameters, RadarImage]:
         """A training batch: augmented by the recipe, clipped at a random dynamic range."""
@@ -96,7 +96,7 @@ class EncoderTask:
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """L2 of the normalised parameters, and of the vertices."""
-        parameters, image = self.draw(indices, generator)
+        parameters, image = self.sample(indices, generator)
         # Channels and not the image: Fabric converts what it hands on, and knows tensors only.
         return self.error(model(plain(model).channels(image)), parameters)
 
@@ -138,7 +138,7 @@ def augmented(
 
 
 class RendererTask:
-    """Image loss of the drawing against the physical renderer's images.
+    """Image loss of the rendered images against the physical renderer's.
 
     The fast recipe mirrors those of a symmetric face model. It does not turn or shift them: an
     interpolated image is a smoothed one, and smoothing is an error here.
@@ -182,7 +182,7 @@ class AutoencoderTask(EncoderTask):
     """Image loss plus λ times the encoder's loss, through the frozen renderer.
 
     With ``imagined`` above 0 (fast recipe) each batch is joined by that share of faces that
-    nobody rendered: drawn from the prior, their images by the frozen renderer, clipped like any
+    no dataset holds: sampled from the prior, their images by the frozen renderer, clipped like any
     other. The encoder reads them without an image loss.
     """
 
@@ -211,12 +211,12 @@ class AutoencoderTask(EncoderTask):
         self, model: nn.Module, indices: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """L = L_image + λ·L_params; the image loss takes the images the encoder sees."""
-        parameters, image = self.draw(indices, generator)
+        parameters, image = self.sample(indices, generator)
         network = plain(model)
         seen, count = network.channels(image), round(self.imagined * len(image))
         if count:
-            faces, drawing = self.imagine(network, count, generator)
-            seen = torch.cat([seen, network.channels(drawing)])
+            faces, rendered = self.imagine(network, count, generator)
+            seen = torch.cat([seen, network.channels(rendered)])
         vector, amplitude_db, depth = model(seen, len(image))
         of_image = image_loss(amplitude_db, depth, image, self.inputs)
         known = self.error(vector[: len(image)], parameters)
@@ -233,7 +233,7 @@ class AutoencoderTask(EncoderTask):
     def imagine(
         self, model: Autoencoder, count: int, generator: torch.Generator
     ) -> tuple[FaceParameters, RadarImage]:
-        """Faces from the prior and the frozen renderer's drawings of them."""
+        """Faces from the prior and the frozen renderer's images of them."""
         like = self.data.parameters
         parts = like.shape.shape[1], like.expression.shape[1]
         faces = FaceParameters.random(count, *parts, generator).to(like.shape.device)
@@ -410,7 +410,7 @@ def _train(
     **stops: Unpack[Stops],
 ) -> History:
     """Run the loop, and write the weights once it is finished. ``more`` is what a checkpoint must
-    agree in beside recipe, architecture, dataset and face model."""
+    agree in, other than recipe, architecture, dataset and face model."""
     identity = {
         "kind": model.kind,
         "recipe": task.recipe,
