@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from radarbook.datasets.recordings.recording import Recording
-from radarbook.radar.imaging import Grid, back_project
+from radarbook.radar.imaging import Grid, back_project, imaging_method
 from radarbook.radar.waveform import C0, Waveform
 
 #: Power of a channel, relative to the median of all, below which it is dead: -60 dB. The channels
@@ -151,7 +151,7 @@ def _phase_sign(recording: Recording) -> list[str]:
     any of the distances that the range profile allows.
     """
     waveform = recording.waveform
-    if len(waveform) < _FEWEST_STEPS or recording.array.pairs is not None:
+    if len(waveform) < _FEWEST_STEPS:
         return []
     peak = strongest_range(recording)
     if peak >= 0 and waveform.unambiguous_range >= _SHORTEST_RANGE:
@@ -217,7 +217,13 @@ def _focus(recording: Recording, distance: float) -> float:
     width = max(0.2, 0.6 * distance)
     grid = Grid.regular(width, 48, max(0.02, distance - 0.06), distance + 0.08, 12)
     with torch.no_grad():
-        volume = back_project(recording.signal, recording.array, recording.waveform, grid)
+        volume = back_project(
+            recording.signal,
+            recording.array,
+            recording.waveform,
+            grid,
+            method=imaging_method(recording.array, recording.waveform, grid),
+        )
     return float((volume.real.square() + volume.imag.square()).max())
 
 
