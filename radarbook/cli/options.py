@@ -167,6 +167,15 @@ Background = Annotated[
         help="Subtract each frequency's mean over the channels, or a recording of the empty scene.",
     ),
 ]
+Coupling = Annotated[
+    float | None,
+    typer.Option(
+        "--coupling",
+        min=1e-3,
+        metavar="METRES",
+        help="Remove what lies nearer than this half path: the antennas' coupling.",
+    ),
+]
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
@@ -210,6 +219,7 @@ class Reading:
     order: str | None = None
     background: str | None = None
     calibration: Path | None = None
+    coupling: float | None = None
 
     def files(self) -> list[Path]:
         """Files besides the recording that are read."""
@@ -229,6 +239,8 @@ class Reading:
             recording = recording.without_mean()
         elif self.background is not None:
             recording = recording.without_scene(self._read(Path(self.background)))
+        if self.coupling is not None:
+            recording = recording.without_coupling(self.coupling)
         if self.calibration is not None:
             recording = recording.calibrated(load_calibration(self.calibration))
         return recording

@@ -17,6 +17,7 @@ from radarbook.cli.options import (
     Bounces,
     CalibrationFile,
     Conjugate,
+    Coupling,
     Delay,
     Depth,
     Describe,
@@ -123,7 +124,18 @@ def image(
     array: ArrayFile = None,
     order: Order = None,
     background: Background = None,
+    coupling: Coupling = None,
     calibration: CalibrationFile = None,
+    autofocus: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-12,
+            max=1e-8,
+            metavar="SECONDS",
+            help="Find the common delay, of at most so many seconds, at which the image is "
+            "sharpest, and remove it; 2e-10 is 30 mm of range.",
+        ),
+    ] = None,
     delay: Delay = None,
 ) -> None:
     """Back-project a recording to an amplitude and depth image (HDF5)."""
@@ -140,6 +152,7 @@ def image(
         order,
         background,
         calibration,
+        coupling,
     )
     check(_image_targets(output, png), {"SIGNAL": files_read(signal), "options": reading.files()})
     if depth is not None:
@@ -148,6 +161,9 @@ def image(
     if delay is not None:
         recording = recording.without_delay(delay)
     depths = recording.depths(depth, plane)
+    if autofocus is not None:
+        recording, found = recording.focused(autofocus, depths, recording.extent(extent))
+        typer.echo(str(found))
     say_outside(recording, signal, depths, recording.extent(extent))
     _write_image(recording, output, pixels, extent, depths, dynamic_range, png)
 

@@ -14,6 +14,7 @@ from radarbook.cli.options import (
     Background,
     CalibrationFile,
     Conjugate,
+    Coupling,
     Describe,
     Frequencies,
     FrequencyUnit,
@@ -54,6 +55,7 @@ def info(
     array: ArrayFile = None,
     order: Order = None,
     background: Background = None,
+    coupling: Coupling = None,
     calibration: CalibrationFile = None,
 ) -> None:
     """What a recording holds: axes, antennas, range profile, faults, expected resolution."""
@@ -70,6 +72,7 @@ def info(
         order,
         background,
         calibration,
+        coupling,
     )
     found = reading.read(recording, quiet=True)  # its notes are in the text
     typer.echo(str(inspect(found, stand_off=stand_off, extent=extent)))
@@ -109,6 +112,7 @@ def calibrate(
     array: ArrayFile = None,
     order: Order = None,
     background: Background = None,
+    coupling: Coupling = None,
 ) -> None:
     """Find a radar's delay and channel phases from the recording of a plate or a corner."""
     from radarbook.datasets.recordings import files_read
@@ -116,7 +120,16 @@ def calibrate(
     from radarbook.radar.calibration import calibrate as calibrated
 
     reading = Reading(
-        frequencies, frequency_unit, units, conjugate, describe, shot, array, order, background
+        frequencies,
+        frequency_unit,
+        units,
+        conjugate,
+        describe,
+        shot,
+        array,
+        order,
+        background,
+        coupling=coupling,
     )
     inputs = {"RECORDING": files_read(recording), "options": reading.files()}
     check({"--output": Target(output, HDF5)}, inputs)

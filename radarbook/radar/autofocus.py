@@ -56,7 +56,7 @@ def sharpness(volume: Tensor, measure: Measure = "moment") -> float:
     to N (all in one). ``"entropy"``: N e^{-H} with the entropy H = -Σ p ln p of the shares of power
     p, from 1 to N, too; it gives bright points less weight.
     """
-    power = (volume.real.double().square() + volume.imag.double().square()).reshape(-1)
+    power = volume.abs().double().square().reshape(-1)
     share = power / power.sum().clamp(min=1e-300)
     if measure == "moment":
         return float(len(share) * share.square().sum())

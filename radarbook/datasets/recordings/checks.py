@@ -177,7 +177,7 @@ def conjugate_gain(recording: Recording) -> float:
     Both are imaged around the strongest echo, at each distance up to 0.75 m that it may have.
     Negative for a sound signal; near 0 where the scene or a small array has no focus.
     """
-    coarse, peak = _coarse(recording), strongest_range(recording)
+    coarse, peak = recording.thinned(_ANTENNAS, _CHANNELS, _STEPS), strongest_range(recording)
     turned = replace(coarse, signal=coarse.signal.conj().resolve_conj())
     as_it_is = max(_focus(coarse, d) for d in _distances(peak, recording.waveform))
     conjugated = max(_focus(turned, d) for d in _distances(-peak, recording.waveform))
@@ -190,26 +190,6 @@ def _distances(peak: float, waveform: Waveform) -> list[float]:
     turns = range(1 + int(_FARTHEST_FOCUS / span))
     found = [peak % span + n * span for n in turns]
     return [d for d in found if d <= _FARTHEST_FOCUS] or found[:1]
-
-
-def _coarse(recording: Recording) -> Recording:
-    """Every n-th antenna and frequency step."""
-
-    def every(count: int, at_most: int) -> Tensor:
-        return torch.arange(0, count, math.ceil(count / at_most))
-
-    array, signal = recording.array, recording.signal
-    steps = every(len(recording.waveform), _STEPS)
-    if array.pairs is None:
-        rx, tx = (every(len(p), _ANTENNAS) for p in (array.rx, array.tx))
-        array, signal = array.subset(tx=tx, rx=rx), signal[rx][:, tx]
-    else:
-        kept = torch.zeros(array.channels, dtype=torch.bool)
-        kept[every(len(kept), _CHANNELS)] = True
-        array, signal = array.subset(channels=kept), signal[kept]
-    return Recording(
-        signal[..., steps].contiguous(), array, Waveform(recording.waveform.frequencies[steps])
-    )
 
 
 def _focus(recording: Recording, distance: float) -> float:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.autofocus import Focus, autofocus
 from radarbook.radar.calibration import Calibration
+from radarbook.radar.coupling import without_ranges
 from radarbook.radar.delay import without_delay
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project, imaging_method
@@ -214,6 +216,61 @@ class Recording:
         """
         mean = self.signal.mean(tuple(range(self.signal.ndim - 1)), keepdim=True)
         return self.done(self.signal - mean, "mean over channels subtracted for each frequency")
+
+    def without_coupling(self, below: float) -> Recording:
+        """Without what lies nearer than a half path of ``below`` m
+        (:func:`~radarbook.radar.coupling.without_ranges`)."""
+        plain = without_ranges(self.signal, self.waveform, 0.0, below)
+        return self.done(plain, f"half paths below {below:g} m removed")
+
+    def focused(
+        self, span: float, depth: tuple[float, float] | None = None, extent: float | None = None
+    ) -> tuple[Recording, Focus]:
+        """Without the common delay, of at most ``span`` s, at which the image is sharpest
+        (:func:`~radarbook.radar.autofocus.autofocus`), and what was found.
+
+        The image has ``depth`` and ``extent`` as :meth:`image` has them, and voxels of half a cell
+        of resolution. At most 32 antennas of a side, or 1,024 pairs, and 32 frequencies are used.
+        """
+        near, far = depth or self.depths()
+        coarse = self.thinned(32, 1024, 32)
+        if near == far:
+            cell = C0 / (2 * max(self.waveform.bandwidth, 1e9))
+            near, far = max(near - cell, near / 2), far + cell
+        side = self.extent(extent)
+        # λ/2 over the sines of both legs, which an aperture sees at most 2 of each.
+        antennas = torch.cat([self.array.tx, self.array.rx]).detach()
+        width = float((antennas.amax(0) - antennas.amin(0))[:2].max())
+        step = self.waveform.wavelength / 4 * max(1.0, (near + far) / 2 / max(width, 1e-3))
+        pixels = min(96, max(16, math.ceil(side / step)))
+        found = autofocus(
+            coarse.signal,
+            coarse.array,
+            coarse.waveform,
+            self.grid(pixels, side, near, far),
+            span=span,
+            trials=9,
+        )
+        return self.without_delay(found.delay), found
+
+    def thinned(self, antennas: int, pairs: int, steps: int) -> Recording:
+        """Every n-th antenna and frequency step, at most so many of each side; of an array with
+        pairs at most so many pairs."""
+
+        def every(count: int, at_most: int) -> Tensor:
+            return torch.arange(0, count, math.ceil(count / at_most))
+
+        array, signal = self.array, self.signal
+        if array.pairs is None:
+            rx, tx = (every(len(p), antennas) for p in (array.rx, array.tx))
+            array, signal = array.subset(tx=tx, rx=rx), signal[rx][:, tx]
+        else:
+            kept = torch.zeros(array.channels, dtype=torch.bool)
+            kept[every(len(kept), pairs)] = True
+            array, signal = array.subset(channels=kept), signal[kept]
+        chosen = every(len(self.waveform), steps)
+        waveform = Waveform(self.waveform.frequencies[chosen])
+        return Recording(signal[..., chosen].contiguous(), array, waveform, view=self.view)
 
     def done(self, signal: Tensor, what: str) -> Recording:
         """With another signal, and a line more in the provenance."""
