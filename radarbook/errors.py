@@ -11,7 +11,17 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Raised for invalid user input; the message is one clear line for the user."""
+    """Raised for invalid user input; the message is one clear line for the user.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> try:
+    ...     rb.load_model("absent.h5")
+    ... except rb.InputError as error:
+    ...     print(error)
+    absent.h5: model file not found
+    """
 
 
 class StoppedError(RuntimeError):

@@ -201,6 +201,12 @@ def get_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profil
 
     Values may be strings (from the command line). Raises :class:`InputError` naming an unknown
     profile, an unknown field (with the known ones), or an ill-typed value.
+
+    Examples
+    --------
+    >>> profile = get_profile("smoke", {"pixels": 32})
+    >>> profile.pixels, profile.n_shape
+    (32, 10)
     """
     if name not in PROFILES:
         raise InputError(f"unknown profile '{name}': expected one of {', '.join(PROFILES)}")

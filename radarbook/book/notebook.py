@@ -91,6 +91,12 @@ def start_chapter(
     wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an
     unknown profile and for an unknown or ill-typed override. A face model of fewer modes than the
     profile's gets as many coefficients as it has modes.
+
+    Examples
+    --------
+    >>> chapter = start_chapter("smoke", output="results", overrides={"train": 8})
+    >>> chapter.profile.train, chapter.output.name
+    (8, 'results')
     """
     from radarbook import figures
     from radarbook.faces.load import held_modes

@@ -35,6 +35,12 @@ class ParameterDistribution(BaseModel):
     Coefficients are normal with the given standard deviation; pose is uniform within ± the
     half-widths times ``pose_scale``; rendering parameters are uniform in their ranges.
     ``pose_scale=0`` is the neutral pose, ``pose_scale=2`` twice the paper's range.
+
+    Examples
+    --------
+    >>> upright = ParameterDistribution(pose_scale=0.0)
+    >>> bool(random_parameters(range(3), seed=0, config=upright).rotation.any())
+    False
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -67,6 +67,14 @@ def vertex_distances(
     """(B, N) mm: distances of corresponding vertices of the faces without pose.
 
     Only shape and expression enter, so a wrong pose cannot leak into the figure.
+
+    Examples
+    --------
+    >>> from radarbook.faces.load import load_model
+    >>> model, face = load_model(), FaceParameters.neutral(1)
+    >>> other = face.replace(shape=face.shape + 1.0)
+    >>> tuple(vertex_distances(model, other, face).shape) == (1, model.n_vertices)
+    True
     """
     ours = model.vertices(predicted.shape, predicted.expression)
     return (ours - model.vertices(truth.shape, truth.expression)).norm(dim=2)
@@ -140,7 +148,14 @@ def face_errors(
 def bootstrap_interval(
     values: Tensor, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of ``values`` (B,) over the faces."""
+    """Percentile bootstrap interval of the mean of ``values`` (B,) over the faces.
+
+    Examples
+    --------
+    >>> low, high = bootstrap_interval(torch.arange(100.0))
+    >>> low < 49.5 < high
+    True
+    """
     data = values.detach().cpu().double().numpy()
     samples = numpy_stream(seed, "evaluation/bootstrap").integers(
         0, len(data), size=(resamples, len(data))
@@ -172,6 +187,11 @@ def error_by(values: Tensor, errors: Tensor, *, bins: int = 5) -> tuple[list[flo
     """Mean of ``errors`` (B,) in groups of about equal size by ``values`` (B,).
 
     Returns the mean value and the mean error of each group, by ascending value.
+
+    Examples
+    --------
+    >>> error_by(torch.tensor([1.0, 3.0, 2.0, 4.0]), torch.tensor([0.1, 0.3, 0.1, 0.3]), bins=2)[0]
+    [1.5, 3.5]
     """
     order = values.argsort()
     groups = [g for g in order.tensor_split(min(bins, len(order))) if len(g)]
@@ -183,6 +203,12 @@ def explained_variance(predicted: FaceParameters, truth: FaceParameters) -> dict
 
     1 - (mean squared error) / (mean square about the truth's mean): 1 perfect, 0 no better than
     the mean of these faces, negative worse. Parameters that do not vary are left out.
+
+    Examples
+    --------
+    >>> faces = FaceParameters.random(50, 2, 1, torch.Generator().manual_seed(0))
+    >>> explained_variance(faces, faces)["shape 1"]
+    1.0
     """
     target = truth.normalised().double()
     error = (predicted.normalised().double() - target).square().mean(dim=0)
@@ -247,7 +273,14 @@ def evaluate(
 
 
 def mean_face(truth: FaceParameters) -> FaceParameters:
-    """The mean face, frontal and centred, for each true one: a baseline that needs no image."""
+    """The mean face, frontal and centred, for each true one: a baseline that needs no image.
+
+    Examples
+    --------
+    >>> faces = FaceParameters.random(2, 10, 7, torch.Generator().manual_seed(0))
+    >>> bool(mean_face(faces).shape.any())
+    False
+    """
     return FaceParameters.neutral(
         len(truth),
         n_shape=truth.shape.shape[1],

@@ -52,6 +52,14 @@ def read_mesh(path: str | os.PathLike[str], units: Units = "m") -> Mesh:
     mesh is the file's (:func:`~radarbook.radar.scene_file.read_scene` mends and checks a scene).
     Raises :class:`~radarbook.errors.InputError` if the file is missing, of another kind, ends
     early, is unreadable or empty, or has NaN or a face index out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> corners = torch.tensor([[0.0, 0.0, 0.0], [100.0, 0.0, 0.0], [0.0, 100.0, 0.0]])
+    >>> write_mesh("plate.ply", corners, torch.tensor([[0, 1, 2]]))  # millimetres
+    >>> read_mesh("plate.ply", "mm").vertices[1].tolist()  # metres
+    [0.1, 0.0, 0.0]
     """
     path = Path(path)
     if units not in METRES:
@@ -163,6 +171,13 @@ def write_mesh(
     ``values`` (N,) by name become properties of the vertices, which PLY alone has; mesh viewers
     colour by them. Raises :class:`~radarbook.errors.InputError` for another suffix, a mesh that is
     none, and values that are not one for each vertex.
+
+    Examples
+    --------
+    >>> import torch
+    >>> write_mesh("face.obj", torch.eye(3), torch.tensor([[0, 1, 2]]))
+    >>> len(read_mesh("face.obj", "mm").vertices)
+    3
     """
     path = Path(path)
     suffix = require_mesh_name(path)

@@ -147,6 +147,13 @@ def face(
     """One face: vertices (N, 3) mm in the model frame, triangles (F, 3).
 
     With ``values`` (N,) the surface carries a quantity, its unit in ``colorbar_title``.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> len(face(model.mean, model.triangles, title="mean face").data)
+    1
     """
     trace = mesh_trace(
         vertices_mm,

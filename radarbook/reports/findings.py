@@ -20,6 +20,12 @@ def verdict(
 
     The differences are taken face by face, so that what makes a face hard for both cancels; a
     difference is claimed only where its 95 % bootstrap interval excludes zero.
+
+    Examples
+    --------
+    >>> errors = torch.linspace(0.2, 0.4, 20)
+    >>> verdict("The fit", errors, "the mean face", errors + 1.0)
+    'The fit is better than the mean face by 1 mm (0.3 against 1.3 mm, 20 faces).'
     """
     if errors.shape != others.shape or errors.ndim != 1:
         raise InputError(

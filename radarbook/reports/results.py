@@ -35,7 +35,13 @@ def shown(inputs: str) -> str:
 
 
 def paper_row(method: str, inputs: str) -> dict[str, Any] | None:
-    """The paper's row of a method and its input, with the ratio to its mean face; else None."""
+    """The paper's row of a method and its input, with the ratio to its mean face; else None.
+
+    Examples
+    --------
+    >>> paper_row("autoencoder", "depth")["vertex_mm"]
+    2.56
+    """
     mean = PAPER_RESULTS[0][-1]
     for name, of, *values in PAPER_RESULTS:
         if (name, of) == (method, inputs):

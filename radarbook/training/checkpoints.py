@@ -327,6 +327,11 @@ def shipped(
     ``kind`` is encoder, renderer or autoencoder, each for amplitude and depth. Raises
     :class:`InputError` if the weights are of another face ``model`` or image side ``pixels``, or
     are missing: they say nothing about other faces or images.
+
+    Examples
+    --------
+    >>> shipped("encoder").inputs
+    'both'
     """
     path = shipped_path(kind)
     network: Encoder | LearnedRenderer | Autoencoder = _load(path, kind)
