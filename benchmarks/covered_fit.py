@@ -28,9 +28,10 @@ from radarbook.faces.load import load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.covered import fit_layer
-from radarbook.fitting.fit import fit
-from radarbook.fitting.reconstruct import mean_face_start, physical_renderer, physical_stages
+from radarbook.fitting.layer_fit import fit_layer
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.reconstruct import mean_face_start, physical_renderer
+from radarbook.fitting.restarts import restarts
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.layer import Layer
@@ -75,7 +76,7 @@ def fit_face(
     for kind, renderer in (("known", covered), ("ignored", bare)):
         began = time.perf_counter()
         start = mean_face_start(signal, renderer).to(dtype=torch.float32)
-        results[kind] = fit(None, None, start, loss=physical_stages(signal, renderer))
+        results[kind] = restarts(physical_plan(signal, renderer), start)
         row(kind, results[kind].parameters, float(results[kind].losses[0]), began)
     began = time.perf_counter()
     assumed = Layer(DISTANCE, 0.0, COTTON * (1 + chosen.wrong))

@@ -40,17 +40,14 @@ from radarbook.faces.load import load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.fit import UNKNOWN, FitResult, Stage, fit
+from radarbook.fitting import tuned
+from radarbook.fitting.descend import FitResult
 from radarbook.fitting.objectives import PhaseObjective
-from radarbook.fitting.reconstruct import (
-    ENCODED,
-    RUNS,
-    SCHEDULE,
-    Level,
-    mean_face_start,
-    physical_renderer,
-    physical_stages,
-)
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.reconstruct import mean_face_start, physical_renderer
+from radarbook.fitting.restarts import Plan, restarts
+from radarbook.fitting.schedule import ENCODED, SCHEDULE, Level
+from radarbook.fitting.space import UNKNOWN
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.profiles import get_profile
 from radarbook.radar.array import qar50
@@ -84,7 +81,7 @@ def target_signal(
     model: MorphableModel, fitted: PhysicalRenderer, truth: FaceParameters, kind: str, face: int
 ) -> Tensor:
     """(1, rx, tx, 128) of one face, rough in its own way: with the same phases on every face, all
-    fits would err alike."""
+    fits would have the same error."""
     if kind == "same":
         return fitted.replace(seed=face).signal(truth)
     settings: dict[str, Any] = {
@@ -95,7 +92,7 @@ def target_signal(
         "distance": fitted.distance,
     }
     clean = PhysicalRenderer(model, facet_size=7e-4, **settings).signal(truth)
-    # What a second reflection adds is weak: facets of 3 mm do for it, at a tenth of the time.
+    # The double bounce is weak: facets of 3 mm suffice for it, at a tenth of the time.
     once, twice = (PhysicalRenderer(model, bounces=n, **settings).signal(truth) for n in (1, 2))
     clean = clean + (twice - once)
     # Antennas are already where they are; the rest of the errors is applied to the signal.
@@ -103,7 +100,7 @@ def target_signal(
 
 
 def encoder_start(signal: Tensor, renderer: PhysicalRenderer) -> FaceParameters:
-    """What the autoencoder that ships says of a recording's image, on the grid it knows."""
+    """Prediction of the autoencoder that ships from a recording's image, on its own grid."""
     profile = get_profile("laptop")
     grid = PhysicalRenderer.for_profile(renderer.model, profile).grid
     volume = back_project(signal.to(torch.complex64), renderer.array, renderer.waveform, grid)
@@ -133,8 +130,8 @@ def fit_face(
     if chosen.start == "encoder":
         begin = encoder_start(signal, renderer)
         schedule = ENCODED
-    stages = physical_stages(signal, renderer, schedule=schedule, free=UNKNOWN, runs=chosen.runs)
-    found = fit(None, None, begin, loss=stages)
+    plan = physical_plan(signal, renderer, schedule=schedule, runs=chosen.runs)
+    found = restarts(plan, begin)
     seconds = time.perf_counter() - began
     model = model.to("cpu")
 
@@ -151,17 +148,16 @@ def fit_face(
         "orientation_deg": round(float(turned), 3),
         "loss": float(found.losses),
         "steps": found.steps,
-        "attempts": 1 + max(stages[record.stage].seed for record in found.history),
+        "attempts": found.runs,  # the name in kept results
         "seconds": round(seconds, 1),
         "found": " ".join(f"{float(v):.6f}" for v in found.parameters.normalised()[0]),
-        **_intervals(model, renderer, stages, signal, found, truth, chosen),
+        **_intervals(model, plan, signal, found, truth, chosen),
     }
 
 
 def _intervals(
     model: MorphableModel,
-    renderer: PhysicalRenderer,
-    stages: list[Stage],
+    plan: Plan,
     signal: Tensor,
     found: FitResult,
     truth: FaceParameters,
@@ -170,7 +166,7 @@ def _intervals(
     """How many of the coefficients' 90 % intervals hold the truth, and the stated deviation."""
     if not chosen.intervals:
         return {}
-    objective = stages[-1].objective
+    objective = plan.stages[-1].objective
     assert isinstance(objective, PhaseObjective)
     names = tuple(name for name in UNKNOWN if name != "material")
     part = objective.physics.decimation(signal).to(torch.complex64)
@@ -228,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--bounces", type=int, default=1, help="reflections of a path that the fit models"
     )
     parser.add_argument("--error", type=float, default=0.4, help="of a near start, σ")
-    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--runs", type=int, default=tuned.RUNS)
     parser.add_argument("--intervals", action="store_true", help="calibration of the uncertainty")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=FIRST, help="index of the first random face")

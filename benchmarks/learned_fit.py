@@ -26,8 +26,8 @@ from radarbook.evaluation.metrics import Predictor, vertex_distances
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
+from radarbook.fitting.learned import reconstruct_through_learned
 from radarbook.fitting.objectives import ImageObjective
-from radarbook.fitting.reconstruct import reconstruct_through_learned
 from radarbook.pipeline import Pipeline
 from radarbook.provenance import hardware
 from radarbook.radar.image import RadarImage
@@ -66,7 +66,7 @@ def fit_face(
     began = time.perf_counter()
     found = reconstruct_through_learned(image, encoder, learned, steps, anchor=anchor)
     seconds = time.perf_counter() - began
-    objective = ImageObjective(image, learned)
+    objective = ImageObjective(target=image, renderer=learned)
     row: dict[str, Any] = {}
     for name, parameters in (("start", found.at(0)), ("end", found.parameters)):
         distance = vertex_distances(model, parameters.to(dtype=torch.float32), truth).mean()

@@ -19,9 +19,9 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -32,16 +32,11 @@ from radarbook.faces.load import load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.fit import Stage, fit
-from radarbook.fitting.methods import MethodName
-from radarbook.fitting.reconstruct import (
-    DESCENT,
-    ENCODED,
-    NEAR,
-    Level,
-    physical_renderer,
-    physical_stages,
-)
+from radarbook.fitting.descend import descend
+from radarbook.fitting.methods import LBFGS, Adam, LevenbergMarquardt, Method
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.reconstruct import physical_renderer
+from radarbook.fitting.schedule import DESCENT, ENCODED, NEAR, Level
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
@@ -50,7 +45,7 @@ from radarbook.radar.waveform import qar50_waveform
 #: Starts, by the error of their coefficients in standard deviations.
 FAR, CLOSE = 0.4, 0.1
 _POWER = [level for level in ENCODED if level.name == "7 and 3 mm"]
-_FINER = [level for level in ENCODED if level.smoothing and level.method == "lm"]
+_FINER = [level for level in ENCODED if level.smoothing and not level.samples_faces]
 _PHASE = [DESCENT[-1]]
 
 
@@ -58,27 +53,28 @@ _PHASE = [DESCENT[-1]]
 class Contender:
     """One row of the table; ``starts`` fits in one batch, of which the lowest loss counts.
 
-    ``method`` and ``steps`` take the place of the levels' own; ``method`` alone is what they are.
+    ``optimizer`` and ``steps`` take the place of the levels' own; ``method`` is its name in the
+    table.
     """
 
     loss: str
     levels: Sequence[Level]
     error: float
     method: str
+    optimizer: Method | None = None
     steps: int | None = None
-    rate: float | None = None
     starts: int = 1
 
 
 CONTENDERS = (
-    Contender("power", _POWER, FAR, "adam", 80),
-    Contender("power", _POWER, FAR, "lbfgs", 25),
-    Contender("power", _POWER, FAR, "lm", 12),
-    Contender("power", _POWER, FAR, "lm", 12, starts=4),
-    Contender("phase", _PHASE, FAR, "lm", 12),
-    Contender("phase", _PHASE, CLOSE, "adam", 80, 0.01),
-    Contender("phase", _PHASE, CLOSE, "lbfgs", 25),
-    Contender("phase", _PHASE, CLOSE, "lm", 12),
+    Contender("power", _POWER, FAR, "adam", Adam(), 80),
+    Contender("power", _POWER, FAR, "lbfgs", LBFGS(), 25),
+    Contender("power", _POWER, FAR, "lm", LevenbergMarquardt(), 12),
+    Contender("power", _POWER, FAR, "lm", LevenbergMarquardt(), 12, starts=4),
+    Contender("phase", _PHASE, FAR, "lm", LevenbergMarquardt(), 12),
+    Contender("phase", _PHASE, CLOSE, "adam", Adam(rate=0.01), 80),
+    Contender("phase", _PHASE, CLOSE, "lbfgs", LBFGS(), 25),
+    Contender("phase", _PHASE, CLOSE, "lm", LevenbergMarquardt(), 12),
     Contender("power, coarse to fine", _FINER, FAR, "lm"),
     Contender("power, coarse to fine, then phase", [*_FINER, *DESCENT[1:]], FAR, "lm"),
     Contender("power, coarse to fine, then phase", [*_FINER, *NEAR[1:]], FAR, "lm, ambiguity"),
@@ -102,18 +98,11 @@ def fit_face(
         for n in range(contender.starts)
     ]
     copies = signal.expand(len(starts), -1, -1, -1)
-    stages = [
-        Stage(
-            stage.objective,
-            contender.steps or stage.steps,
-            stage.method if contender.steps is None else cast(MethodName, contender.method),
-            stage.rate if contender.steps is None else contender.rate,
-            patience=contender.steps or stage.steps,
-            free=stage.free,
-        )
-        for stage in physical_stages(copies, renderer, schedule=contender.levels)
-    ]
-    found = fit(None, None, FaceParameters.cat(starts), loss=stages)
+    stages = physical_plan(copies, renderer, schedule=contender.levels).stages
+    if contender.optimizer is not None and contender.steps is not None:
+        method, steps = contender.optimizer, contender.steps
+        stages = tuple(replace(s, method=method, steps=steps, patience=steps) for s in stages)
+    found = descend(stages, FaceParameters.cat(starts))
     best = int(found.losses.argmin())
 
     def distance(p: FaceParameters) -> float:

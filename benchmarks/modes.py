@@ -35,14 +35,12 @@ from radarbook.faces.load import load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
-from radarbook.fitting.fit import UNKNOWN, fit
-from radarbook.fitting.objectives import FocusedObjective
-from radarbook.fitting.reconstruct import (
-    DESCENT,
-    mean_face_start,
-    physical_renderer,
-    physical_stages,
-)
+from radarbook.fitting.objectives import PhaseObjective
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.reconstruct import mean_face_start, physical_renderer
+from radarbook.fitting.restarts import restarts
+from radarbook.fitting.schedule import DESCENT
+from radarbook.fitting.space import UNKNOWN
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
@@ -103,11 +101,11 @@ def fitted(
         signal = target_signal(whole, physical, truth, "same", number)
     model, renderer = setup(chosen.model, modes)
     start = best = sampled(chosen.first + number, chosen.seed, modes)
-    stages = physical_stages(signal, renderer, schedule=DESCENT)
+    plan = physical_plan(signal, renderer, schedule=DESCENT)
     if question == "mean":
         start = mean_face_start(signal, renderer).to(dtype=torch.float32)
-        stages = physical_stages(signal, renderer)
-    found = fit(None, None, start, loss=stages)
+        plan = physical_plan(signal, renderer)
+    found = restarts(plan, start)
 
     def off(p: FaceParameters) -> float:
         mine = model.vertices(p.shape.float(), p.expression.float())
@@ -126,9 +124,9 @@ def fitted(
     }
 
 
-def _last(signal: Tensor, renderer: PhysicalRenderer) -> tuple[FocusedObjective, Tensor]:
-    objective = physical_stages(signal, renderer, schedule=DESCENT[-1:])[0].objective
-    assert isinstance(objective, FocusedObjective)
+def _last(signal: Tensor, renderer: PhysicalRenderer) -> tuple[PhaseObjective, Tensor]:
+    objective = physical_plan(signal, renderer, schedule=DESCENT[-1:]).stages[0].objective
+    assert isinstance(objective, PhaseObjective)
     return objective, objective.physics.decimation(signal).to(torch.complex64)
 
 

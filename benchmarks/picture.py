@@ -20,8 +20,9 @@ from radarbook.datasets.distribution import ParameterDistribution, random_parame
 from radarbook.evaluation.metrics import vertex_distances
 from radarbook.figures.static import png
 from radarbook.files import atomic_path
-from radarbook.fitting.fit import fit
-from radarbook.fitting.reconstruct import mean_face_start, physical_stages
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.reconstruct import mean_face_start
+from radarbook.fitting.restarts import restarts
 from radarbook.pipeline import Pipeline
 
 FACE = 1
@@ -41,7 +42,7 @@ def main() -> None:
     with torch.no_grad():
         signal = physical.signal(true)
     start = mean_face_start(signal, physical).to(dtype=torch.float32)
-    found = fit(None, None, start, loss=physical_stages(signal, physical), progress=True)
+    found = restarts(physical_plan(signal, physical), start, progress=True)
     with torch.no_grad():
         image = Pipeline("laptop", seed=arguments.seed).physical.render(true)
     fitted = found.parameters.to(dtype=torch.float32)

@@ -23,9 +23,10 @@ from radarbook.faces.model import MorphableModel
 from radarbook.faces.summary import published
 from radarbook.fitting import reconstruction
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.fit import fit
-from radarbook.fitting.objectives import FocusedObjective
-from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.descend import descend
+from radarbook.fitting.objectives import PhaseObjective
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.schedule import NEAR
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.networks import encoder as module
 from radarbook.networks.channels import channel_names
@@ -198,7 +199,7 @@ def test_a_fit_without_expressions() -> None:
     with torch.no_grad():
         signal = physical.signal(truth.to(dtype=torch.float32))
     free = ("shape", "translation")
-    stages = physical_stages(
+    plan = physical_plan(
         signal,
         physical,
         schedule=[replace(NEAR[-1], prior=1e-5, steps=2)],
@@ -206,14 +207,14 @@ def test_a_fit_without_expressions() -> None:
         centres=torch.tensor([[0.0, 0.0, 0.31]]),
     )
     start = truth.replace(shape=truth.shape + 0.1)
-    found = fit(None, None, start, loss=stages).parameters
+    found = descend(plan.stages, start).parameters
     assert found.expression.shape == (1, 0)
     assert found.normalised().shape == (1, 2 + 0 + 9)
     assert (found.shape - truth.shape).abs().max() < 0.05
-    objective = stages[0].objective
-    assert isinstance(objective, FocusedObjective)
+    objective = plan.stages[0].objective
+    assert isinstance(objective, PhaseObjective)
     decimated = decimate(physical.array, physical.waveform)(signal)
-    sure = uncertainty(objective, decimated, found, 1e-3, free=free, draws=6)
+    sure = uncertainty(objective, decimated, found, 1e-3, free=free, samples=6)
     deviation = sure.vertex_deviation(physical.model)
     assert deviation.shape == (physical.model.n_vertices,)
     assert 0 < float(deviation.max()) < 5

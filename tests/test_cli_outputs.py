@@ -24,9 +24,9 @@ from radarbook.faces.bfm import write_bfm
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.acceptance import Verdict
-from radarbook.fitting.fit import FitState
+from radarbook.fitting.checkpoint import FitFile
+from radarbook.fitting.descend import FitState
 from radarbook.fitting.reconstruction import Reconstruction
-from radarbook.fitting.state_file import FitFile
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.targets import Target, check_targets, same_file
 from tests.disks import as_ordinary_user, fill, small_disk
@@ -368,14 +368,14 @@ def full_disk(*_: Any, **__: Any) -> None:
 def test_a_state_that_cannot_be_kept_does_not_end_the_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from radarbook.fitting import state_file
+    from radarbook.fitting import checkpoint
 
     state = FitState.at(FaceParameters.neutral(1))
     kept = FitFile(tmp_path / "fit.state", {}, every=0)
     kept.keep(state)
     whole = kept.path.read_bytes()
     with monkeypatch.context() as full:
-        full.setattr(state_file, "save_fit", full_disk)
+        full.setattr(checkpoint, "save_fit", full_disk)
         with pytest.warns(UserWarning, match="No space left on device: the state could not be"):
             kept.keep(state)
         kept.keep(state)  # said once

@@ -20,8 +20,9 @@ import trimesh
 from radarbook import cli
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
-from radarbook.fitting import reconstruct, reconstruction, state_file
-from radarbook.fitting.reconstruct import NEAR
+from radarbook.fitting import checkpoint, reconstruction
+from radarbook.fitting.objectives import PowerObjective
+from radarbook.fitting.schedule import NEAR
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from radarbook.radar.waveform import qar50_waveform
@@ -100,7 +101,7 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
 
     # Ctrl-C, in the middle of a step.
     steps = 0
-    jacobian = reconstruct.PowerObjective.jacobian
+    jacobian = PowerObjective.jacobian
 
     def interrupted(*arguments: Any) -> torch.Tensor:
         nonlocal steps
@@ -110,7 +111,7 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
         return jacobian(*arguments)
 
     with monkeypatch.context() as during:
-        during.setattr(reconstruct.PowerObjective, "jacobian", interrupted)
+        during.setattr(PowerObjective, "jacobian", interrupted)
         code, out, _ = run(*common, "-o", first, "--state", state)
     assert code == 0
     assert f"resuming from {state}\n2 steps in " in out
@@ -154,7 +155,7 @@ def test_a_full_disk_under_the_state_does_not_cost_the_face(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(state))
 
-    monkeypatch.setattr(state_file, "save_fit", full)
+    monkeypatch.setattr(checkpoint, "save_fit", full)
     common: tuple[Any, ...] = (signal, "--model", model, "--modes", 2, 1, "--optimize", 1)
     code, out, err = run(*common, "-o", path, "--state", state)
     assert code == 0

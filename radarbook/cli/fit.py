@@ -143,7 +143,7 @@ def reconstruct(
     """
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
-    from radarbook.fitting.reconstruct import BOUNCES
+    from radarbook.fitting import tuned
     from radarbook.fitting.reconstruction import pose_text
 
     check(
@@ -195,7 +195,7 @@ def reconstruct(
             state_file=state,
             layer=layer_of(layer),
             thickest=thickest,
-            bounces=bounces or BOUNCES,
+            bounces=bounces or tuned.BOUNCES,
             delay=delay or 0.0,
             fit_delay=fit_delay,
             noise=noise or 0.0,
@@ -269,7 +269,7 @@ def _fit_learned(
     import torch
 
     from radarbook.faces.load import load_model
-    from radarbook.fitting.reconstruct import reconstruct_through_learned
+    from radarbook.fitting.learned import reconstruct_through_learned
     from radarbook.fitting.reconstruction import progress_text
     from radarbook.radar.image import load_image
     from radarbook.training.checkpoints import (

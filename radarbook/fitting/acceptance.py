@@ -16,28 +16,12 @@ from scipy.special import chdtri
 from torch import Tensor
 
 from radarbook.faces.parameters import COEFFICIENT_BOUND, FaceParameters
-from radarbook.fitting.delay import COLUMN, LARGEST, with_delay
-from radarbook.fitting.fit import UNKNOWN
-from radarbook.fitting.methods import LevenbergMarquardt
-from radarbook.fitting.objectives import DIFFUSE, PhaseObjective
-from radarbook.fitting.space import ParameterSpace
-
-#: A face is not accepted if fewer than this share of faces are as far from the mean.
-RARE = 1e-3
-#: A correct face's residual may exceed the predicted diffuse power by this share of it, plus this
-#: normalised power: for the whole recording, and for its highlights.
-TOLERANCE, FLOOR = 0.25, 0.003
-HIGHLIGHT_TOLERANCE, HIGHLIGHT_FLOOR = 0.6, 0.002
-#: Number of independent residuals of a recording: a further parameter lowers a correct face's loss
-#: by about one such part. And the score above which a delay is noticed: the square of 4 σ.
-INDEPENDENT, DELAY_SCORE = 1500, 16.0
-#: Highlights are the brightest pixels of the fitted face that hold this share of its power.
-HIGHLIGHTS = 0.75
-#: Excess of the residual over the predicted level, as a share of the remaining power, from which
-#: on the recording holds no face of this model.
-NO_FACE = 0.25
-#: Normalised parameters this close to a bound are at it.
-AT_BOUND = 1e-6
+from radarbook.fitting import tuned
+from radarbook.fitting.delay import COLUMN, with_delay
+from radarbook.fitting.methods import Problem
+from radarbook.fitting.methods.levenberg import OneFace
+from radarbook.fitting.objectives import PhaseObjective
+from radarbook.fitting.space import UNKNOWN, ParameterSpace
 
 
 @dataclass(frozen=True)
@@ -58,7 +42,7 @@ class DelayScore:
 
     @property
     def noticed(self) -> bool:
-        return self.score > DELAY_SCORE
+        return self.score > tuned.DELAY_SCORE
 
 
 @dataclass(frozen=True)
@@ -107,14 +91,16 @@ class Verdict:
     @property
     def level_explained(self) -> bool:
         """The residual is no higher than the fitted material and the noise predict."""
-        return self.residual <= _allowed(self.diffuse, TOLERANCE, self.noise + FLOOR)
+        return self.residual <= _allowed(
+            self.diffuse, tuned.RESIDUAL_TOLERANCE, self.noise + tuned.RESIDUAL_FLOOR
+        )
 
     @property
     def highlights_explained(self) -> bool:
         """The residual of the highlights is no higher than predicted. A fitted material can absorb
         the residual of a wrong face as a whole, but does not raise the diffuse power there."""
-        floor = self.noise + HIGHLIGHT_FLOOR
-        allowed = _allowed(self.highlight_diffuse, HIGHLIGHT_TOLERANCE, floor)
+        floor = self.noise + tuned.HIGHLIGHT_FLOOR
+        allowed = _allowed(self.highlight_diffuse, tuned.HIGHLIGHT_TOLERANCE, floor)
         return self.highlight_residual <= allowed
 
     @property
@@ -126,7 +112,7 @@ class Verdict:
         """Whether the residual is explained, the face is plausible and no delay is noticed. In a
         recording with a large diffuse share the residual of a wrong minimum may be as low. Two
         runs must then agree on the face, too."""
-        sure = self.diffuse < DIFFUSE or self.agreed
+        sure = self.diffuse < tuned.LARGEST_DIFFUSE_SHARE or self.agreed
         delayed = self.delay is not None and self.delay.noticed
         return self.explained and self.plausible and sure and not delayed
 
@@ -137,7 +123,7 @@ class Verdict:
         if self.accepted:
             return True
         excess = (self.residual - self.predicted) / max(1 - self.predicted, 1e-9)
-        return excess < NO_FACE and not self.pose_at_bound
+        return excess < tuned.NO_FACE and not self.pose_at_bound
 
     @property
     def power_text(self) -> str:
@@ -156,7 +142,7 @@ class Verdict:
             reasons.append(
                 f"the residual of its highlights is too high, {found:.1f} %, predicted {most:.1f} %"
             )
-        if self.explained and self.diffuse >= DIFFUSE and not self.agreed:
+        if self.explained and self.diffuse >= tuned.LARGEST_DIFFUSE_SHARE and not self.agreed:
             reasons.append("no two runs agree, which so rough a face requires")
         if self.delay is not None and self.delay.noticed:
             reasons.append(
@@ -179,7 +165,7 @@ def _allowed(diffuse: float, tolerance: float, floor: float) -> float:
 def plausible(parameters: FaceParameters) -> Tensor:
     """(B,) whether at least one face in a thousand is as far from the mean as these."""
     coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double().cpu()
-    return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], RARE))
+    return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], tuned.RARE))
 
 
 def at_bounds(parameters: FaceParameters) -> list[tuple[str, str]]:
@@ -192,12 +178,12 @@ def at_bounds(parameters: FaceParameters) -> list[tuple[str, str]]:
     found = []
     for field in ("shape", "expression"):
         for i, value in enumerate(vector[list(space.span(field))].tolist()):
-            if abs(value) >= COEFFICIENT_BOUND - AT_BOUND:
+            if abs(value) >= COEFFICIENT_BOUND - tuned.AT_BOUND:
                 words = f"{field} coefficient {i + 1} ({value:+.0f} standard deviations)"
                 found.append((field, words))
     rest = vector[space.coefficients :].tolist()
     for i, known in enumerate(_POSE_AND_RENDERING):
-        if known is None or abs(rest[i]) < 1 - AT_BOUND:
+        if known is None or abs(rest[i]) < 1 - tuned.AT_BOUND:
             continue
         field, name, text = known
         if name != "material" or rest[i] > 0:
@@ -233,7 +219,7 @@ def of_highlights(residual: Tensor, coherent: Tensor, diffuse: Tensor) -> tuple[
     """Normalised residual power of the highlights, and its prediction by the diffuse power there,
     from power maps (V,) (:meth:`~radarbook.fitting.objectives.PhaseObjective.power_maps`)."""
     order = coherent.argsort(descending=True)
-    inside = coherent[order].cumsum(0) - coherent[order] < HIGHLIGHTS * coherent.sum()
+    inside = coherent[order].cumsum(0) - coherent[order] < tuned.HIGHLIGHTS * coherent.sum()
     bright = order[inside]
     face = float(coherent[bright].sum())
     found, predicted = float(residual[bright].sum()), float(diffuse[bright].sum())
@@ -295,9 +281,9 @@ def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayS
     vector, space = here.normalised(), ParameterSpace.of(here)
     names = [name for name in UNKNOWN if name != "material"]
     columns = space.columns([*names, COLUMN])
-    unbounded = torch.full((space.width,), torch.inf, dtype=torch.float64)
-    work = LevenbergMarquardt(objective, vector, columns, unbounded, space)
-    residual, jacobian = (value.cpu() for value in work.linearised(0, vector[0]))
+    problem = Problem(objective=objective, space=space, free=columns)
+    face = OneFace.of(problem, 0, vector[0])
+    residual, jacobian = (value.cpu() for value in face.linearised(vector[0, columns]))
     delay = columns == space.span(COLUMN).start
     q, _ = torch.linalg.qr(jacobian[:, ~delay])
     rest, own = residual - q @ (q.T @ residual), jacobian[:, delay][:, 0]
@@ -306,7 +292,7 @@ def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayS
     power = float(own.square().sum())
     lowered = along**2 / power
     loss = float(rest.square().sum())
-    return DelayScore(-along / power * LARGEST, lowered / (loss / INDEPENDENT))
+    return DelayScore(-along / power * tuned.LARGEST_DELAY, lowered / (loss / tuned.INDEPENDENT))
 
 
 def accepted(
@@ -316,6 +302,6 @@ def accepted(
     losses: Tensor,
     agreed: Tensor,
 ) -> Tensor:
-    """(B,) whether faces are accepted, as a :class:`~radarbook.fitting.fit.Stage` asks."""
+    """(B,) whether faces are accepted, as a :class:`~radarbook.fitting.restarts.Plan` asks."""
     found = judge(objective, parameters, losses, agreed, noise)
     return torch.tensor([verdict.accepted for verdict in found])

@@ -15,27 +15,27 @@ import torch
 from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting import tuned
 from radarbook.fitting.forward import ReducedPhysics
+from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.radar.waveform import C0
 
-#: Largest delay that is fitted, s, of either sign: 60 mm of range.
-LARGEST = 4e-10
 #: The delay takes the place of this parameter in a fit. A recording has no dynamic range.
 COLUMN = "dynamic_range"
 
 
 def delay_of(parameters: FaceParameters) -> Tensor:
     """(B,) s, of parameters of a fit with a delay."""
-    return parameters.normalised()[:, -3] * LARGEST
+    column = ParameterSpace.of(parameters).span(COLUMN).start
+    return parameters.normalised()[:, column] * tuned.LARGEST_DELAY
 
 
 def with_delay(parameters: FaceParameters, seconds: float) -> FaceParameters:
     """Parameters of a fit with a delay: the same faces at the same apparent range."""
-    vector = parameters.normalised().clone()
-    vector[:, -3] = seconds / LARGEST
-    k = parameters.shape.shape[1], parameters.expression.shape[1]
-    return FaceParameters.from_normalised(vector, *k)
+    vectors, space = parameters.normalised().clone(), ParameterSpace.of(parameters)
+    vectors[:, space.span(COLUMN).start] = seconds / tuned.LARGEST_DELAY
+    return space.unpack(vectors)
 
 
 def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -> FaceParameters:
@@ -85,6 +85,6 @@ class DelayedPhysics(ReducedPhysics):
 
 def delay_deviation(uncertainty: Uncertainty, parameters: FaceParameters) -> float:
     """Standard deviation, s, of the delay, from the uncertainty of a fit with one."""
-    column = parameters.normalised().shape[1] - 3
+    column = ParameterSpace.of(parameters).span(COLUMN).start
     place = int((uncertainty.columns == column).nonzero()[0, 0])
-    return float(uncertainty.deviations()[place]) * LARGEST
+    return float(uncertainty.deviations()[place]) * tuned.LARGEST_DELAY

@@ -14,23 +14,14 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import delay_score
-from radarbook.fitting.delay import LARGEST
-from radarbook.fitting.fit import FitResult
-from radarbook.fitting.reconstruct import (
-    ENCODED,
-    NEAR,
-    SCHEDULE,
-    Level,
-    final_objective,
-    reconstruct_through_physics,
-)
+from radarbook.fitting.descend import FitResult
+from radarbook.fitting.plan import final_objective
+from radarbook.fitting.reconstruct import reconstruct_through_physics
+from radarbook.fitting.schedule import ENCODED, NEAR, SCHEDULE, Level
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.renderer import PhysicalRenderer
-
-#: Steps of the delay at most; the step, s, at which the fit ends (0.15 mm of range); and the step,
-#: s, after which the fit of the face starts from an ensemble, because it moves by over 1 mm.
-ROUNDS, SMALL, WIDE = 6, 1e-12, 2e-11
 
 
 @dataclass(frozen=True)
@@ -61,12 +52,12 @@ def fit_with_delay(
     Parameters
     ----------
     signal : Tensor (rx, tx, f)
-        Its delay is up to :data:`~radarbook.fitting.delay.LARGEST`, of either sign.
+        Its delay is up to :data:`~radarbook.fitting.tuned.LARGEST_DELAY`, of either sign.
     renderer : PhysicalRenderer
         With the recording's array and waveform.
     refined : sequence of Level
-        Schedule of the fits after the first. None: :data:`~radarbook.fitting.reconstruct.ENCODED`
-        after a large step of the delay, :data:`~radarbook.fitting.reconstruct.NEAR` otherwise.
+        Schedule of the fits after the first. None: :data:`~radarbook.fitting.schedule.ENCODED`
+        after a large step of the delay, :data:`~radarbook.fitting.schedule.NEAR` otherwise.
     start, schedule, steps, noise, progress
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
         the first fit, in one run. ``steps`` limits all fits together.
@@ -91,17 +82,17 @@ def fit_with_delay(
         )
         done += result.steps
         result = replace(result, steps=done)
-        if result.stopped or len(removed) == ROUNDS:
+        if result.stopped or len(removed) == tuned.DELAY_ROUNDS:
             break
         late = final_objective(plain[None], renderer, delay=True)
         step = delay_score(late, result.parameters).delay
         total = sum(removed)
-        step = min(max(total + step, -LARGEST), LARGEST) - total
-        if abs(step) < SMALL:
+        step = min(max(total + step, -tuned.LARGEST_DELAY), tuned.LARGEST_DELAY) - total
+        if abs(step) < tuned.DELAY_SMALL:
             break
         removed.append(step)
         start = _nearer(result.parameters, step)
-        schedule = refined or (ENCODED if abs(step) > WIDE else NEAR)
+        schedule = refined or (ENCODED if abs(step) > tuned.DELAY_WIDE else NEAR)
     return DelayFit(sum(removed), result, tuple(removed))
 
 

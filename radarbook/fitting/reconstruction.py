@@ -15,20 +15,19 @@ from radarbook.errors import InputError
 from radarbook.faces.mesh import require_mesh_name, write_mesh
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
-from radarbook.fitting.covered import CoveredFit, fit_layer
 from radarbook.fitting.delay import delay_deviation
 from radarbook.fitting.delay_fit import fit_with_delay
-from radarbook.fitting.fit import FitResult
+from radarbook.fitting.descend import FitResult
+from radarbook.fitting.layer_fit import LayerFit, fit_layer
+from radarbook.fitting.plan import final_objective
 from radarbook.fitting.reconstruct import (
-    BOUNCES,
-    SCHEDULE,
-    Level,
-    final_objective,
     physical_renderer,
     reconstruct_through_physics,
     uncertainty_through_physics,
 )
+from radarbook.fitting.schedule import SCHEDULE, Level
 from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.layer import Layer
@@ -54,7 +53,7 @@ class Reconstruction:
         Common delay that was removed from the recording, s, given or fitted.
     delay_deviation : float, optional
         Standard deviation of a fitted delay, s; None if the delay was given or none is stated.
-    covered : CoveredFit, optional
+    layer_fit : LayerFit, optional
         The layer that was fitted.
     uncertainty : Uncertainty, optional
         Of an accepted face, else None. The linear theory does not include the error of a wrong
@@ -70,7 +69,7 @@ class Reconstruction:
     waveform: Waveform
     delay: float = 0.0
     delay_deviation: float | None = None
-    covered: CoveredFit | None = None
+    layer_fit: LayerFit | None = None
     uncertainty: Uncertainty | None = None
     state_file: Path | None = None
 
@@ -116,15 +115,15 @@ class Reconstruction:
         return "\n".join([*lines, pose_text(self.parameters)])
 
     def _layer_text(self) -> list[str]:
-        if self.covered is None:
+        if self.layer_fit is None:
             return []
-        layer = self.covered.layer
+        layer = self.layer_fit.layer
         lines = [
             f"layer {1e3 * float(layer.thickness):.2f} mm thick, permittivity "
-            f"{complex(layer.permittivity):.2f}, of {self.covered.tried} tried; "
+            f"{complex(layer.permittivity):.2f}, of {self.layer_fit.tried} tried; "
             f"it delays by {1e3 * layer.delay(self.waveform):.2f} mm"
         ]
-        others = [f"{1e3 * float(one.thickness):.2f}" for one in self.covered.likely[1:]]
+        others = [f"{1e3 * float(one.thickness):.2f}" for one in self.layer_fit.likely[1:]]
         return lines + (
             [f"equally likely: a thickness of {', '.join(others)} mm"] if others else []
         )
@@ -201,7 +200,7 @@ def reconstruct(
     fit_delay: bool = False,
     layer: Layer | None = None,
     thickest: float | None = None,
-    bounces: int = BOUNCES,
+    bounces: int = tuned.BOUNCES,
     noise: float = 0.0,
     steps: int | None = None,
     start: FaceParameters | None = None,
@@ -287,10 +286,10 @@ def reconstruct(
             renderer=renderer,
         )
     found = result.parameters
-    covered = None
+    fitted_layer = None
     if layer is not None and thickest is not None and not result.stopped:
-        covered = fit_layer(signal, renderer, layer, found, thickest=thickest)
-        found, renderer = covered.parameters, renderer.replace(layer=covered.layer)
+        fitted_layer = fit_layer(signal, renderer, layer, found, thickest=thickest)
+        found, renderer = fitted_layer.parameters, renderer.replace(layer=fitted_layer.layer)
     objective = final_objective(signal[None], renderer)
     verdict = judge(objective, found, agreed=result.agreed, noise=noise)[0]
     if verdict.accepted and not result.stopped:
@@ -308,7 +307,7 @@ def reconstruct(
         recording.waveform,
         delay,
         spread,
-        covered,
+        fitted_layer,
         sure,
         None if state_file is None else Path(state_file),
     )

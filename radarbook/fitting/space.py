@@ -13,6 +13,8 @@ from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
 
 #: Parts of ``rendering``, in their order.
 RENDERING = ("dynamic_range", "material", "antenna_size")
+#: The unknowns of a recording; the dynamic range is a matter of display.
+UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenna_size")
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor
 
 from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.fitting import tuned
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.forward import STEEPEST, ReducedPhysics
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
-
-#: Pixels fainter than this below the maximum do not count for the centroid (side lobes).
-LEVEL_DB = -20.0
 
 
 def centroid(image: RadarImage) -> Tensor:
@@ -23,7 +21,7 @@ def centroid(image: RadarImage) -> Tensor:
 
     Weighted by decibels because by power one highlight would be all there is.
     """
-    level = torch.clamp(image.dynamic_range_db, min=LEVEL_DB)[:, None, None]
+    level = torch.clamp(image.dynamic_range_db, min=tuned.CENTROID_DB)[:, None, None]
     weight = (image.amplitude_db - level).clamp(min=0) * image.mask
     weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-12)
     x = (weight * image.x).sum((1, 2))
@@ -36,7 +34,7 @@ def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -
     """The face ``mean`` moved to where ``target`` is, as ``renderer`` sees both.
 
     Its own image's centroid is brought to the target's; three rounds, as the image changes when
-    it moves. No weights are needed, only that the renderer draws a face about where it is.
+    it moves. No weights are needed, only that the renderer renders a face about where it is.
     """
     wanted = centroid(target)
     found = mean
@@ -49,7 +47,7 @@ def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -
 
 
 class CoarseImager:
-    """A cheap look at whole recordings: where the face is, on 1 cm pixels.
+    """Coarse images of whole recordings, on 1 cm pixels: where the face is.
 
     A :class:`~radarbook.radar.renderer.Renderer` for :func:`mean_face_at`. All antennas are used:
     with fewer, ghosts of the face would lie inside the range of positions.

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,19 +30,13 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.fit import UNKNOWN
-from radarbook.fitting.methods import LevenbergMarquardt
+from radarbook.fitting import tuned
+from radarbook.fitting.methods import Problem
+from radarbook.fitting.methods.levenberg import OneFace
 from radarbook.fitting.objectives import FocusedObjective
-from radarbook.fitting.space import ParameterSpace
+from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
-
-#: Factors of the error that the residual causes, compared with as much speckle in the linear
-#: theory: for the share that the fitted material's diffuse reflection explains, and for the rest.
-#: Second reflections, errors of channels and of the mesh are not random from pixel to pixel,
-#: and average out less. Chosen on 19 recordings that are no benchmark's, so that 90 % intervals
-#: hold 90 %; where all is speckle 1 would do for ICT's faces, not for procedural ones.
-KNOWN, UNMODELLED = 1.25, 2.5
 
 
 @dataclass(frozen=True)
@@ -82,13 +77,13 @@ class Uncertainty:
 
 @alone()
 def uncertainty(
-    objective: FocusedObjective,
+    objective: FocusedObjective[Any],
     signal: Tensor,
     parameters: FaceParameters,
     noise: float | None = None,
     *,
     free: Sequence[str] = UNKNOWN,
-    draws: int = 48,
+    samples: int = tuned.UNCERTAINTY_SAMPLES,
     seed: int = 0,
 ) -> Uncertainty:
     """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
@@ -109,7 +104,7 @@ def uncertainty(
         bounce and other errors of the model lie on the face in an image, in all frequencies and
         channels alike, as speckle does. Treated as white noise they would average out, and
         deviations would be half as large as they are.
-    draws : int
+    samples : int
         Number of samples; more than the unknowns.
 
     Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
@@ -122,10 +117,9 @@ def uncertainty(
     vector = p.normalised()
     space = ParameterSpace.of(p)
     columns = space.columns(free)
-    unbounded = torch.full((space.width,), torch.inf, dtype=torch.float64)
-    work = LevenbergMarquardt(objective, vector, columns, unbounded, space)
+    problem = Problem(objective=objective, space=space, free=columns)
     with torch.no_grad():
-        residual, jacobian = _slopes(work, vector[0])
+        residual, jacobian = _slopes(OneFace.of(problem, 0, vector[0]))
         data = len(residual) - objective.priors
         precision = (jacobian[data:].T @ jacobian[data:]).cpu()
         inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
@@ -136,14 +130,14 @@ def uncertainty(
         gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
         own = gain * rendered
         against = objective.comparison(rendered, p)
-        speckle = [gain * s for s in objective.physics.diffuse_draws(p, draws)]
+        speckle = [gain * s for s in objective.physics.diffuse_draws(p, samples)]
         material, wider = float(p.material), 1.0
         if noise is None:
             rough = _roughness(against, own, residual[:data], speckle)
             known = min(1.0, (material / rough) ** 2)
-            material, wider = rough, known * KNOWN**2 + (1 - known) * UNMODELLED**2
+            material, wider = rough, known * tuned.KNOWN**2 + (1 - known) * tuned.UNMODELLED**2
         pushes = []
-        for n in range(draws):
+        for n in range(samples):
             white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
             white = white.to(signal.device)
             drawn = own + material * speckle[n] + (noise or 0.0) * white
@@ -151,7 +145,7 @@ def uncertainty(
             # features do not have, and moves each fit the same way.
             pushes.append((jacobian[:data].T @ against(drawn)[:data]).cpu())
         pushed = torch.stack(pushes)
-    spread = pushed.T @ pushed / draws
+    spread = pushed.T @ pushed / samples
     return Uncertainty(
         columns,
         wider * inverse @ spread @ inverse,
@@ -160,23 +154,23 @@ def uncertainty(
     )
 
 
-def _slopes(work: LevenbergMarquardt, vector: Tensor) -> tuple[Tensor, Tensor]:
-    """Residual (M,) and Jacobian (M, K) of the first face, by differences to both sides.
+def _slopes(face: OneFace) -> tuple[Tensor, Tensor]:
+    """Residual (M,) and Jacobian (M, K) of a face, by differences to both sides.
 
     Residuals have jumps: a phase wraps, a facet turns out of sight. Over one of them a difference
     quotient is enormous, and one such residual would make its parameter look known to a tenth of
     its deviation. A jump lies on one side alone: where the quotients of both sides differ, the
     smaller counts, and elsewhere their mean.
     """
-    residual, forward = work.linearised(0, vector)
-    work.shift = -work.shift
-    _, backward = work.linearised(0, vector)
-    work.shift = -work.shift
-    near = (forward - backward).abs() < 0.5 * (forward.abs() + backward.abs())
+    problem = face.problem
+    x = face.vector[problem.free]
+    residual, forward = face.linearised(x)
+    _, backward = face.linearised(x, side=-1.0)
+    smooth = (forward - backward).abs() < 0.5 * (forward.abs() + backward.abs())
     smaller = torch.where(forward.abs() < backward.abs(), forward, backward)
-    jacobian = torch.where(near, (forward + backward) / 2, smaller)
-    # The material enters by its square: to the other side lies the same material, perhaps.
-    material = work.free == len(vector) - 2
+    jacobian = torch.where(smooth, (forward + backward) / 2, smaller)
+    # The material enters by its square: the other side may be the same material.
+    material = torch.isin(problem.free, problem.space.columns(("material",)))
     jacobian[:, material] = forward[:, material]
     return residual, jacobian
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from radarbook.fitting.acceptance import Verdict, accepted, at_bounds, judge, residual_power
-from radarbook.fitting.reconstruct import final_objective
+from radarbook.fitting.plan import final_objective
 from tests.fitting.scenes import face, renderer
 
 RIGHT = Verdict(residual=0.065, diffuse=0.065)

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.acceptance import DELAY_SCORE, delay_score
+from radarbook.fitting.acceptance import delay_score
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.delay import DelayedPhysics, at_true_range, delay_of, with_delay
 from radarbook.fitting.delay_fit import fit_with_delay
 from radarbook.fitting.forward import ReducedPhysics
-from radarbook.fitting.reconstruct import Level, final_objective
+from radarbook.fitting.plan import final_objective
+from radarbook.fitting.schedule import Level
+from radarbook.fitting.tuned import DELAY_SCORE
 from radarbook.radar.delay import range_of_delay, without_delay
 from tests.fitting.scenes import face, renderer
 

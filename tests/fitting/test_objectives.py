@@ -10,23 +10,24 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.fit import fit
 from radarbook.fitting.forward import STEEP, ReducedPhysics
-from radarbook.fitting.methods import LevenbergMarquardt
-from radarbook.fitting.objectives import (
-    DEPTH,
-    DEPTH_ERROR,
-    DIFFUSE,
-    LOG_ERROR,
-    NEPER,
-    UNEXPLAINED,
-    Anchor,
-    ImageObjective,
-    PhaseObjective,
-    PowerObjective,
-    smooth,
-)
+from radarbook.fitting.methods import LevenbergMarquardt, Problem
+from radarbook.fitting.methods.levenberg import OneFace
+from radarbook.fitting.objectives import Anchor, ImageObjective, PhaseObjective, PowerObjective
+from radarbook.fitting.objectives.focused import Pixels, smooth
 from radarbook.fitting.space import ParameterSpace
+from radarbook.fitting.tuned import (
+    DEPTH_ERROR,
+    DEPTH_SCALE,
+    LARGEST_DIFFUSE_SHARE,
+    LOG_ERROR,
+    LOG_SCALE,
+    RESIDUAL_ALLOWED,
+)
 from radarbook.radar.kernels import launch
 from tests.fitting.scenes import Blob, face, renderer, trough
+
+#: A small image.
+SMALL = Pixels(pixel=0.005, half_width=0.04)
 
 
 def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> PowerObjective:
@@ -36,13 +37,12 @@ def _power(target: FaceParameters, gain: complex = 1.0, prior: float = 0.0) -> P
     )
     with torch.no_grad():
         signal = gain * reduced.signal(target)
-    return PowerObjective(
+    return PowerObjective.of(
         signal,
         reduced,
         torch.tensor([[0.0, 0.0, 0.30]]),
         smoothing=(0.015, 0.006),
-        pixel=0.005,
-        half_width=0.04,
+        pixels=SMALL,
         prior=prior,
     )
 
@@ -75,8 +75,8 @@ def test_rows_of_one_batch_are_the_rows_one_by_one(
     reduced = power.physics
     if kind is PhaseObjective:
         signal = reduced.signal(truth).detach()
-        objective = PhaseObjective(
-            signal, reduced, torch.tensor([[0.0, 0.0, 0.30]]), pixel=0.005, half_width=0.04
+        objective = PhaseObjective.of(
+            signal, reduced, torch.tensor([[0.0, 0.0, 0.30]]), pixels=SMALL
         )
     moved = FaceParameters.cat(
         [face((0.2 + n / 10, 0.1), n / 5, material=0.2 * n) for n in range(3)]
@@ -110,9 +110,8 @@ def test_gradient_and_jacobian_agree() -> None:
     p = face((0.1, 0.2), -0.2, (0.001, 0.0, -0.001), material=0.0)
     vector = p.normalised()[0]
     free = torch.arange(9)
-    bounds = torch.ones(12, dtype=torch.float64) * 3
-    work = LevenbergMarquardt(objective, vector[None], free, bounds, ParameterSpace(2, 1))
-    residual, jacobian = work.linearised(0, vector)
+    problem = Problem(objective=objective, space=ParameterSpace(2, 1), free=free)
+    residual, jacobian = OneFace.of(problem, 0, vector).linearised(vector[free])
     variable = vector.clone().requires_grad_()
     loss = objective.residuals(FaceParameters.from_normalised(variable[None], 2, 1)).square().sum()
     loss.backward()
@@ -140,7 +139,7 @@ def test_noise_of_the_stated_level_leaves_unit_errors() -> None:
         rows.append(against(signal + level * noise)[:-3])
     parts = torch.stack(rows).square().sum(0).split([9 * 9, 9 * 9, 17 * 17, 17 * 17])
     for part, (scale, base) in zip(
-        parts, [(NEPER, LOG_ERROR), (DEPTH, DEPTH_ERROR)] * 2, strict=True
+        parts, [(LOG_SCALE, LOG_ERROR), (DEPTH_SCALE, DEPTH_ERROR)] * 2, strict=True
     ):
         # In units of the error that is there in any case, averaged over pixels: nearly one where
         # noise decides, less where it does not; draws of eight and smoothing leave a half.
@@ -159,7 +158,7 @@ def _phase(target: FaceParameters, gain: complex = 1.0, noise: float = 0.0) -> P
     )
     signal = signal + noise * signal.abs().square().mean().sqrt() * drawn
     centres = torch.tensor([[0.0, 0.0, 0.30]])
-    return PhaseObjective(signal, reduced, centres, pixel=0.005, half_width=0.04, prior=0.0)
+    return PhaseObjective.of(signal, reduced, centres, pixels=SMALL, prior=0.0)
 
 
 def test_phases_leave_the_share_that_a_face_does_not_explain() -> None:
@@ -190,8 +189,12 @@ def test_the_diffuse_share_is_what_speckle_leaves() -> None:
     found, stated = [], []
     for seed in range(6):
         signal = decimation(physical.replace(seed=seed).signal(truth.to(dtype=torch.float32)))
-        objective = PhaseObjective(
-            signal, reduced, torch.tensor([[0.0, 0.0, 0.30]]), half_width=0.04, prior=0.0
+        objective = PhaseObjective.of(
+            signal,
+            reduced,
+            torch.tensor([[0.0, 0.0, 0.30]]),
+            pixels=Pixels(half_width=0.04),
+            prior=0.0,
         )
         found.append(float(objective.residuals(truth).square().sum()))
         stated.append(float(objective.diffuse_share(truth)))
@@ -222,7 +225,9 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
 
     def objective(signal: Tensor, physics: ReducedPhysics = reduced) -> PhaseObjective:
         centres = torch.tensor([[0.0, 0.0, 0.33]])
-        return PhaseObjective(signal, physics, centres, half_width=0.04, prior=0.0)
+        return PhaseObjective.of(
+            signal, physics, centres, pixels=Pixels(half_width=0.04), prior=0.0
+        )
 
     def losses(of: PhaseObjective, p: FaceParameters) -> list[float]:
         """As itself, of a Jacobian's base, and near the face: the same."""
@@ -256,12 +261,14 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
 def test_a_face_is_right_if_its_diffuse_share_is_all_that_is_left() -> None:
     objective = _phase(face((0.5, -0.5), 0.3))
     smooth, skin, felt = (face((0.5, -0.5), 0.3, material=m) for m in (0.0, 0.1, 0.9))
-    assert float(objective.enough(smooth)) == pytest.approx(UNEXPLAINED)
+    assert float(objective.enough(smooth)) == pytest.approx(RESIDUAL_ALLOWED)
     share = float(objective.diffuse_share(skin))
-    assert 0 < share < DIFFUSE
-    assert float(objective.enough(skin)) == pytest.approx(UNEXPLAINED + (1 - UNEXPLAINED) * share)
+    assert 0 < share < LARGEST_DIFFUSE_SHARE
+    assert float(objective.enough(skin)) == pytest.approx(
+        RESIDUAL_ALLOWED + (1 - RESIDUAL_ALLOWED) * share
+    )
     # So rough a face explains everything, and so nothing.
-    assert float(objective.diffuse_share(felt)) > DIFFUSE
+    assert float(objective.diffuse_share(felt)) > LARGEST_DIFFUSE_SHARE
     assert float(objective.enough(felt)) == 0
 
 
@@ -276,11 +283,11 @@ def test_a_cheaper_physics_for_changes_changes_little() -> None:
     moved = FaceParameters.cat([face((0.401, -0.4), 0.2), face((0.4, -0.4), 0.2, (1e-5, 0.0, 0.0))])
     rows = []
     for changes in (None, reduced):
-        objective = PhaseObjective(
+        objective = PhaseObjective.of(
             whole.signal(truth),
             whole,
             torch.tensor([[0.0, 0.0, 0.30]]),
-            half_width=0.04,
+            pixels=Pixels(half_width=0.04),
             changes=changes,
         )
         jacobian = objective.jacobian(p, moved, 0)
@@ -295,11 +302,16 @@ def test_a_cheaper_physics_for_changes_changes_little() -> None:
 def test_image_objective_sees_only_its_inputs() -> None:
     p, deeper = face(), face(translation=(0.0, 0.0, 0.02))
     target = Blob().render(p)
-    assert ImageObjective(target, Blob(), "amplitude").residuals(deeper).norm() == 0
-    assert ImageObjective(target, Blob(), "depth").residuals(deeper).norm() > 0
+    assert (
+        ImageObjective(target=target, renderer=Blob(), inputs="amplitude").residuals(deeper).norm()
+        == 0
+    )
+    assert (
+        ImageObjective(target=target, renderer=Blob(), inputs="depth").residuals(deeper).norm() > 0
+    )
     # The target's dynamic range is used, whatever the face says: it is a matter of display.
     bright = deeper.replace(rendering=deeper.rendering * torch.tensor([1.2, 1.0, 1.0]))
-    both = ImageObjective(target, Blob())
+    both = ImageObjective(target=target, renderer=Blob())
     assert torch.equal(both.residuals(bright), both.residuals(deeper))
 
 
@@ -310,9 +322,12 @@ def test_an_anchored_fit_ends_where_image_and_prediction_agree() -> None:
     deviation = torch.full((12,), 0.1, dtype=torch.float64)
     deviation[3:5] = math.inf  # nothing is known of x and y
     weight = torch.tensor([0.002, 0.001], dtype=torch.float64)
-    anchor = Anchor(predicted.normalised(), deviation, weight)
-    objective = ImageObjective(target, Blob(), "depth", anchor)
-    found = fit(None, None, predicted, loss=objective, method="lm", free=("translation",), steps=30)
+    anchor = Anchor(predicted=predicted.normalised(), deviation=deviation, weight=weight)
+    objective = ImageObjective(target=target, renderer=Blob(), inputs="depth", anchor=anchor)
+    found = fit(
+        target, Blob(), predicted, inputs="depth", anchor=anchor,
+        method=LevenbergMarquardt(), free=("translation",), steps=30,
+    )  # fmt: skip
     # A tenth of ((z - 2 cm) / 6 cm)² against weight · (z / 5 cm / deviation)².
     data, prior = 0.1 / 0.06**2, 0.002 / (0.05 * 0.1) ** 2
     expected = 0.02 * data / (data + prior)
@@ -323,7 +338,7 @@ def test_an_anchored_fit_ends_where_image_and_prediction_agree() -> None:
     assert objective.priors == 12
     assert torch.allclose(rows[0], objective.residuals(two)[1], rtol=1e-6, atol=1e-9)
     assert rows[1, -12:].square().sum() == pytest.approx(0.001 * (0.4 / 0.1) ** 2)
-    plain = ImageObjective(target, Blob(), "depth")
+    plain = ImageObjective(target=target, renderer=Blob(), inputs="depth")
     assert torch.equal(objective.image_losses(two), plain.residuals(two).double().square().sum(1))
 
 

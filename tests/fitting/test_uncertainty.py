@@ -12,12 +12,15 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
-from radarbook.fitting.fit import fit
-from radarbook.fitting.methods import LevenbergMarquardt
+from radarbook.fitting.descend import descend
+from radarbook.fitting.methods import Problem
+from radarbook.fitting.methods.levenberg import OneFace
 from radarbook.fitting.objectives import FocusedObjective, PowerObjective
-from radarbook.fitting.reconstruct import NEAR, physical_stages
+from radarbook.fitting.plan import physical_plan
+from radarbook.fitting.schedule import NEAR
 from radarbook.fitting.space import ParameterSpace
-from radarbook.fitting.uncertainty import UNMODELLED, Uncertainty, _slopes, uncertainty
+from radarbook.fitting.tuned import UNMODELLED
+from radarbook.fitting.uncertainty import Uncertainty, _slopes, uncertainty
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -36,17 +39,17 @@ def _fitted(
     drawn = torch.randn(clean.shape, generator=torch_stream(seed, "test"), dtype=clean.dtype)
     strength = noise * float(clean.abs().square().mean().sqrt())
     signal = clean + strength * drawn
-    stages = physical_stages(
+    stages = physical_plan(
         signal,
         physical,
         schedule=[replace(NEAR[level], prior=prior)],
         free=FREE,
         centres=torch.tensor([[0.0, 0.0, 0.31]]),
-    )
+    ).stages
     objective = stages[0].objective
     assert isinstance(objective, FocusedObjective)
     assert isinstance(objective, PowerObjective) == (level == 0)
-    found = fit(None, None, truth, loss=stages).parameters
+    found = descend(stages, truth).parameters
     return found, uncertainty(objective, decimation(signal), found, strength, free=FREE)
 
 
@@ -79,7 +82,10 @@ def test_errors_of_independent_recordings_have_the_stated_covariance(
 class Step:
     """A residual that is linear in the first coefficient and jumps at 0, and one of the second."""
 
-    faces, priors, noise = 1, 0, 0.02
+    faces, priors, noise, one_thread = 1, 0, 0.02, True
+
+    def residuals(self, parameters: FaceParameters) -> Tensor:
+        return self.jacobian(parameters, parameters[:0], 0)
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved]).shape.double()
@@ -95,12 +101,12 @@ def test_a_jump_next_to_the_minimum_is_no_slope(place: float) -> None:
     vector = face((place, 0.5)).normalised()
     free = torch.tensor([0, 1])
     space = ParameterSpace(2, 1)
-    work = LevenbergMarquardt(Step(), vector, free, space.bounds(), space)
-    jacobian = _slopes(work, vector[0])[1]
+    one = OneFace.of(Problem(objective=Step(), space=space, free=free), 0, vector[0])
+    jacobian = _slopes(one)[1]
     assert torch.allclose(jacobian, torch.diag(torch.tensor([3.0, 2.0]).double()), atol=1e-6)
     # The quotient to one side would be the jump's.
-    work.shift = -work.shift if place > 0 else work.shift
-    assert float(work.linearised(0, vector[0])[1][0, 0]) > 1000
+    side = -1.0 if place > 0 else 1.0
+    assert float(one.linearised(vector[0, free], side)[1][0, 0]) > 1000
 
 
 def test_more_noise_is_less_sure_and_a_strong_prior_returns_to_the_population() -> None:
@@ -131,8 +137,8 @@ def test_unexplained_power_counts_as_speckle() -> None:
     part = decimate(physical.array, physical.waveform)
 
     def sure(signal: Tensor, material: float, noise: float | None) -> Tensor:
-        stages = physical_stages(signal, physical, schedule=NEAR[-1:], free=FREE)
-        objective = stages[0].objective
+        plan = physical_plan(signal, physical, schedule=NEAR[-1:], free=FREE)
+        objective = plan.stages[0].objective
         assert isinstance(objective, FocusedObjective)
         found = face((0.5, -0.3), 0.2, material=material)
         return uncertainty(objective, part(signal), found, noise, free=FREE).noise.diagonal()
@@ -157,7 +163,7 @@ def test_unexplained_power_counts_as_speckle() -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     physical = renderer()
     signal = physical.signal(face().to(dtype=torch.float32))
-    objective = physical_stages(signal, physical, schedule=NEAR[-1:], free=FREE)[0].objective
+    objective = physical_plan(signal, physical, schedule=NEAR[-1:], free=FREE).stages[0].objective
     assert isinstance(objective, FocusedObjective)
     two = FaceParameters.cat([face(), face()])
     with pytest.raises(InputError, match="expected one face, found 2"):

@@ -1,7 +1,7 @@
-"""The state of a fit on disk: interrupted, it goes on bit for bit as if it had not been.
+"""The state of a fit on disk: a fit continues from it bit for bit.
 
 One safetensors file: every tensor of the state, and a JSON header that says how they nest and
-which problem they are of. Nothing is pickled, so reading one runs nobody's code.
+which problem they belong to. Nothing is pickled, so reading one runs no code.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.files import explain, is_stream
-from radarbook.fitting.fit import FitState, Record, StageState
+from radarbook.fitting.descend import Best, FitState, Record, RunsState, StageState
 from radarbook.targets import Target, check_targets
 from radarbook.training.checkpoints import difference, load_tensors, save_tensors
 
-KIND, FORMAT = "fit", 4
+#: Format 5 since runs and methods have states of their own; earlier ones are refused.
+KIND, FORMAT = "fit", 5
 
 
 def tensor_digest(*tensors: Tensor) -> str:
@@ -38,9 +39,9 @@ def tensor_digest(*tensors: Tensor) -> str:
 
 
 def save_fit(path: str | os.PathLike[str], state: FitState, about: Mapping[str, Any]) -> None:
-    """Write everything that ``fit(resume=…)`` goes on from to one file, atomically.
+    """Write what ``resume=…`` needs to one file, atomically.
 
-    ``about`` is what the fit is of: any JSON-able mapping (infinities may be in it) that differs
+    ``about`` describes the problem: any JSON-able mapping (infinities may be in it) that differs
     for another problem. :func:`load_fit` compares it.
     """
     tensors: dict[str, Tensor] = {}
@@ -70,14 +71,14 @@ def load_fit(path: str | os.PathLike[str], about: Mapping[str, Any]) -> FitState
 
 
 class FitFile:
-    """A file that a fit keeps its state in while it runs, so that a killed one loses little.
+    """A file in which a fit keeps its state, so that a killed fit loses little.
 
     Parameters
     ----------
     path : path
         Written whole each time, under its final name only when complete.
     about : mapping
-        What the fit is of, as in :func:`save_fit`.
+        Description of the problem, as in :func:`save_fit`.
     every : float
         Seconds between two writings at least; 0 writes after every step.
     """
@@ -126,6 +127,9 @@ class FitFile:
 def _as_tree(state: FitState) -> dict[str, Any]:
     fields = dict(vars(state))
     fields["within"] = None if state.within is None else dict(vars(state.within))
+    if state.runs is not None:
+        best = state.runs.best
+        fields["runs"] = vars(state.runs) | {"best": None if best is None else dict(vars(best))}
     # Tensors of many steps as one each: a file with a tensor for every step is slow to read.
     history = fields.pop("history")
     fields["stage_of"] = [record.stage for record in history]
@@ -138,9 +142,13 @@ def _as_tree(state: FitState) -> dict[str, Any]:
 def _from_tree(fields: dict[str, Any]) -> FitState:
     columns = [fields.pop(name) for name in ("stage_of", "losses_of", "vectors_of", "seconds")]
     history = [] if columns[1] is None else [Record(*row) for row in zip(*columns, strict=True)]
-    within = fields.pop("within")
-    inner = None if within is None else StageState(**within)
-    return FitState(**fields, within=inner, history=history)
+    within, runs = fields.pop("within"), fields.pop("runs")
+    if within is not None:
+        within = StageState(**within)
+    if runs is not None:
+        best = runs.pop("best")
+        runs = RunsState(**runs, best=None if best is None else Best(**best))
+    return FitState(**fields, within=within, runs=runs, history=history)
 
 
 def _pack(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -5,7 +5,7 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.covered import CoveredFit, fit_layer
+from radarbook.fitting.layer_fit import LayerFit, fit_layer
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
 from tests.fitting.scenes import face, renderer
@@ -66,22 +66,10 @@ def test_layer_and_face_are_found_together(
     assert found.tried > len(losses)
 
 
-def test_a_permittivity_that_is_believed_stays(
-    covered: tuple[PhysicalRenderer, FaceParameters, torch.Tensor, FaceParameters],
-) -> None:
-    """The ripple then decides: n·t is right where the thickness cannot be."""
-    physical, _, signal, start = covered
-    given = Layer(0.2, 0.0, 1.1 * EPS)
-    found = fit_layer(signal, physical, given, start, thickest=8e-3, wrong=0.0, rounds=2)
-    assert complex(found.layer.permittivity) == pytest.approx(1.1 * EPS)
-    path = float(found.layer.thickness) * (1.1 * EPS.real) ** 0.5
-    assert path == pytest.approx(4e-3 * EPS.real**0.5, abs=2e-4)
-
-
 def test_layers_that_are_as_likely_are_told() -> None:
     layers = [Layer(0.2, t, EPS) for t in (1e-3, 2e-3, 3e-3)]
     losses = (0.1004, 0.1001, 0.1)
-    found = CoveredFit(face(), layers[2], 0.1, tuple(zip(layers, losses, strict=True)), 3)
+    found = LayerFit(face(), layers[2], 0.1, tuple(zip(layers, losses, strict=True)), 3)
     # Four parts in 1500 of the loss are two standard deviations.
     assert found.likely == (layers[2], layers[1])
 
@@ -93,8 +81,6 @@ def test_nonsense_is_refused() -> None:
         fit_layer(signal, physical, COTTON, FaceParameters.cat([face(), face()]), thickest=5e-3)
     with pytest.raises(InputError, match="thickest > 0 m, found 0"):
         fit_layer(signal, physical, COTTON, face(), thickest=0.0)
-    with pytest.raises(InputError, match=r"wrong from 0 to 0\.3, found 0\.5"):
-        fit_layer(signal, physical, COTTON, face(), thickest=5e-3, wrong=0.5)
     with pytest.raises(
         InputError, match=r"in front of the face, 0\.\d+ m .* thickness of up to 0.2"
     ):

@@ -11,16 +11,30 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.fit import FitResult, FitState, Record, Stage, fit
+from radarbook.fitting.checkpoint import FitFile, load_fit, save_fit, tensor_digest
+from radarbook.fitting.descend import FitResult, FitState, Record, Stage, descend
+from radarbook.fitting.fit import fit
+from radarbook.fitting.methods import (
+    LBFGS,
+    Adam,
+    Ensemble,
+    LevenbergMarquardt,
+    Method,
+    PoseSearch,
+)
 from radarbook.fitting.objectives import ImageObjective
-from radarbook.fitting.reconstruct import NEAR, Level, reconstruct_through_physics
-from radarbook.fitting.state_file import FitFile, load_fit, save_fit, tensor_digest
+from radarbook.fitting.reconstruct import reconstruct_through_physics
+from radarbook.fitting.schedule import NEAR, Level
+from radarbook.radar.image import RadarImage
 from radarbook.training.checkpoints import save_tensors
 from tests.fitting.scenes import Blob, face, renderer
 
 TRUTH = face((1.0, 0.0), 0.0, (0.02, -0.01, 0.015))
 TARGET = Blob().render(TRUTH)
 ABOUT = {"model": "blob", "schedule": {"1": {"smoothing": (0.1, 0.2), "size": float("inf")}}}
+
+
+METHODS = (Adam(), LBFGS(), LevenbergMarquardt(), Ensemble(), PoseSearch())
 
 
 class Cut:
@@ -46,51 +60,51 @@ def same(ours: FitResult, theirs: FitResult) -> None:
     assert torch.equal(ours.parameters.normalised(), theirs.parameters.normalised())
 
 
-@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble", "search"])
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
 @pytest.mark.parametrize("after", [1, 3, 6])
-def test_every_method_goes_on_bit_for_bit(method: str, after: int, tmp_path: Path) -> None:
+def test_every_method_goes_on_bit_for_bit(method: Method, after: int, tmp_path: Path) -> None:
     """Also into a second stage, which starts anew."""
-    objective = ImageObjective(TARGET, Blob())
-    stages: list[Stage] = [
-        Stage(objective, 5, method, free=("shape", "translation")),  # type: ignore[arg-type]
-        Stage(objective, 4, method, free=("translation",)),  # type: ignore[arg-type]
+    objective = ImageObjective(target=TARGET, renderer=Blob())
+    stages = [
+        Stage(objective=objective, steps=5, method=method, free=("shape", "translation")),
+        Stage(objective=objective, steps=4, method=method, free=("translation",)),
     ]
-    whole = fit(None, None, face(), loss=stages)
-    cut = fit(None, None, face(), loss=stages, callback=Cut(after))
+    whole = descend(stages, face())
+    cut = descend(stages, face(), callback=Cut(after))
     assert cut.reason == "interrupted"
     save_fit(tmp_path / "state", cut.state, ABOUT)
     state = load_fit(tmp_path / "state", ABOUT)
-    rest = fit(None, None, face(), loss=stages, resume=state)
+    rest = descend(stages, face(), resume=state)
     assert rest.resumed == cut.steps > 0
     same(rest, whole)
 
 
-@pytest.mark.parametrize("method", ["adam", "lbfgs", "lm", "ensemble", "search"])
-def test_ctrl_c_within_a_step_loses_that_step_alone(method: str, tmp_path: Path) -> None:
-    class Interrupted(ImageObjective):
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)
+def test_ctrl_c_within_a_step_loses_that_step_alone(method: Method, tmp_path: Path) -> None:
+    class Interrupted(Blob):
         looks = 0
 
-        def _residuals(self, *arguments: Any) -> torch.Tensor:
+        def render(self, parameters: FaceParameters) -> RadarImage:
             self.looks += 1
             if self.looks == 8:
                 raise KeyboardInterrupt
-            return super()._residuals(*arguments)
+            return super().render(parameters)
 
     options: dict[str, Any] = {"free": ("shape", "translation"), "method": method, "steps": 9}
-    whole = fit(None, None, face(), loss=ImageObjective(TARGET, Blob()), **options)
-    cut = fit(None, None, face(), loss=Interrupted(TARGET, Blob()), **options)
+    whole = fit(TARGET, Blob(), face(), **options)
+    cut = fit(TARGET, Interrupted(), face(), **options)
     assert cut.reason == "interrupted"
     save_fit(tmp_path / "state", cut.state, ABOUT)
     options["resume"] = load_fit(tmp_path / "state", ABOUT)
-    same(fit(None, None, face(), loss=ImageObjective(TARGET, Blob()), **options), whole)
+    same(fit(TARGET, Blob(), face(), **options), whole)
 
 
 def test_ctrl_c_before_the_first_step_is_over_changes_nothing() -> None:
-    class Never(ImageObjective):
-        def residuals(self, parameters: FaceParameters) -> torch.Tensor:
+    class Never(Blob):
+        def render(self, parameters: FaceParameters) -> RadarImage:
             raise KeyboardInterrupt
 
-    result = fit(None, None, face(), loss=Never(TARGET, Blob()))
+    result = fit(TARGET, Never(), face())
     assert result.reason == "interrupted"
     assert result.steps == 0
     assert torch.equal(result.parameters.normalised(), face().normalised())
@@ -99,7 +113,7 @@ def test_ctrl_c_before_the_first_step_is_over_changes_nothing() -> None:
 def test_a_batch_of_faces_with_one_finished(tmp_path: Path) -> None:
     faces = FaceParameters.cat([TRUTH, face()])
     target = Blob().render(FaceParameters.cat([TRUTH, face((-0.5, 0.0), 0.0, (-0.03, 0.02, 0.0))]))
-    for method in ("adam", "lm"):
+    for method in (Adam(), LevenbergMarquardt()):
         options: dict[str, Any] = {"method": method, "steps": 12, "patience": 3}
         whole = fit(target, Blob(), faces, **options)
         cut = fit(target, Blob(), faces, callback=Cut(5), **options)
@@ -110,7 +124,11 @@ def test_a_batch_of_faces_with_one_finished(tmp_path: Path) -> None:
 
 
 def test_a_finished_fit_gives_its_result_again(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"free": ("translation",), "method": "lm", "steps": 30}
+    options: dict[str, Any] = {
+        "free": ("translation",),
+        "method": LevenbergMarquardt(),
+        "steps": 30,
+    }
     whole = fit(TARGET, Blob(), face(), **options)
     save_fit(tmp_path / "state", whole.state, ABOUT)
     again = fit(TARGET, Blob(), face(), resume=load_fit(tmp_path / "state", ABOUT), **options)
@@ -121,8 +139,8 @@ def test_a_finished_fit_gives_its_result_again(tmp_path: Path) -> None:
 def test_memory_layout_is_kept(tmp_path: Path) -> None:
     """A transposed matrix times another may round otherwise than a plain one."""
     matrix = torch.arange(12.0).reshape(3, 4).T
-    state = FitState(torch.zeros(1, 12))
-    plain = fit(TARGET, Blob(), face(), method="adam", steps=3, callback=Cut(2)).state
+    state = FitState.at(face())
+    plain = fit(TARGET, Blob(), face(), steps=3, callback=Cut(2)).state
     assert plain.within is not None
     state.within = replace(
         plain.within, method={"matrix": matrix, "row": matrix[0], "n": {0: (1,)}}
@@ -138,7 +156,7 @@ def test_memory_layout_is_kept(tmp_path: Path) -> None:
 
 
 def test_what_has_no_file_format_is_a_defect_not_half_a_file(tmp_path: Path) -> None:
-    state = fit(TARGET, Blob(), face(), method="adam", steps=3, callback=Cut(2)).state
+    state = fit(TARGET, Blob(), face(), steps=3, callback=Cut(2)).state
     assert state.within is not None
     state.within.method = {"stream": torch.Generator()}
     with pytest.raises(TypeError, match="is a Generator, which has no file format"):
@@ -184,7 +202,7 @@ def test_what_is_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected the state of a fit, found encoder"):
         load_fit(path, ABOUT)
     save_tensors(path, {"a": torch.zeros(1)}, {"kind": "fit", "format": 99})
-    with pytest.raises(InputError, match="in format 4, found format 99"):
+    with pytest.raises(InputError, match="in format 5, found format 99"):
         load_fit(path, ABOUT)
     with pytest.raises(InputError, match="no such file"):
         load_fit(tmp_path / "gone", ABOUT)
@@ -207,7 +225,8 @@ def test_a_killed_fit_through_physics_goes_on_from_its_file(
     truth = face((0.4, -0.3), 0.3, (0.002, -0.001, 0.003))
     signal = physical.signal(truth.to(dtype=torch.float32))[0]
     cycles = replace(NEAR[1], steps=2)
-    schedule = (Level("cloud", (0.0068,), "ensemble", 0.2, 2), replace(NEAR[0], steps=3), cycles)
+    first = Level("ensemble", smoothing=(0.0068,), method=Ensemble(width=0.2), steps=2)
+    schedule = (first, replace(NEAR[0], steps=3), cycles)
     options: dict[str, Any] = {
         "schedule": schedule,
         "start": face(),

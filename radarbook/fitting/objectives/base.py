@@ -1,0 +1,52 @@
+"""What every objective of a fit offers.
+
+An objective turns parameters of B faces into residuals (B, M); the loss of a face is their sum of
+squares. Residuals rather than the loss alone, because Gauss-Newton methods and the covariance of
+the result need them.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+
+
+class Objective(Protocol):
+    """Residuals of parameters; the target is the objective's own."""
+
+    @property
+    def faces(self) -> int:
+        """Faces in the target."""
+        ...
+
+    @property
+    def priors(self) -> int:
+        """Residuals at the end of each row that are a prior on the parameters, not data."""
+        ...
+
+    @property
+    def noise(self) -> float:
+        """Root mean square that a row of residuals would have for the correct face."""
+        ...
+
+    @property
+    def one_thread(self) -> bool:
+        """Whether each of its operations is fastest on one thread; large networks use more."""
+        ...
+
+    def residuals(self, parameters: FaceParameters) -> Tensor:
+        """(B, M), face b against target b; differentiable where the renderer is."""
+        ...
+
+    def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
+        """(1 + P, M): residuals of one face and of P versions of it, moved a little."""
+        ...
+
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """The same for versions of one face within a millimetre or so of ``parameters`` (1), with
+        visibility and subdivision frozen: smooth, and in less time. Itself where that makes no
+        difference."""
+        ...

@@ -1,0 +1,228 @@
+"""Objectives through physics: recordings focused pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Generic, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting import tuned
+from radarbook.fitting.focus import RangeFocus
+from radarbook.fitting.forward import ReducedPhysics
+from radarbook.radar.layer import Layer
+from radarbook.threads import divide
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Target:
+    """What one face is compared with. ``focus`` are its pixels."""
+
+    focus: RangeFocus
+
+
+T = TypeVar("T", bound=Target)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Pixels:
+    """A square image of pixels, ``pixel`` m apart, up to ``half_width`` m from its middle."""
+
+    pixel: float = tuned.PIXEL
+    half_width: float = tuned.HALF_WIDTH
+
+    @property
+    def axis(self) -> Tensor:
+        """(N,) m, from the middle."""
+        count = round(self.half_width / self.pixel)
+        return torch.arange(-count, count + 1, dtype=torch.float64) * self.pixel
+
+    def focused(self, signal: Tensor, centre: Tensor, physics: ReducedPhysics) -> RangeFocus:
+        """The pixels about a centre (3,), each at the depth of the recording (rx, tx, f) there,
+        smoothed over a few centimetres."""
+        centre, side = centre.to(signal.device), self.axis.to(signal.device)
+        y, x = torch.meshgrid(centre[1] + side, centre[0] + side, indexing="ij")
+        z = torch.full_like(x, float(centre[2]))
+        for _ in range(2):  # the first focus, all at one depth, is not quite sharp
+            points = torch.stack([x, y, z], dim=-1).reshape(-1, 3)
+            focus = RangeFocus(physics, points)
+            planes = focus.power_and_lag(signal).reshape(3, *x.shape)
+            # A little power at the centre's depth fills dark pixels.
+            planes = smooth(planes, 2.0)
+            lag = torch.complex(planes[1], planes[2])
+            behind = focus.behind(lag, torch.ones_like(lag)).double().clamp(-0.05, 0.05)
+            weight = (planes[0] / (planes[0] + 1e-4 * planes[0].max())).double()
+            z = centre[2] + weight * (z + behind - centre[2])
+        return RangeFocus(physics, torch.stack([x, y, z], dim=-1).reshape(-1, 3))
+
+    def focus_all(
+        self, signal: Tensor, physics: ReducedPhysics, centres: Tensor
+    ) -> list[RangeFocus]:
+        """:meth:`focused` for recordings (B, rx, tx, f) and centres (B, 3)."""
+        with torch.no_grad():
+            pairs = zip(signal, centres.double(), strict=True)
+            return [self.focused(s, centre, physics) for s, centre in pairs]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FocusedObjective(ABC, Generic[T]):
+    """What the objectives through physics share: rows of residuals of focused signals.
+
+    Each pixel is focused at the depth of the target (:class:`~radarbook.fitting.focus.RangeFocus`).
+    The coefficients have a standard normal prior, whose residuals end each row.
+
+    Attributes
+    ----------
+    physics : ReducedPhysics
+        Through which faces are rendered.
+    targets : tuple of Target
+        One per face.
+    changes : ReducedPhysics, optional
+        A cheaper physics for how the signal *changes* about a face (:meth:`jacobian`).
+    prior : float
+        Weight of the prior against the mean square residual.
+    noise : float
+        Root mean square that the residuals of a row would have for the correct face, noise and
+        approximations together; ensembles use it.
+    """
+
+    one_thread: ClassVar[bool] = True
+
+    physics: ReducedPhysics
+    targets: tuple[T, ...]
+    changes: ReducedPhysics | None = None
+    prior: float = tuned.PRIOR
+    noise: float = tuned.SIGNAL_NOISE
+
+    @property
+    def faces(self) -> int:
+        return len(self.targets)
+
+    @property
+    def priors(self) -> int:
+        return self.physics.model.n_shape + self.physics.model.n_expression
+
+    @property
+    def focus(self) -> list[RangeFocus]:
+        """Pixels of each target; other objectives of the same recordings can use them."""
+        return [target.focus for target in self.targets]
+
+    def residuals(self, parameters: FaceParameters) -> Tensor:
+        targets = [self.target(parameters[b], b) for b in range(len(parameters))]
+        signal = self.physics.signal(parameters)
+
+        def row(b: int) -> Tensor:
+            constant = self._constant(parameters[b], targets[b])
+            return self._rows(signal[b : b + 1], parameters[b], targets[b], constant)[0]
+
+        return torch.stack(list(divide(row, len(signal))))
+
+    def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
+        both = FaceParameters.cat([parameters, moved])
+        if self.changes is None or len(moved) == 0:
+            signal = self.physics.signal(both, like=parameters)
+        else:
+            change = self.changes.signal(both, like=parameters)
+            signal = self.physics.signal(parameters) + (change - change[:1])
+        target = self.target(parameters, face)
+        constant = self._constant(parameters, target)
+
+        def rows(some: slice) -> Tensor:
+            return self._rows(signal[some], both[some], target, constant)
+
+        if self.physics.together:
+            return torch.cat([rows(some) for some in self._parts(len(signal), target)])
+        one = [slice(b, b + 1) for b in range(len(signal))]
+        return torch.cat(list(divide(lambda b: rows(one[b]), len(signal))))
+
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
+        :meth:`~radarbook.fitting.forward.ReducedPhysics.near`: smooth, and in less time."""
+        return replace(
+            self,
+            physics=self.physics.near(parameters),
+            changes=None if self.changes is None else self.changes.near(parameters),
+        )
+
+    def with_layer(self, layer: Layer | None) -> Self:
+        """The same with another layer between array and faces, or with none."""
+        return replace(
+            self,
+            physics=self.physics.behind(layer),
+            changes=None if self.changes is None else self.changes.behind(layer),
+        )
+
+    def comparison(
+        self, rendered: Tensor, parameters: FaceParameters
+    ) -> Callable[[Tensor], Tensor]:
+        """A function that gives the residuals (M,) of the first face if a signal (rx, tx, f) were
+        its target, where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights are
+        those of the target."""
+        constant = self._constant(parameters, self.targets[0])
+
+        def against(signal: Tensor) -> Tensor:
+            target = self._retargeted(signal, self.targets[0])
+            return self._rows(rendered[None], parameters, target, constant)[0]
+
+        return against
+
+    def target(self, parameters: FaceParameters, face: int) -> T:
+        """What ``parameters`` (1) are compared with as one face."""
+        return self.targets[face]
+
+    def diffuse_power(self, parameters: FaceParameters, target: T) -> Tensor:
+        """(3, V) mean diffuse power and lag of one face in the pixels of a target, for material
+        1."""
+        focus = target.focus
+        # Rows of pixels are as long as columns.
+        side = math.isqrt(len(focus.points))
+        return self.physics.diffuse_power(parameters, focus.lattice(side), focus.turn)
+
+    @abstractmethod
+    def _retargeted(self, signal: Tensor, target: T) -> T:
+        """The target that a signal (rx, tx, f) makes, with the weights of ``target``."""
+
+    def _constant(self, parameters: FaceParameters, target: T) -> Tensor | None:
+        """What is computed once for a face and all versions of it."""
+        return None
+
+    @abstractmethod
+    def _data(
+        self, signal: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
+    ) -> Tensor:
+        """(B, M) residuals that are data, of signals (B, rx, tx, f) against one target."""
+
+    def _rows(
+        self, signal: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
+    ) -> Tensor:
+        """(B, M) residuals, the prior's at the end; float64, where the physics is computed."""
+        coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double()
+        prior = coefficients * math.sqrt(self.prior / coefficients.shape[1])
+        data = self._data(signal, parameters, target, constant).double()
+        return torch.cat([data, prior.to(data.device)], dim=1)
+
+    def _parts(self, count: int, target: T) -> list[slice]:
+        """Groups of signals whose focused pixels stay within the renderer's working memory."""
+        pixels = len(target.focus.points) * len(self.physics.waveform)
+        per_signal = 32 * pixels * len(self.physics.array.tx)
+        size = max(1, self.physics.memory // per_signal)
+        return [slice(first, first + size) for first in range(0, count, size)]
+
+
+def smooth(images: Tensor, sigma: float) -> Tensor:
+    """(..., H, W) under a Gaussian of ``sigma`` pixels, zero outside; 0 leaves them as they are."""
+    if sigma <= 0:
+        return images
+    reach = math.ceil(2.5 * sigma)
+    t = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
+    weights = torch.exp(-(t**2) / (2 * sigma**2))
+    weights = weights / weights.sum()
+    flat = images.reshape(-1, 1, *images.shape[-2:])
+    flat = F.conv2d(flat, weights[None, None, :, None], padding=(reach, 0))
+    return F.conv2d(flat, weights[None, None, None], padding=(0, reach)).reshape(images.shape)

@@ -1,0 +1,206 @@
+"""The complex range profiles of a recording."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting import tuned
+from radarbook.fitting.focus import RangeFocus
+from radarbook.fitting.forward import ReducedPhysics
+from radarbook.fitting.objectives.focused import FocusedObjective, Pixels, Target, smooth
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhaseTarget(Target):
+    """Weighted range profiles (f, V) of one recording, and the weights (V,) of the pixels."""
+
+    weights: Tensor
+    profiles: Tensor
+
+    def weighted(self, signal: Tensor) -> Tensor:
+        """([B,] f, V) range profiles of signals ([B,] rx, tx, f), with these weights."""
+        return self.focus.profiles(signal) * self.weights
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PhaseObjective(FocusedObjective[PhaseTarget]):
+    """The complex range profiles themselves, for a face that is nearly correct.
+
+    The residual is target less face, after the complex gain that makes it least, over the target's
+    norm. So the loss is the normalised residual power: the share of the recording's weighted power
+    that the face does not explain, 0 for a perfect fit and 1 where nothing agrees. Phases turn once
+    in half a wavelength of depth, 2 mm, so highlights must be right to about half a millimetre
+    first; then they are known to hundredths. Diffuse reflection and noise remain in the residual.
+
+    Where the renderer follows paths of several reflections, what they add to a face is subtracted
+    from the target first. It is weak, and stays the same while derivatives are taken: those are of
+    the first reflection alone. Build one with :meth:`of`.
+
+    Attributes
+    ----------
+    double_bounce : bool
+        Whether reflections after the first are still to be subtracted from the targets.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.decimation import decimate
+    >>> from radarbook.fitting.objectives import PhaseObjective
+    >>> from radarbook.fitting.forward import ReducedPhysics
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> physics = ReducedPhysics(renderer, decimate(renderer.array, renderer.waveform))
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> centre = torch.tensor([[0.0, 0.0, 0.3]])
+    >>> objective = PhaseObjective.of((2 - 1j) * physics.signal(face), physics, centre)
+    >>> bool(objective.residuals(face).square().sum() < 1e-8)
+    True
+    """
+
+    double_bounce: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        signal: Tensor,
+        physics: ReducedPhysics,
+        centres: Tensor,
+        *,
+        contrast: float = tuned.CONTRAST,
+        pixels: Pixels | None = None,
+        focus: list[RangeFocus] | None = None,
+        **common: Any,
+    ) -> Self:
+        """The objective of recordings.
+
+        Parameters
+        ----------
+        signal, physics, centres, pixels, focus
+            As :meth:`PowerObjective.of <radarbook.fitting.objectives.power.PowerObjective.of>`.
+        contrast : float
+            A pixel has the weight 1 / √(P + contrast · max P), P its smoothed power. If it is
+            large, the brightest highlights decide: these are few, and can be brought into phase one
+            by one. If it is small, every pixel above the noise counts.
+        changes, prior, noise
+            As the attributes of :class:`FocusedObjective`.
+        """
+        pixels = pixels or Pixels()
+        focus = focus or pixels.focus_all(signal, physics, centres)
+        with torch.no_grad():
+            targets = tuple(_target(s, f, contrast) for s, f in zip(signal, focus, strict=True))
+        double = physics.renderer.bounces > 1
+        return cls(physics=physics, targets=targets, double_bounce=double, **common)
+
+    def near(self, parameters: FaceParameters, face: int) -> Self:
+        """As :meth:`FocusedObjective.near`; reflections after the first stay the same, too."""
+        targets = list(self.targets)
+        targets[face] = self.target(parameters, face)
+        near = super().near(parameters, face)
+        return replace(near, targets=tuple(targets), double_bounce=False)
+
+    @torch.no_grad()
+    def target(self, parameters: FaceParameters, face: int) -> PhaseTarget:
+        """The target of one face, less its reflections after the first as ``parameters`` (1) have
+        them.
+
+        They are scaled by the factor, between 0 and 1, that leaves the least residual (Eq. (6.5)):
+        a recording may have none, and those of a wrong face have partly wrong phases.
+        """
+        target = self.targets[face]
+        extra = self.physics.reflections(parameters) if self.double_bounce else None
+        if extra is None:
+            return target
+        wanted, mine = target.profiles, target.weighted(self.physics.signal(parameters)[0])
+        power = mine.abs().square().sum().clamp(min=1e-30)
+        gain = (mine.conj() * wanted).sum() / power
+        more = gain * target.weighted(extra)
+        # The component along the face itself is in the gain already.
+        across = more - mine * ((mine.conj() * more).sum() / power)
+        along = (across.conj() * (wanted - gain * mine)).sum().real
+        part = (along / across.abs().square().sum().clamp(min=1e-30)).clamp(0, 1)
+        return replace(target, profiles=wanted - part * more)
+
+    @torch.no_grad()
+    def diffuse_share(self, parameters: FaceParameters) -> Tensor:
+        """(B,) share of the weighted power that is diffuse for the faces' material: the normalised
+        residual power that a correct face leaves of a recording without noise."""
+        shares = []
+        for b, s in enumerate(self.physics.signal(parameters)):
+            target = self.targets[b]
+            diffuse = self._weighted_diffuse(parameters[b], target).sum()
+            shares.append(diffuse / (diffuse + target.weighted(s).abs().square().sum()))
+        return torch.stack(shares).cpu()
+
+    @torch.no_grad()
+    def power_maps(self, parameters: FaceParameters) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each face the weighted power (V,) of its pixels, over the target's: of the residual,
+        of the face, and of the diffuse reflection that its material predicts."""
+        targets = [self.target(parameters[b], b) for b in range(len(parameters))]
+        maps = []
+        for b, s in enumerate(self.physics.signal(parameters)):
+            mine, wanted = targets[b].weighted(s), targets[b].profiles
+            gain = (mine.conj() * wanted).sum() / mine.abs().square().sum().clamp(min=1e-30)
+            diffuse = gain.abs().square() * self._weighted_diffuse(parameters[b], targets[b])
+            residual = (wanted - gain * mine).abs().square().sum(0)
+            coherent = (gain * mine).abs().square().sum(0)
+            maps.append((residual.cpu(), coherent.cpu(), diffuse.cpu()))
+        return maps
+
+    def _weighted_diffuse(self, parameters: FaceParameters, target: PhaseTarget) -> Tensor:
+        """(V,) mean diffuse power of one face (1) in its pixels, weighted."""
+        spread = self.diffuse_power(parameters, target)[0]
+        return spread * parameters.material.to(spread).square() * target.weights.square()
+
+    @torch.no_grad()
+    def coherence(self, one: FaceParameters, other: FaceParameters) -> Tensor:
+        """(B,) 0 to 1: coherence of the weighted range profiles of two faces; 1 where they are
+        indistinguishable in a recording."""
+        found = []
+        for b in range(len(one)):
+            # One face at a time: the physics may still know its signal.
+            x, y = (self.targets[b].weighted(self.physics.signal(p[b])[0]) for p in (one, other))
+            found.append((x.conj() * y).sum().abs() / (x.norm() * y.norm()).clamp(min=1e-30))
+        return torch.stack(found).cpu()
+
+    def enough(self, parameters: FaceParameters) -> Tensor:
+        """(B,) the loss below which a search among minima ends: noise and the diffuse share of
+        these faces leave as much. 0 where that share is too large to decide
+        (:data:`~radarbook.fitting.tuned.LARGEST_DIFFUSE_SHARE`)."""
+        diffuse = self.diffuse_share(parameters).double()
+        allowed = tuned.RESIDUAL_ALLOWED + (1 - tuned.RESIDUAL_ALLOWED) * diffuse
+        return torch.where(diffuse < tuned.LARGEST_DIFFUSE_SHARE, allowed, 0.0)
+
+    def target_samples(self, face: int) -> Tensor:
+        """(M,) complex weighted samples of a target. Residuals are these less the face, real and
+        imaginary parts side by side."""
+        return self.targets[face].profiles.flatten().to(torch.complex128)
+
+    def _retargeted(self, signal: Tensor, target: PhaseTarget) -> PhaseTarget:
+        return replace(target, profiles=target.weighted(signal))
+
+    def _data(
+        self,
+        signal: Tensor,
+        parameters: FaceParameters,
+        target: PhaseTarget,
+        constant: Tensor | None,
+    ) -> Tensor:
+        mine, wanted = target.weighted(signal), target.profiles
+        power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
+        gain = (mine.conj() * wanted).sum((1, 2)) / power
+        return torch.view_as_real(wanted - gain[:, None, None] * mine).flatten(1)
+
+
+def _target(signal: Tensor, focus: RangeFocus, contrast: float) -> PhaseTarget:
+    profiles = focus.profiles(signal)
+    power = profiles.abs().square().sum(0)
+    side = round(len(power) ** 0.5)
+    power = smooth(power.reshape(1, side, side), 2.0).flatten()
+    weights = (power + contrast * power.max()).rsqrt()
+    weights = weights / (profiles * weights).norm()
+    return PhaseTarget(focus=focus, weights=weights, profiles=profiles * weights)

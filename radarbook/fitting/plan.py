@@ -1,0 +1,207 @@
+"""From a schedule of levels to the runs of a fit to recordings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from radarbook.faces.parameters import FaceParameters
+from radarbook.fitting import tuned
+from radarbook.fitting.acceptance import accepted, plausible
+from radarbook.fitting.decimation import decimate
+from radarbook.fitting.delay import DelayedPhysics
+from radarbook.fitting.descend import Stage
+from radarbook.fitting.focus import RangeFocus
+from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
+from radarbook.fitting.objectives import PhaseObjective, PowerObjective
+from radarbook.fitting.restarts import Plan
+from radarbook.fitting.schedule import SCHEDULE, WEIGHTS, Fidelity, Level
+from radarbook.fitting.space import UNKNOWN
+from radarbook.fitting.start import CoarseImager, centroid
+from radarbook.radar.renderer import PhysicalRenderer
+from radarbook.threads import alone
+
+
+@alone()
+def physical_plan(
+    signal: Tensor,
+    renderer: PhysicalRenderer,
+    *,
+    schedule: Sequence[Level] = SCHEDULE,
+    free: Sequence[str] = UNKNOWN,
+    centres: Tensor | None = None,
+    antennas: int = tuned.ANTENNAS,
+    depth: float = tuned.DEPTH,
+    runs: int = tuned.RUNS,
+    delay: bool = False,
+    noise: float = 0.0,
+) -> Plan:
+    """The coarse-to-fine stages of a fit to whole recordings, and its runs.
+
+    A run ends with the last search among minima by all phases; phases decide whether a face is
+    accepted. What comes after continues the best run: by highlights alone a wrong face sometimes
+    has the lower residual. With ensembles, a face that is not accepted is fitted again with other
+    samples.
+
+    Parameters
+    ----------
+    signal : Tensor (B, rx, tx, f), complex
+        Recordings with the renderer's array and waveform.
+    renderer : PhysicalRenderer
+    schedule : sequence of Level
+    free : names
+        Unknowns of the fit; each stage has those that it can determine.
+    centres : Tensor (B, 3), optional
+        About where the faces' images are, m; None: their centroids.
+    antennas, depth
+        As in :func:`~radarbook.fitting.decimation.decimate`. With fewer samples ghosts of the face
+        enter its image. Target and fit share them, so a third of the antennas is enough for a near
+        start; from the mean face such a fit stops in local minima.
+    runs : int
+        At most.
+    delay : bool
+        Signals have a common delay (:mod:`radarbook.fitting.delay`).
+    noise : float
+        Normalised power of noise and channel errors that an accepted face may leave.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.plan import physical_plan
+    >>> from radarbook.fitting.restarts import restarts
+    >>> from radarbook.fitting.schedule import Level
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.random_parameters([0], 0, 10, 7)
+    >>> level = Level("14 mm", smoothing=(0.0135,), steps=1, fidelity="coarse")
+    >>> plan = physical_plan(renderer.signal(face), renderer, schedule=[level])
+    >>> [stage.name for stage in plan.stages]
+    ['14 mm']
+    >>> restarts(plan, face).steps
+    1
+    """
+    objectives = _objectives(
+        signal, renderer, schedule, centres, decimate_by=(antennas, depth), delay=delay
+    )
+    # The number of levels of a run.
+    samples = any(level.samples_faces for level in schedule)
+    decisive = [i for i, level in enumerate(schedule) if level.searches_cycles]
+    if samples and not decisive:
+        decisive = [i for i, level in enumerate(schedule) if not level.smoothing][:1]
+    judge = objectives[decisive[-1]][0] if decisive and set(free) != {"material"} else None
+    count = decisive[-1] + 1 if judge is not None else len(schedule)
+    pairs = list(zip(schedule, objectives, strict=True))
+    tried = []
+    for run in range(runs if samples and judge is not None else 1):
+        # Both ways to weight from the centroid, then both from the pose that a search finds.
+        levels = [p for p in pairs[:count] if run >= len(WEIGHTS) or not p[0].searches_pose]
+        tried.append(_stages(levels, free, run))
+    last = _stages(pairs[count:], free)
+    if judge is None:
+        return Plan(runs=tuple(tried), last=last)
+    assert isinstance(judge, PhaseObjective)
+    return Plan(
+        runs=tuple(tried), last=last, accept=partial(accepted, judge, noise), same=_same(judge)
+    )
+
+
+def _objectives(
+    signal: Tensor,
+    renderer: PhysicalRenderer,
+    schedule: Sequence[Level],
+    centres: Tensor | None,
+    *,
+    decimate_by: tuple[int, float],
+    delay: bool,
+) -> list[list[PowerObjective | PhaseObjective]]:
+    """Of each level; of power, one for each way to weight it."""
+    made = DelayedPhysics if delay else ReducedPhysics
+    device = renderer.model.triangles.device
+    whole = (signal if signal.ndim == 4 else signal[None]).to(device, torch.complex64)
+    antennas, depth = decimate_by
+    decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
+    if centres is None:
+        centres = centroid(CoarseImager(renderer).image(whole))
+    everything = made(renderer, decimation)
+    reduced, steep = (everything.tilted(t) for t in (STEEP, STEEPEST))
+    physics: dict[Fidelity, ReducedPhysics] = {
+        "coarse": made(renderer, decimation, facet_size=math.inf, tilts=STEEPEST, coarse=True),
+        "reduced": reduced,
+        "full": everything,
+        "exact": everything,
+    }
+    part = decimation(whole)
+    focus: list[RangeFocus] | None = None
+    objectives: list[list[PowerObjective | PhaseObjective]] = []
+    for level in schedule:
+        # Smoothed features need less exact derivatives than phases do.
+        changes = steep if level.smoothing else reduced
+        common: dict[str, Any] = {
+            "prior": level.prior,
+            "noise": tuned.NOISE,
+            "changes": changes if level.fidelity == "full" else None,
+        }
+        through = part, physics[level.fidelity], centres
+        ways: list[PowerObjective | PhaseObjective] = []
+        if level.smoothing:
+            for weights in WEIGHTS:
+                smoothed = {"smoothing": level.smoothing, "focus": focus, **weights, **common}
+                ways.append(PowerObjective.of(*through, **smoothed))
+                focus = ways[-1].focus
+        else:
+            ways.append(PhaseObjective.of(*through, contrast=level.contrast, focus=focus, **common))
+            focus = ways[-1].focus
+        objectives.append(ways)
+    return objectives
+
+
+def _stages(
+    levels: Sequence[tuple[Level, Sequence[PowerObjective | PhaseObjective]]],
+    free: Sequence[str],
+    run: int = 0,
+) -> tuple[Stage, ...]:
+    """Of one run; levels without unknowns are left out."""
+    stages = []
+    for level, ways in levels:
+        unknown = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
+        if level.searches_pose:
+            unknown = {"translation", "rotation"}
+        mine = tuple(name for name in free if name in unknown)
+        if mine:
+            stages.append(
+                Stage(
+                    objective=ways[run % len(ways)],
+                    method=level.method.seeded(run),
+                    steps=level.steps,
+                    free=mine,
+                    patience=level.steps,
+                    name=level.name if run == 0 else f"{level.name}, run {run + 1}",
+                )
+            )
+    return tuple(stages)
+
+
+def _same(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameters], Tensor]:
+    """Whether two faces are in the same minimum: no phase cycle of a highlight is between them."""
+
+    def same(one: FaceParameters, other: FaceParameters) -> Tensor:
+        coherent = objective.coherence(one, other) > tuned.SAME_MINIMUM
+        return coherent & plausible(one)
+
+    return same
+
+
+def final_objective(
+    signal: Tensor, renderer: PhysicalRenderer, *, delay: bool = False
+) -> PhaseObjective:
+    """The phases of all pixels, of recordings (B, rx, tx, f): what a fit through physics ends
+    with."""
+    plan = physical_plan(signal, renderer, schedule=SCHEDULE[-1:], delay=delay)
+    objective = plan.stages[-1].objective
+    assert isinstance(objective, PhaseObjective)
+    return objective

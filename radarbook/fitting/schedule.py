@@ -1,0 +1,123 @@
+"""The table of stages of a fit through physics, coarse to fine."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
+
+from radarbook.fitting import tuned
+from radarbook.fitting.methods import (
+    CycleSearch,
+    Ensemble,
+    LevenbergMarquardt,
+    Method,
+    PoseSearch,
+)
+
+#: How a level renders faces: ``"coarse"`` leaves the mesh as it is, takes the facets that face the
+#: array alone and no occlusion; ``"reduced"`` divides facets and leaves out steep ones; ``"full"``
+#: leaves nothing out, but has an approximate Jacobian from fewer facets [0011]; ``"exact"`` has
+#: not.
+Fidelity = Literal["coarse", "reduced", "full", "exact"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """One stage of a fit through physics.
+
+    Attributes
+    ----------
+    name : str
+    smoothing : tuple of float
+        Of :class:`~radarbook.fitting.objectives.power.PowerObjective`, m; none takes the
+        :class:`~radarbook.fitting.objectives.phase.PhaseObjective` with its ``contrast`` instead,
+        in which the material is no unknown.
+    method : Method
+        A level of :class:`~radarbook.fitting.methods.PoseSearch` is only in runs after the second.
+    steps : int
+        At most.
+    fidelity : {"coarse", "reduced", "full", "exact"}
+    prior : float
+        About the variance that noise gives one residual, times the number of coefficients.
+    contrast : float
+
+    Examples
+    --------
+    >>> from radarbook.fitting.schedule import Level
+    >>> Level("7 mm", smoothing=(0.0068,), steps=6).method.reuse
+    3
+    """
+
+    name: str
+    _: KW_ONLY
+    smoothing: tuple[float, ...] = ()
+    method: Method = field(default_factory=LevenbergMarquardt)
+    steps: int = 1
+    fidelity: Fidelity = "full"
+    prior: float = 5e-4
+    contrast: float = tuned.CONTRAST
+
+    @property
+    def searches_pose(self) -> bool:
+        return isinstance(self.method, PoseSearch)
+
+    @property
+    def samples_faces(self) -> bool:
+        return isinstance(self.method, Ensemble)
+
+    @property
+    def searches_cycles(self) -> bool:
+        return isinstance(self.method, CycleSearch)
+
+    def description(self) -> dict[str, Any]:
+        """Of the level and its method, JSON-able."""
+        return {**vars(self), "method": self.method.description()}
+
+
+#: Lateral smoothing, m: distances of minima from the truth fall from 0.35-0.67 to 0.2-0.5 mm from
+#: the coarsest to the finest [0009].
+WIDE, MIDDLE, NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
+#: Steps of the fine levels: six instead of eight cost nothing [0021]. Priors: not measured.
+_FINE = (
+    Level("3 and 0 mm", smoothing=NARROW, steps=6, prior=5e-5),
+    Level("cycles of highlights", method=CycleSearch(), steps=4, contrast=tuned.HIGHLIGHT_CONTRAST),
+)
+#: From a start within a millimetre or so of the truth. The search among minima [0018, 0019] comes
+#: before the last descents; flat valleys need exact Jacobians, approximate ones have errors of a
+#: twentieth [0011].
+NEAR = (
+    *_FINE,
+    Level("cycles of all", method=CycleSearch(), steps=3),
+    Level("phase of all", steps=8),
+    Level(
+        "valley",
+        method=LevenbergMarquardt(damping=tuned.VALLEY_DAMPING, gain=tuned.VALLEY_GAIN),
+        steps=8,
+        fidelity="exact",
+    ),
+)
+#: Descents alone, for a start whose phases are right within a quarter of a cycle.
+DESCENT = (
+    _FINE[0],
+    Level("phase of highlights", steps=6, contrast=tuned.HIGHLIGHT_CONTRAST),
+    Level("phase of all", steps=14),
+)
+#: From an encoder's prediction, some 2 mm off. Widths of ensembles: a derivative at one point does
+#: not reach beyond a quarter of a wavelength [0007]; their sequence is not measured.
+ENCODED = (
+    Level("0.5 σ", smoothing=WIDE, method=Ensemble(width=0.5), fidelity="coarse"),
+    Level("0.35 σ", smoothing=WIDE, method=Ensemble(width=0.35), fidelity="coarse"),
+    Level("14 and 7 mm", smoothing=WIDE, steps=6, fidelity="coarse", prior=4e-4),
+    Level("7 and 3 mm", smoothing=MIDDLE, steps=6, fidelity="reduced", prior=1e-4),
+    *NEAR,
+)
+#: From the mean face at the image's centroid.
+SCHEDULE = (
+    Level("pose", smoothing=WIDE, method=PoseSearch(), steps=3, fidelity="coarse"),
+    Level("1 σ", smoothing=WIDE, method=Ensemble(width=1.0), fidelity="coarse"),
+    Level("0.7 σ", smoothing=WIDE, method=Ensemble(width=0.7), fidelity="coarse"),
+    *ENCODED,
+)
+#: How runs weight power, in turn: as in a recording with little speckle, and bright pixels alone.
+#: Their errors differ, and phases decide which one was correct [0012].
+WEIGHTS: tuple[dict[str, float], ...] = ({}, tuned.BRIGHT_PIXELS)
