@@ -305,8 +305,8 @@ def _fit_learned(
         with torch.no_grad():
             return predictor.predict(image), "encoder alone (--optimize N refines its prediction)"
     weights = shipped_path("renderer") if renderer is None else weights_file(renderer)
-    drawing = load_renderer(weights)
-    result = reconstruct_through_learned(image, predictor, drawing, steps, progress=True)
+    learned = load_renderer(weights)
+    result = reconstruct_through_learned(image, predictor, learned, steps, progress=True)
     return result.parameters, progress_text(result)
 
 

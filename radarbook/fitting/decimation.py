@@ -1,4 +1,4 @@
-"""The antennas and frequencies of a recording that a fit looks at."""
+"""The antennas and frequencies of a recording that a fit uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radarbook.radar.waveform import C0, Waveform
 
 @dataclass(frozen=True)
 class Decimation:
-    """Indices of the antennas and frequency steps of a recording that a fit looks at."""
+    """Indices of the antennas and frequency steps of a recording that a fit uses."""
 
     tx: Tensor
     rx: Tensor

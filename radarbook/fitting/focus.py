@@ -15,9 +15,9 @@ class RangeFocus:
     """Range profiles of pixels: signals focused at one depth a pixel, frequency by frequency.
 
     I_f(x, y) = Σ S[rx, tx, f] e^{+jk_f (d_tx + d_rx)} at the point (x, y, depth(x, y)). Within the
-    depth of focus, some 2 λ (R/D)² = ±18 mm for the QAR50 at 0.3 m, what lies δ behind that point
+    depth of focus, some 2 λ (R/D)² = ±18 mm for the QAR50 at 0.3 m, a scatterer δ behind that point
     turns I_f by e^{-2jk_f δ}: the power over f is the power over range (Parseval), and the
-    phase from one frequency to the next tells where in range it is.
+    phase from one frequency to the next gives its range.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ class RangeFocus:
 
     def profiles(self, signal: Tensor) -> Tensor:
         """([B,] f, V) complex64 of signals ([B,] rx, tx, f)."""
-        near, far = self._tables
-        return ((far @ signal.movedim(-1, -3)) * near).sum(-1)
+        tx, rx = self._tables
+        return ((rx @ signal.movedim(-1, -3)) * tx).sum(-1)
 
     def power_and_lag(self, signal: Tensor) -> Tensor:
         """([B,] 3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).
@@ -61,7 +61,7 @@ class RangeFocus:
         lag = (profile[..., 1:, :] * profile[..., :-1, :].conj()).sum(-2)
         return torch.stack([profile.abs().square().sum(-2), lag.real, lag.imag], dim=-2)
 
-    def behind(self, lag: Tensor, reference: Tensor) -> Tensor:
-        """Metres that a lag (complex) lies behind a reference: -angle / 2Δk, unambiguous within
+    def range_difference(self, lag: Tensor, reference: Tensor) -> Tensor:
+        """Range (m) of a lag (complex) less that of a reference: -angle / 2Δk, unambiguous within
         ±c/4Δf."""
         return -torch.angle(lag * reference.conj()) / self.turn

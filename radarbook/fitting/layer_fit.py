@@ -290,7 +290,7 @@ class _FaceAndLayer:
 
     def local(self, x: Tensor) -> _FaceAndLayer:
         objective = self.objective.with_layer(self.family.layer(self.place(x)))
-        return replace(self, objective=objective.near(self.at(x), 0))
+        return replace(self, objective=objective.frozen_at(self.at(x), 0))
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def encoder_anchor(
     prediction in its own standard deviations. Times σ² / n that is the image loss and an anchor of
     weight σ² / n. For σ² stands the loss of the prediction itself, which is above it; n is the
     number of pixels in which the target has a value, times the share of them that is independent
-    (:func:`independent_share`) in the residual of the prediction. So the worse the renderer draws
-    and the more alike its errors are in neighbouring pixels, the less the image counts.
+    (:func:`independent_share`) in the residual of the prediction. So the image counts less if
+    the renderer has larger errors, or errors more alike in neighbouring pixels.
     """
     deviation = encoder_deviation(encoder, renderer, image, start)
     objective = ImageObjective(target=image, renderer=renderer, inputs=inputs)
@@ -111,12 +111,12 @@ def reconstruct_through_learned(
     """As in the paper: from the encoder's prediction along the gradient of the image loss.
 
     The networks' weights are frozen; the parameters alone move, by Adam. What a learned renderer
-    draws is wrong by more than the image is noisy, and a fit that trusts it entirely ends by
-    explaining its errors. So the loss has a second part, the distance from the prediction in units
-    of the encoder's own errors (:func:`encoder_anchor`). ``anchor`` multiplies that part's weight;
-    0 is the image loss alone. On 24 held-out faces the vertex distance went from 1.99 to 1.85 mm
-    with the networks that ship (image loss alone: 1.77 mm, but on fewer faces better), and from
-    3.85 to 3.79 mm with those of profile smoke (image loss alone: 4.40 mm).
+    renders has larger errors than the image has noise, and a fit that trusts it entirely ends by
+    explaining these errors. So the loss has a second part, the distance from the prediction in
+    units of the encoder's own errors (:func:`encoder_anchor`). ``anchor`` multiplies that part's
+    weight; 0 is the image loss alone. On 24 held-out faces the vertex distance fell from 1.99 to
+    1.85 mm with the networks that ship (image loss alone: 1.77 mm, but fewer faces improved), and
+    from 3.85 to 3.79 mm with those of profile smoke (image loss alone: 4.40 mm).
 
     Returns the iterate of lowest loss, both parts together; its image loss
     (:meth:`~radarbook.fitting.objectives.ImageObjective.image_losses`) is never above the start's.

@@ -135,10 +135,10 @@ def reconstruct_through_physics(
     runs : int
         From the start, at most.
     resume : FitState
-        Of an interrupted fit with the same arguments; goes on from there.
+        Of an interrupted fit with the same arguments; the fit continues there.
     state_file : path
         Where the fit's state is kept: read if the file exists, written every ten seconds or so
-        and at the end, so that a fit that was stopped in whatever way goes on with the same call.
+        and at the end, so that the same call continues a fit that was stopped in whatever way.
     renderer : PhysicalRenderer
         Whose settings (permittivity, diffuse seed, layer) the fit assumes, if not the usual ones.
 
@@ -161,11 +161,11 @@ def reconstruct_through_physics(
     image = imager.image(whole)
     centres = centroid(image)
     if physical.layer is not None:
-        behind = float(torch.as_tensor(physical.layer.distance + physical.layer.thickness).max())
-        if behind >= float(centres[:, 2].min()):
+        back = float(torch.as_tensor(physical.layer.distance + physical.layer.thickness).max())
+        if back >= float(centres[:, 2].min()):
             raise InputError(
                 f"layer: expected in front of the face, whose image is {centres[:, 2].min():.3f} m "
-                f"from the array, found its back at {behind:.3f} m"
+                f"from the array, found its back at {back:.3f} m"
             )
     plan = physical_plan(
         whole, physical, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise

@@ -60,6 +60,22 @@ class Reconstruction:
         minimum, or of physics that the fit does not model.
     state_file : Path, optional
         State of a stopped fit.
+
+    Examples
+    --------
+    A recording of the mean face, and a fit that is stopped before its first step.
+
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.schedule import SCHEDULE
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> recording = rb.Recording(renderer.signal(face)[0], renderer.array, renderer.waveform)
+    >>> result = rb.reconstruct(recording, renderer.model, schedule=SCHEDULE[-1:], steps=0)
+    >>> result.accepted, result.uncertainty
+    (False, None)
+    >>> result.vertices().shape == renderer.model.shape_mean.shape
+    True
     """
 
     model: MorphableModel
@@ -237,6 +253,21 @@ def reconstruct(
 
     Raises :class:`~radarbook.errors.InputError` as that function, for a ``thickest`` without a
     layer or together with ``fit_delay``, and for a noise not from 0 to below 1.
+
+    Examples
+    --------
+    A recording of the mean face, and a fit that is stopped before its first step.
+
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.schedule import SCHEDULE
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> recording = rb.Recording(renderer.signal(face)[0], renderer.array, renderer.waveform)
+    >>> result = rb.reconstruct(recording, renderer.model, schedule=SCHEDULE[-1:], steps=0)
+    >>> print(result)
+    0 steps in 0 s: stopped at the limit of steps
+    normalised residual power ...
     """
     if thickest is not None and layer is None:
         raise InputError("thickest: expected together with a layer, found it alone")

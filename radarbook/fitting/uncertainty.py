@@ -140,10 +140,10 @@ def uncertainty(
         for n in range(samples):
             white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
             white = white.to(signal.device)
-            drawn = own + material * speckle[n] + (noise or 0.0) * white
+            sample = own + material * speckle[n] + (noise or 0.0) * white
             # Residuals of the true face, their mean included: noise adds power that the face's
             # features do not have, and moves each fit the same way.
-            pushes.append((jacobian[:data].T @ against(drawn)[:data]).cpu())
+            pushes.append((jacobian[:data].T @ against(sample)[:data]).cpu())
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / samples
     return Uncertainty(

@@ -123,7 +123,7 @@ def test_candidates_of_least_loss_are_gone_on_from() -> None:
     vectors = [(here + share * (truth - here))[0] for share in shares]
     losses = torch.tensor([float(problem.losses(v[None])) for v in vectors], dtype=torch.float64)
     assert losses.argsort()[:2].tolist() == [1, 5]
-    phases = objective.near(problem.parameters(here), 0)
+    phases = objective.frozen_at(problem.parameters(here), 0)
     one, x = OneFace(problem, phases, 0, here[0]), here[0, free]
     taken = search._least(_Place(one, phases, x, *one.linearised(x)), vectors)
     assert [next(n for n, v in enumerate(vectors) if v is t) for t in taken] == [1, 5]

@@ -73,7 +73,7 @@ class Synthetic:
     ) -> torch.Tensor:
         return self.residuals(FaceParameters.cat([parameters, moved]))
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         return self
 
 
@@ -124,12 +124,12 @@ class Terraces(Synthetic):
         near = Terraces(self.pitch, self._on(parameters))
         return near.residuals(FaceParameters.cat([parameters, moved]))
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         return type(self)(self.pitch, self._on(parameters))
 
 
 class Jumping(Terraces):
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         return self
 
 

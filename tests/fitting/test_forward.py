@@ -130,7 +130,7 @@ def test_diffuse_power_is_the_mean_of_many_draws(layer: Layer | None) -> None:
     bright = power > 0.3 * power.max()
     assert ((expected / power)[bright] - 1).abs().mean() < 0.15
     behind = [torch.complex(*smooth(v.reshape(3, 17, 17), 1.2)[1:]) for v in (stated, draws)]
-    assert focus.behind(*behind)[bright].abs().mean() < 1.5e-3
+    assert focus.range_difference(*behind)[bright].abs().mean() < 1.5e-3
 
 
 def test_gaussians_through_windows_are_those_everywhere() -> None:
@@ -255,7 +255,9 @@ def test_the_lag_tells_how_far_behind_a_point_lies() -> None:
         power, real, imaginary = focus.power_and_lag(signal.to(torch.complex64))
         # Seen under an angle a millimetre in depth is a little less in path, out of focus the
         # power falls: 4 % of the distance, and a quarter of the power.
-        found = focus.behind(torch.complex(real, imaginary), torch.ones(1, dtype=torch.complex64))
+        found = focus.range_difference(
+            torch.complex(real, imaginary), torch.ones(1, dtype=torch.complex64)
+        )
         assert float(found) == pytest.approx(behind, rel=0.04, abs=1e-5)
         assert float(power) > 0.7 * len(reduced.waveform) * (32 * 32) ** 2
 

@@ -96,7 +96,7 @@ def test_near_a_face_its_residual_is_the_same_and_the_diffuse_power_stays(
     here, there = face((0.1, 0.2), -0.2), face((0.12, 0.2), -0.2)
     with torch.no_grad():
         own = objective.jacobian(here, there, 0)
-        near = objective.near(here, 0)
+        near = objective.frozen_at(here, 0)
         monkeypatch.setattr(ReducedPhysics, "diffuse_power", None)
         assert torch.equal(near.jacobian(here, there, 0), own)
         # A try of its own is what a version of the face was.
@@ -234,7 +234,7 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
         rows = [
             of.residuals(p)[0],
             of.jacobian(p, p[:0], 0)[0],
-            of.near(p, 0).jacobian(p, p[:0], 0)[0],
+            of.frozen_at(p, 0).jacobian(p, p[:0], 0)[0],
         ]
         return [float(row.square().sum()) for row in rows]
 
@@ -253,7 +253,7 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
         assert max(losses(objective(full), other)) <= without * (1 + 1e-4)
     # Near a face they stay, while others' are their own.
     moved, whole = face((0.45, -0.5), 0.3, material=0.0), objective(full)
-    rows = [of.jacobian(truth, moved, 0) for of in (whole.near(truth, 0), whole)]
+    rows = [of.jacobian(truth, moved, 0) for of in (whole.frozen_at(truth, 0), whole)]
     assert (rows[0] - rows[1]).norm() < 1e-5 * rows[1].norm()
     assert (rows[0][1] - whole.residuals(moved)[0]).norm() > 1e-3
 

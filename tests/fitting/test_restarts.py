@@ -34,7 +34,7 @@ class TwoWells:
     ) -> torch.Tensor:
         return self.residuals(FaceParameters.cat([parameters, moved]))
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         return self
 
 

@@ -92,7 +92,7 @@ class Step:
         jump = 20.0 * (both[:, :1] > 0)
         return torch.cat([3 * both[:, :1] + jump, 2 * both[:, 1:]], dim=1)
 
-    def near(self, parameters: FaceParameters, face: int) -> Step:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Step:
         return self
 
 

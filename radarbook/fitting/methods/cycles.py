@@ -195,7 +195,7 @@ class CycleIteration(FaceByFace):
     def step_face(self, face: int) -> Tensor:
         free, here = self.problem.free, self.vectors[face].clone()
         # All that is tried lies within a millimetre of here.
-        phases = self.phases.near(self.problem.parameters(here[None]), face)
+        phases = self.phases.frozen_at(self.problem.parameters(here[None]), face)
         one, x = OneFace(self.problem, phases, face, here), here[free]
         loss = one.residual(x).square().sum().cpu()
         if self._correct(phases, here, loss):
@@ -284,7 +284,7 @@ class CycleIteration(FaceByFace):
         if self.phases.double_bounce:
             # A minimum is judged by its own double bounce, not by that of the face nearby.
             end = self.problem.parameters(vector[None])
-            judge = replace(one, objective=self.phases.near(end, one.face))
+            judge = replace(one, objective=self.phases.frozen_at(end, one.face))
         return judge.residual(descent.x).square().sum().cpu(), vector
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class LevenbergMarquardt(Method):
     and the others are solved for again. Up to ``reuse`` steps share one Jacobian, which follows by
     Broyden's rank-one update as long as a step gains at least half of what the linear model
     predicts. Trial steps keep visibility and subdivision frozen where the Jacobian was computed
-    (:meth:`~radarbook.fitting.objectives.Objective.near`), so that the loss is smooth.
+    (:meth:`~radarbook.fitting.objectives.base.Objective.frozen_at`), so that the loss is smooth.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class OneFace:
 
     def local(self, x: Tensor) -> OneFace:
         place = self.problem.parameters(self.whole(x)[None])
-        return replace(self, objective=self.objective.near(place, self.face))
+        return replace(self, objective=self.objective.frozen_at(place, self.face))
 
 
 @dataclass

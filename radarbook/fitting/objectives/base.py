@@ -45,7 +45,7 @@ class Objective(Protocol):
         """(1 + P, M): residuals of one face and of P versions of it, moved a little."""
         ...
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face within a millimetre or so of ``parameters`` (1), with
         visibility and subdivision frozen: smooth, and in less time. Itself where that makes no
         difference."""

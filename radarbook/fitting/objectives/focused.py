@@ -56,9 +56,9 @@ class Pixels:
             # A little power at the centre's depth fills dark pixels.
             planes = smooth(planes, 2.0)
             lag = torch.complex(planes[1], planes[2])
-            behind = focus.behind(lag, torch.ones_like(lag)).double().clamp(-0.05, 0.05)
+            offset = focus.range_difference(lag, torch.ones_like(lag)).double().clamp(-0.05, 0.05)
             weight = (planes[0] / (planes[0] + 1e-4 * planes[0].max())).double()
-            z = centre[2] + weight * (z + behind - centre[2])
+            z = centre[2] + weight * (z + offset - centre[2])
         return RangeFocus(physics, torch.stack([x, y, z], dim=-1).reshape(-1, 3))
 
     def focus_all(
@@ -141,7 +141,7 @@ class FocusedObjective(ABC, Generic[T]):
         one = [slice(b, b + 1) for b in range(len(signal))]
         return torch.cat(list(divide(lambda b: rows(one[b]), len(signal))))
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
         :meth:`~radarbook.fitting.forward.ReducedPhysics.near`: smooth, and in less time."""
         return replace(

@@ -107,7 +107,7 @@ class ImageObjective:
         index = torch.full((len(both),), face, dtype=torch.long)
         return self._with_prior(self._residuals(both, self.target[index]), both, face)
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         return self
 
     @torch.no_grad()

@@ -96,12 +96,12 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         double = physics.renderer.bounces > 1
         return cls(physics=physics, targets=targets, double_bounce=double, **common)
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
-        """As :meth:`FocusedObjective.near`; reflections after the first stay the same, too."""
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
+        """As :meth:`FocusedObjective.frozen_at`; reflections after the first stay the same, too."""
         targets = list(self.targets)
         targets[face] = self.target(parameters, face)
-        near = super().near(parameters, face)
-        return replace(near, targets=tuple(targets), double_bounce=False)
+        frozen = super().frozen_at(parameters, face)
+        return replace(frozen, targets=tuple(targets), double_bounce=False)
 
     @torch.no_grad()
     def target(self, parameters: FaceParameters, face: int) -> PhaseTarget:

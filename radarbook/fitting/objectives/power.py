@@ -82,7 +82,7 @@ class PowerObjective(FocusedObjective[PowerTarget]):
         Power is compared down to the floor, depth where the target's power is above the mask, both
         relative to the target's maximum.
     diffuse : Tensor (3, V), optional
-        Mean diffuse power and lag of all versions of a face (:meth:`near`).
+        Mean diffuse power and lag of all versions of a face (:meth:`frozen_at`).
 
     Examples
     --------
@@ -158,10 +158,10 @@ class PowerObjective(FocusedObjective[PowerTarget]):
             physics=physics, targets=targets, smoothing=features, floor=floor, mask=mask, **common
         )
 
-    def near(self, parameters: FaceParameters, face: int) -> Self:
-        """As :meth:`FocusedObjective.near`; the diffuse power stays the same, too."""
+    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
+        """As :meth:`FocusedObjective.frozen_at`; the diffuse power stays the same, too."""
         diffuse = self.diffuse_power(parameters, self.targets[face])
-        return replace(super().near(parameters, face), diffuse=diffuse)
+        return replace(super().frozen_at(parameters, face), diffuse=diffuse)
 
     def _constant(self, parameters: FaceParameters, target: PowerTarget) -> Tensor:
         return self.diffuse_power(parameters, target) if self.diffuse is None else self.diffuse
@@ -192,7 +192,7 @@ class PowerObjective(FocusedObjective[PowerTarget]):
             amplitude = torch.log(power + floor) - torch.log(wanted.power + floor)
             amplitude = amplitude / tuned.LOG_SCALE
             amplitude = amplitude * (1 + wanted.log_variance / tuned.LOG_ERROR**2).rsqrt()
-            depth = focus.behind(lag, wanted.lag) * (wanted.power / (wanted.power + mask))
+            depth = focus.range_difference(lag, wanted.lag) * (wanted.power / (wanted.power + mask))
             depth = depth * (1 + wanted.depth_variance / tuned.DEPTH_ERROR**2).rsqrt()
             # A pixel whose strongest scatterer is another one has an error of centimetres: bounded,
             # it does not outweigh the others.
@@ -221,7 +221,7 @@ def _target(
             least = floor * p.max()
             change = torch.log(q + least) - torch.log(p + least)
             variance[0] += change.square() / tuned.NOISE_SAMPLES
-            variance[1] += focus.behind(other, lag).square() / tuned.NOISE_SAMPLES
+            variance[1] += focus.range_difference(other, lag).square() / tuned.NOISE_SAMPLES
     # Samples of neighbouring pixels are samples of nearly the same distribution.
     features = (
         Feature(p, lag, *smooth(variance, 1.0))
