@@ -157,7 +157,7 @@ def _phase(target: FaceParameters, gain: complex = 1.0, noise: float = 0.0) -> P
         signal.shape, generator=torch.Generator().manual_seed(0), dtype=signal.dtype
     )
     signal = signal + noise * signal.abs().square().mean().sqrt() * drawn
-    centres = torch.tensor([[0.0, 0.0, 0.30]])
+    centres = torch.tensor([[0.0, 0.0, 0.30]]).expand(len(target), -1)
     return PhaseObjective.of(signal, reduced, centres, pixels=SMALL, prior=0.0)
 
 
@@ -261,15 +261,24 @@ def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> 
 def test_a_face_is_right_if_its_diffuse_share_is_all_that_is_left() -> None:
     objective = _phase(face((0.5, -0.5), 0.3))
     smooth, skin, felt = (face((0.5, -0.5), 0.3, material=m) for m in (0.0, 0.1, 0.9))
-    assert float(objective.enough(smooth)) == pytest.approx(RESIDUAL_ALLOWED)
+    assert objective.enough(smooth, 0) == pytest.approx(RESIDUAL_ALLOWED)
     share = float(objective.diffuse_share(skin))
     assert 0 < share < LARGEST_DIFFUSE_SHARE
-    assert float(objective.enough(skin)) == pytest.approx(
+    assert objective.enough(skin, 0) == pytest.approx(
         RESIDUAL_ALLOWED + (1 - RESIDUAL_ALLOWED) * share
     )
     # So rough a face explains everything, and so nothing.
     assert float(objective.diffuse_share(felt)) > LARGEST_DIFFUSE_SHARE
-    assert float(objective.enough(felt)) == 0
+    assert objective.enough(felt, 0) == 0
+
+
+def test_each_face_of_a_batch_has_its_own_level() -> None:
+    """A recording's weights decide how much of a face is diffuse."""
+    skin, other = face((0.5, -0.5), 0.3), face((-1.0, 1.0), -0.5)
+    alone = [_phase(target).enough(skin, 0) for target in (skin, other)]
+    assert alone[0] != pytest.approx(alone[1], rel=1e-3)
+    both = _phase(FaceParameters.cat([skin, other]))
+    assert [both.enough(skin, b) for b in range(2)] == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_cheaper_physics_for_changes_changes_little() -> None:

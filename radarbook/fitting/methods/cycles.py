@@ -198,7 +198,7 @@ class CycleIteration(FaceByFace):
         phases = self.phases.frozen_at(self.problem.parameters(here[None]), face)
         one, x = OneFace(self.problem, phases, face, here), here[free]
         loss = one.residual(x).square().sum().cpu()
-        if self._correct(phases, here, loss):
+        if self._correct(phases, face, here, loss):
             self.done[face] = True
             return loss
         place = _Place(one, phases, x, *one.linearised(x))
@@ -207,7 +207,7 @@ class CycleIteration(FaceByFace):
         for start in self._least(place, self._candidates(place)):
             least = min((float(end) for end, _ in tried), default=math.inf)
             tried.append(self._descended(place, start, least))
-            if self._correct(phases, tried[-1][1], tried[-1][0]):
+            if self._correct(phases, face, tried[-1][1], tried[-1][0]):
                 correct = len(tried) - 1
                 break
         best = min(range(len(tried)), key=lambda n: float(tried[n][0]))
@@ -224,9 +224,9 @@ class CycleIteration(FaceByFace):
         self.done[face] = not fell or best == correct
         return loss
 
-    def _correct(self, phases: PhaseObjective, vector: Tensor, loss: Tensor) -> bool:
+    def _correct(self, phases: PhaseObjective, face: int, vector: Tensor, loss: Tensor) -> bool:
         """Whether the residual of a face is at the level predicted for a correct one."""
-        return bool(loss < phases.enough(self.problem.parameters(vector[None]))[0])
+        return float(loss) < phases.enough(self.problem.parameters(vector[None]), face)
 
     def _candidates(self, place: _Place) -> list[Tensor]:
         """Vectors (width,) near coherent minima that have not been left yet, best first."""

@@ -129,12 +129,14 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
     def diffuse_share(self, parameters: FaceParameters) -> Tensor:
         """(B,) share of the weighted power that is diffuse for the faces' material: the normalised
         residual power that a correct face leaves of a recording without noise."""
-        shares = []
-        for b, s in enumerate(self.physics.signal(parameters)):
-            target = self.targets[b]
-            diffuse = self._weighted_diffuse(parameters[b], target).sum()
-            shares.append(diffuse / (diffuse + target.weighted(s).abs().square().sum()))
+        signals = self.physics.signal(parameters)
+        shares = [self._diffuse_share(s, parameters[b], b) for b, s in enumerate(signals)]
         return torch.stack(shares).cpu()
+
+    def _diffuse_share(self, signal: Tensor, parameters: FaceParameters, face: int) -> Tensor:
+        target = self.targets[face]
+        diffuse = self._weighted_diffuse(parameters, target).sum()
+        return diffuse / (diffuse + target.weighted(signal).abs().square().sum())
 
     @torch.no_grad()
     def power_maps(self, parameters: FaceParameters) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -167,13 +169,16 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
             found.append((x.conj() * y).sum().abs() / (x.norm() * y.norm()).clamp(min=1e-30))
         return torch.stack(found).cpu()
 
-    def enough(self, parameters: FaceParameters) -> Tensor:
-        """(B,) the loss below which a search among minima ends: noise and the diffuse share of
-        these faces leave as much. 0 where that share is too large to decide
+    @torch.no_grad()
+    def enough(self, parameters: FaceParameters, face: int) -> float:
+        """The loss of ``parameters`` (1), as one face, below which a search among minima ends:
+        noise and the diffuse share leave as much. 0 where that share is too large to decide
         (:data:`~radarbook.fitting.tuned.LARGEST_DIFFUSE_SHARE`)."""
-        diffuse = self.diffuse_share(parameters).double()
-        allowed = tuned.RESIDUAL_ALLOWED + (1 - tuned.RESIDUAL_ALLOWED) * diffuse
-        return torch.where(diffuse < tuned.LARGEST_DIFFUSE_SHARE, allowed, 0.0)
+        signal = self.physics.signal(parameters)[0]
+        diffuse = float(self._diffuse_share(signal, parameters, face))
+        if diffuse >= tuned.LARGEST_DIFFUSE_SHARE:
+            return 0.0
+        return tuned.RESIDUAL_ALLOWED + (1 - tuned.RESIDUAL_ALLOWED) * diffuse
 
     def target_samples(self, face: int) -> Tensor:
         """(M,) complex weighted samples of a target. Residuals are these less the face, real and
