@@ -13,9 +13,11 @@ from radarbook.figures.images import (
     volume_slices,
     width_at,
 )
+from radarbook.figures.volumes import array_views, scale_bar, slices_viewer, volume_projections
 
 __all__ = [
     "array_layout",
+    "array_views",
     "bars",
     "curves",
     "error_map",
@@ -31,9 +33,12 @@ __all__ = [
     "radar_images",
     "range_profile",
     "save_png",
+    "scale_bar",
     "show",
     "similarity_matrix",
+    "slices_viewer",
     "use",
+    "volume_projections",
     "volume_slices",
     "width_at",
 ]
