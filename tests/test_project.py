@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from radarbook.book.chapters import COMMON, find_chapters
+from radarbook.book.library import BASE, PACKAGES
 from radarbook.book.pairing import differences
 from radarbook.files import PACKAGE
 from radarbook.profiles import Profile
@@ -166,33 +167,8 @@ def test_shell_scripts_parse():
 # -- packages ------------------------------------------------------------------------------------
 
 
-ORDER = (
-    (
-        "errors",
-        "seeds",
-        "files",
-        "targets",
-        "threads",
-        "hdf5",
-        "npy",
-        "locks",
-        "processes",
-        "profiles",
-        "progress",
-        "provenance",
-    ),
-    ("faces",),
-    ("radar",),
-    ("datasets",),
-    ("networks",),
-    ("training",),
-    ("evaluation",),
-    ("reports",),
-    ("fitting",),
-    ("figures",),
-    ("pipeline",),
-    ("book",),
-)
+#: A package or module imports only from those before it.
+ORDER = (BASE, *((name,) for name in PACKAGES[1:-2]), ("pipeline",), ("book",))
 
 
 @pytest.mark.parametrize("package", [name for level in ORDER for name in level])
