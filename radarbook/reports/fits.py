@@ -1,4 +1,4 @@
-"""What fits through physics reached, from the files that benchmarks of fits wrote."""
+"""Results of fits through physics, from the files of their benchmarks."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from radarbook.errors import InputError
 
-#: Of a file's name: ``fitting_TARGET_MODEL.json``.
-TARGETS = ("same", "fuller")
+#: Targets by the part of a file's name: ``fitting_TARGET_MODEL.json``.
+TARGETS = {"same": "same", "fuller": "higher fidelity"}
 #: What a start is called.
 _STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, disturbed"}
 
@@ -24,11 +24,11 @@ def fit_rows(folder: Path) -> list[list[str]]:
     Model, target and whether the fits model the double bounce, their start, number
     of faces, mean vertex distance at the start (mm), median at the end (mm), distance that nine
     tenths of the faces stay below (mm), share of the coefficients whose 90 % interval holds the
-    truth, median seconds a face, and on what; of faces from several machines one after the other.
+    truth, median seconds per face, and the machine; of several machines one after the other.
     Raises :class:`~radarbook.errors.InputError` naming a file that is not such a file.
     """
     rows = []
-    for target in TARGETS:
+    for target, named in TARGETS.items():
         for path in sorted(folder.glob(f"fitting_{target}_*.json")):
             kept = _read(path, "fitting", "faces", ("start_mm", "end_mm", "seconds"))
             faces = kept["faces"]
@@ -45,7 +45,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
             rows.append(
                 [
                     str(kept["settings"].get("model")).removesuffix("_face"),
-                    f"{target}, reflections fitted" if bounces > 1 else target,
+                    f"{named}, double bounce fitted" if bounces > 1 else named,
                     _STARTS.get(kept["settings"].get("start", "mean"), "–"),
                     str(len(faces)),
                     f"{start.mean():.2f}",
@@ -68,7 +68,7 @@ _ANSWERS = {
 
 
 def mode_means(path: Path) -> list[dict[str, float | None]]:
-    """Means over the faces of a file of ``benchmarks.modes``: one dictionary a number of modes.
+    """Means over the faces of a file of ``benchmarks.modes``: one dictionary per number of modes.
 
     Keys: ``shape``, ``expression``, ``faces``, and for each question and answer of the benchmark
     ``QUESTION_ANSWER``, None where it was not asked. Raises
@@ -139,7 +139,7 @@ _SHARES = (0.0, 0.05, 0.2, 1.0)
 
 
 def found_layer_rows(path: Path) -> list[list[str]]:
-    """What layers a file of ``benchmarks.covered_fit`` came to where they were unknown.
+    """Fitted layers in a file of ``benchmarks.covered_fit``, where they were unknown.
 
     A row for each range of normalised residual power, with its number of faces; of
     thickness (mm), permittivity (real part) and the delay's error (mm) the median, lowest and

@@ -42,7 +42,7 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
         "one thread",
     ]
     # Nine tenths: 0.8 of the way from the second of three to the third.
-    assert fuller[:5] == ["ict", "fuller", "mean face", "3", "4.00"]
+    assert fuller[:5] == ["ict", "higher fidelity", "mean face", "3", "4.00"]
     assert fuller[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
 
 
@@ -63,7 +63,10 @@ def test_fits_that_reckon_with_reflections_say_so(tmp_path: Path) -> None:
     kept = json.loads(path.read_text())
     kept["settings"]["bounces"] = 2
     path.write_text(json.dumps(kept))
-    assert [row[1] for row in fit_rows(tmp_path)] == ["fuller", "fuller, reflections fitted"]
+    assert [row[1] for row in fit_rows(tmp_path)] == [
+        "higher fidelity",
+        "higher fidelity, double bounce fitted",
+    ]
 
 
 def test_another_file_is_named(tmp_path: Path) -> None:
