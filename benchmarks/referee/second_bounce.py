@@ -29,8 +29,17 @@ small piece of surface of area A: its own phase integral is that of a Gaussian w
 moment A/12 per axis, e^{-k² A |τ|² / 24} with τ the tangential part of o - i. It is 1 at
 stationary points and keeps what is elsewhere from aliasing. Diffuse parts are not followed.
 
-**Cost.** Pairs that face each other only (few per cent of them on a head), one ray for each; then
-per wavenumber one complex exponential per pair and one multiply-add per pair and transmitter.
+**Convergence**, 77 GHz, coherence of a spacing's signal with a finer one's:
+
+===========================================  ==========================  ==================
+face, smooth skin, polarised along y         second / first, power       coherence
+===========================================  ==========================  ==================
+mean face of ICT-FaceKit Light               6.7 % (1.6), 6.8 % (1.3)    0.997, 1.6 to 1.3 mm
+one random posed face, procedural model      0.14 % (1.6), 0.14 % (1.1)  0.94, 1.6 to 1.1 mm
+the same                                     0.12 % (1.3)                0.96, 1.3 to 1.1 mm
+===========================================  ==========================  ==================
+
+**Cost.** Pairs that face each other only, one ray for each; then per wavenumber one complex exponential per pair and one multiply-add per pair and transmitter.
 """
 
 from __future__ import annotations
@@ -46,8 +55,7 @@ from benchmarks.referee.scattering import Complex
 from benchmarks.referee.shadows import LIFT, Occluders
 from benchmarks.referee.surface import Index, Real, Surface
 
-#: Pairs whose amplitude is below this share of the mean over all pairs at the band's middle,
-#: because of the phase integral of their pieces, are dropped.
+#: Paths whose pieces' phase integrals are below this at the band's middle are dropped.
 _LEAST = 1e-3
 _ROWS = 512
 

@@ -50,7 +50,9 @@ class Referee:
         Side of the antennas' square apertures, m.
     spacing : float
         m between points for the first reflection. At 0.5 mm, λ/8, a piece's own phase (left out
-        in the sum) would change the amplitude by less than 1 % within 20° of a highlight.
+        in the sum) would change the amplitude by 1.3 % at most within 20° of a highlight. Of one
+        procedural face the coherence with 0.4 mm is 0.9994 at 1 mm, 0.99985 at 0.8 mm and
+        0.99998 at 0.5 mm.
     second_spacing : float, optional
         m between points for the second reflection; None: no second reflection.
     shadows : bool
