@@ -39,7 +39,8 @@ one random posed face, procedural model      0.14 % (1.6), 0.14 % (1.1)  0.94, 1
 the same                                     0.12 % (1.3)                0.96, 1.3 to 1.1 mm
 ===========================================  ==========================  ==================
 
-**Cost.** Pairs that face each other only, one ray for each; then per wavenumber one complex exponential per pair and one multiply-add per pair and transmitter.
+**Cost.** Pairs that face each other only, one ray for each; then per
+wavenumber one complex exponential per pair and one multiply-add per pair and transmitter.
 """
 
 from __future__ import annotations
