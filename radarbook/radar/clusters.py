@@ -142,7 +142,7 @@ class Clusters:
         axes = tuple(axis.to(like.device) for axis in axes)  # type: ignore[assignment]
         pairs = Pairs.of(array, waveform, torch.device("cpu"))
         pairs = Pairs(pairs.tx.detach(), pairs.rx.detach(), pairs.wavenumbers)
-        self.order = _tree_order(pairs)
+        self.order = neighbours(pairs.tx, pairs.rx)
         self.pairs = pairs[self.order]
         self._axes: dict[tuple[float, float, int], Tensor] = {}
         self._known: dict[tuple[int, int], Tensor] = {}
@@ -437,10 +437,18 @@ def _halved(first: int, last: int, branches: int) -> list[tuple[int, int]]:
     return parts
 
 
-def _tree_order(pairs: Pairs) -> Tensor:
-    """Order of the pairs in which :func:`_halved` parts are neighbours in space: halved along their
-    largest extent, transmitter and receiver positions alike, down to the smallest cluster."""
-    places = np.concatenate([pairs.tx.numpy(), pairs.rx.numpy()], axis=1)
+def neighbours(tx: Tensor, rx: Tensor) -> Tensor:
+    """(P,) order of pairs, of antennas at ``tx`` and ``rx`` (P, 3), in which neighbours in space
+    follow one another: halved and halved again along their largest extent, transmitter and
+    receiver positions alike.
+
+    Examples
+    --------
+    >>> line = torch.tensor([[3.0, 0, 0], [0, 0, 0], [2, 0, 0], [1, 0, 0], [5, 0, 0], [4, 0, 0]])
+    >>> neighbours(line, line).tolist()
+    [1, 3, 2, 0, 5, 4]
+    """
+    places = np.concatenate([tx.numpy(), rx.numpy()], axis=1)
     order = np.arange(len(places))
     waiting = [(0, len(places))]
     while waiting:

@@ -7,51 +7,14 @@ a branch, so that the compiler makes vector instructions of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
+
+from radarbook.radar.kernels.cpu import _compiled, _turned
 
 #: Points or pairs of a block: its accumulators stay in the nearest cache.
 _BLOCK = 64
-_ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
-
-
-def _series(first: int) -> list[np.float32]:
-    """Of the cosine (0) or the sine (1) of a whole turn times its argument, every second one."""
-    turn = 2 * math.pi
-    return [np.float32((-1) ** (n // 2) * turn**n / math.factorial(n)) for n in range(first, 15, 2)]
-
-
-#: Up to a quarter turn the terms left out, π/2 to the 15th and 16th, are below 1e-9.
-_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7 = _series(0)
-_S0, _S1, _S2, _S3, _S4, _S5, _S6 = _series(1)
-
-
-def _compiled(**more: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Machine code; sums may be fused with products, and values are finite."""
-    options = {"fastmath": {"contract", "nnan", "ninf", "nsz"}, "error_model": "numpy"} | more
-
-    def compiled(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no place that may be written to: compiled in every process
-            return numba.njit(**options)(function)
-
-    return compiled
-
-
-@_compiled(inline="always")
-def _turned(turns):  # type: ignore[no-untyped-def]
-    """Cosine and sine of so many turns, brought to a quarter of one first."""
-    half = np.floor(_TWO * turns + _HALF)
-    rest = turns - _HALF * half
-    sign = _ONE - _TWO * (half - _TWO * np.floor(_HALF * half))
-    x = rest * rest
-    cosine = _C0 + x * (_C1 + x * (_C2 + x * (_C3 + x * (_C4 + x * (_C5 + x * (_C6 + x * _C7))))))
-    sine = _S0 + x * (_S1 + x * (_S2 + x * (_S3 + x * (_S4 + x * (_S5 + x * _S6)))))
-    return sign * cosine, sign * rest * sine
+_ZERO = np.float32(0)
 
 
 @_compiled(inline="always")

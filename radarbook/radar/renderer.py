@@ -81,6 +81,11 @@ def mesh_signal(
         seed=seed,
         memory=memory,
     )
+    if bounces > 1 and (array.pairs is not None or array.is_moved):
+        raise InputError(
+            "bounces: expected 1 of an array that is moved or has pairs, "
+            f"whose double bounce is not computed, found {bounces}"
+        )
     if bounces == 1:
         return signal
     batch = vertices if vertices.ndim == 3 else vertices[None]

@@ -12,6 +12,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.radar import cells
 from radarbook.radar.array import Array
+from radarbook.radar.channels import simulate_channels
 from radarbook.radar.facet_sum import ForwardProblem, responses
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.kernels import launch
@@ -95,7 +96,7 @@ def simulate(
 
     Returns
     -------
-    Tensor (rx, tx, f) or (B, rx, tx, f), complex
+    Tensor (rx, tx, f) or (B, rx, tx, f), complex; (pair, f) or (B, pair, f) of pairs
         In 1/m: |S|² d_tx² d_rx² 4π is the radar cross-section where antennas are isotropic.
 
     Differentiable (once) with respect to vertices, material, antenna_size and the layer's
@@ -118,6 +119,13 @@ def simulate(
         raise InputError(f"vertices: expected (N, 3) or (B, N, 3), found {tuple(vertices.shape)}")
     if triangles.ndim != 2 or triangles.shape[1] != 3:
         raise InputError(f"triangles: expected (F, 3), found {tuple(triangles.shape)}")
+    if array.is_moved or array.pairs is not None:
+        return simulate_channels(
+            simulate, vertices, triangles, array, waveform, material=material,
+            antenna_size=antenna_size, permittivity=permittivity, visibility=visibility,
+            layer=layer, facet_size=facet_size, seed=seed, pieces=pieces, method=method,
+            memory=memory,
+        )  # fmt: skip
     batch = vertices if vertices.ndim == 3 else vertices[None]
     size, rough = (
         torch.as_tensor(value, device=batch.device).to(batch.dtype).expand(len(batch))

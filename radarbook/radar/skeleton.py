@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import scipy.cluster.hierarchy
 import scipy.linalg
+import scipy.sparse.csgraph
+import scipy.spatial
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -37,6 +39,8 @@ from radarbook.threads import divide
 TOLERANCE = 4e-4
 #: Bytes of a chunk on a CPU: what its caches hold counts for more than the length of a loop.
 CACHE = 32 * 2**20
+#: Antennas up to which groups are found from all their distances.
+_MANY = 2000
 #: Cells that one thread expands or focuses at a time, some milliseconds each.
 _RUN = 8
 
@@ -56,6 +60,13 @@ def _groups(positions: bytes) -> NDArray[np.int64]:
     points = np.frombuffer(positions).reshape(-1, 3)
     if len(points) < 3:
         return np.zeros(len(points), dtype=np.int64)
+    if len(points) > _MANY:
+        # The same by each antenna's nearest neighbour: a matrix of all distances would not fit.
+        tree = scipy.spatial.cKDTree(points)
+        nearest = np.asarray(tree.query(points, k=2)[0])[:, 1]
+        close = tree.sparse_distance_matrix(tree, 3 * float(np.median(nearest)) + 1e-12)
+        found = scipy.sparse.csgraph.connected_components(close, directed=False)[1]
+        return np.asarray(found, dtype=np.int64)
     links = scipy.cluster.hierarchy.linkage(points, "single")
     reach = 3 * float(np.median(links[:, 2])) + 1e-12
     labels = scipy.cluster.hierarchy.fcluster(links, reach, "distance") - 1
