@@ -41,7 +41,7 @@ class Focus:
     gain: float
 
     def __str__(self) -> str:
-        end = "; it is the end of the delays tried, so it may be larger" if self.at_end else ""
+        end = "; it is the end of the delays tried: larger, or undetermined" if self.at_end else ""
         return (
             f"autofocus: delay {1e9 * self.delay:.4f} ns = "
             f"{1e3 * range_of_delay(self.delay):.1f} mm of range, "

@@ -347,6 +347,7 @@ FAULTS = [
     ('unit = "GHz"', 'unit = "MHz"', "likely in GHz"),
     ("stop = 69", "stop = 6900", "expected frequencies of 1e9 to 1e12 Hz"),
     ("step = [3, 3]", "step = [3000, 3]", "antennas or scan: array tx: expected positions within"),
+    ("step = [3, 3]", "step = [0.003, 0.003]", "expected antennas farther apart, found all"),
     ('"phase.txt"', '"none.txt"', "none.txt: no such file"),
     ('"phase.txt"', '"short.txt"', "corrections.phase: expected 7 phases, or columns of frequency"),
     ('"phase.txt"', '"other.txt"', "corrections.phase: expected phases at 6.2e+10 to 6.9e+10 Hz"),

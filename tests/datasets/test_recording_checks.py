@@ -131,3 +131,12 @@ def test_depths_beyond_the_unambiguous_range_are_noticed() -> None:
     assert waveform.unambiguous_range == pytest.approx(C0 / 2 / (10e9 / 15))
     [note] = outside_depths(head(0.3, 16), 0.2, 0.5)
     assert "the depths span 0.3 m, more than the unambiguous range 0.225 m of 16" in note
+
+
+def test_antennas_that_cannot_be_right_are_noticed() -> None:
+    sound = head(0.3)
+    flat = replace(sound, array=sound.array.replace(rx=torch.zeros(94, 3)))
+    assert check_recording(flat)[0] == "94 receivers are at 1 different positions: are they right?"
+    behind = replace(sound, array=sound.array.moved(translation=torch.tensor([0.0, 0.0, 0.5])))
+    [note] = outside_depths(behind, 0.23, 0.47)
+    assert "antennas are at up to z = 0.5 m, beyond the depth 0.23 m that is imaged" in note

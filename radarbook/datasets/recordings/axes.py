@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.radar.array import Array
 from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform, likely_frequency_unit
 
 #: Largest amplitude of a signal: beyond, powers of an image leave single precision, up by the
@@ -52,6 +53,18 @@ def _equal_steps(ordered: NDArray[np.float64]) -> NDArray[np.float64]:
     equal = np.linspace(ordered[0], ordered[-1], len(ordered))
     rounding = np.finfo(np.float32).eps * np.abs(ordered)
     return equal if bool((np.abs(equal - ordered) <= rounding).all()) else ordered
+
+
+def require_apart(array: Array, waveform: Waveform, source: str, advice: str) -> None:
+    """Refuse antennas so close together that their unit must be another."""
+    antennas = torch.cat([array.tx, array.rx])
+    width = float((antennas.amax(0) - antennas.amin(0)).max())
+    # One antenna, or one that both transmits and receives, has no width.
+    if 0 < width < waveform.wavelength / 10:
+        raise InputError(
+            f"{source}: expected antennas farther apart, found all antennas within {width:.3g} m, "
+            f"less than a tenth of the wavelength {waveform.wavelength:.3g} m; {advice}"
+        )
 
 
 def in_order(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from radarbook.datasets.recordings.recording import Recording
+from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid, back_project, imaging_method
 from radarbook.radar.waveform import C0, Waveform
 
@@ -47,7 +48,25 @@ def check_recording(recording: Recording) -> list[str]:
     """
     half = _missing_part(recording.signal)
     # Half of a signal has each echo at positive and negative ranges alike.
-    return [*_silent_parts(recording.signal), *(half or _phase_sign(recording))]
+    return [
+        *_coinciding(recording.array),
+        *_silent_parts(recording.signal),
+        *(half or _phase_sign(recording)),
+    ]
+
+
+def _coinciding(array: Array) -> list[str]:
+    """Antennas of an array without pairs that share a position."""
+    if array.pairs is not None:
+        return []
+    notes = []
+    for name, positions in (("receivers", array.rx), ("transmitters", array.tx)):
+        places = len(torch.unique(positions.detach(), dim=0))
+        if places < len(positions):
+            notes.append(
+                f"{len(positions)} {name} are at {places} different positions: are they right?"
+            )
+    return notes
 
 
 def _silent_parts(signal: Tensor) -> list[str]:
@@ -218,6 +237,12 @@ def outside_depths(
     ``extent`` is the image's side, m. One line for each finding.
     """
     span = recording.waveform.unambiguous_range
+    front = max(float(p[:, 2].max()) for p in (recording.array.tx, recording.array.rx))
+    if front >= near:
+        return [
+            f"antennas are at up to z = {front:.3g} m, beyond the depth {near:g} m that is imaged: "
+            "the array looks along +z"
+        ]
     if far - near > span:
         return [
             f"the depths span {far - near:.3g} m, more than the unambiguous range {span:.3g} m of "

@@ -13,7 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from radarbook.datasets.recordings.axes import complex64, in_order, numbers, waveform_of
+from radarbook.datasets.recordings.axes import (
+    complex64,
+    in_order,
+    numbers,
+    require_apart,
+    waveform_of,
+)
 from radarbook.datasets.recordings.description import (
     ANGLE_UNITS,
     AntennaTable,
@@ -88,6 +94,7 @@ class _Reading:
             self.require_plausible(values)
             waveform = waveform_of(values, "Hz", self.field("frequencies"))
         array, order = self.array()
+        require_apart(array, waveform, self.field("antennas or scan"), "is the unit right?")
         samples = order(self.corrected(signal, values))
         if self.given is None:
             samples, self.notes[len(self.notes) :] = in_order(samples, values, str(self.path))

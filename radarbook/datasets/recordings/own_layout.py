@@ -14,7 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from radarbook.datasets.recordings.axes import complex64, in_order, numbers, waveform_of
+from radarbook.datasets.recordings.axes import (
+    complex64,
+    in_order,
+    numbers,
+    require_apart,
+    waveform_of,
+)
 from radarbook.datasets.recordings.recording import Recording
 from radarbook.errors import InputError
 from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of, text_of
@@ -130,14 +136,7 @@ def _array_of(
             likely = likely_position_unit(max(np.abs(tx).max(), np.abs(rx).max()))
             advice = f" (--units {' or '.join(likely)})"
         raise InputError(f"{path}: {error}{advice}") from None
-    antennas = np.concatenate([tx, rx])
-    width = float(np.ptp(antennas, axis=0).max())
-    # One antenna, or one that both transmits and receives, has no width.
-    if 0 < width < waveform.wavelength / 10:
-        raise InputError(
-            f"{path}: expected antennas farther apart, found all antennas within {width:.3g} m, "
-            f"less than a tenth of the wavelength {waveform.wavelength:.3g} m; --units m, cm or mm"
-        )
+    require_apart(array, waveform, str(path), "--units m, cm or mm")
     return array
 
 

@@ -227,7 +227,8 @@ class Recording:
         self, span: float, depth: tuple[float, float] | None = None, extent: float | None = None
     ) -> tuple[Recording, Focus]:
         """Without the common delay, of at most ``span`` s, at which the image is sharpest
-        (:func:`~radarbook.radar.autofocus.autofocus`), and what was found.
+        (:func:`~radarbook.radar.autofocus.autofocus`), and what was found. A delay at the end of
+        the span is not removed: the array is too small for the distance, or the span too short.
 
         The image has ``depth`` and ``extent`` as :meth:`image` has them, and voxels of half a cell
         of resolution. At most 32 antennas of a side, or 1,024 pairs, and 32 frequencies are used.
@@ -251,7 +252,7 @@ class Recording:
             span=span,
             trials=9,
         )
-        return self.without_delay(found.delay), found
+        return self if found.at_end else self.without_delay(found.delay), found
 
     def thinned(self, antennas: int, pairs: int, steps: int) -> Recording:
         """Every n-th antenna and frequency step, at most so many of each side; of an array with
