@@ -20,6 +20,8 @@ from radarbook.figures import static
 from radarbook.files import write_bytes
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
+#: Entry of a figure's ``layout.meta`` with its alternative text.
+ALT = "alt"
 
 
 def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -30,12 +32,21 @@ def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
     return data, {"image/png": {"width": width}}
 
 
-def show(figure: go.Figure) -> None:
-    """Display a figure in the running notebook, interactive and static."""
-    from IPython.display import display
+def show(figure: go.Figure, *, alt: str = "", caption: str = "") -> None:
+    """Display a figure in the running notebook, interactive and static.
+
+    ``alt`` says in words what is seen, for readers who do not see it: the book gives it to the
+    picture and to the interactive figure. ``caption`` (Markdown) stands below the figure.
+    """
+    from IPython.display import Markdown, display
 
     data, metadata = mime_bundle(figure)
+    if alt:
+        data[PLOTLY_MIME]["layout"]["meta"] = {ALT: alt}
+        metadata["image/png"]["alt"] = alt
     display(data, raw=True, metadata=metadata)
+    if caption:
+        display(Markdown(f"*{caption}*"))
 
 
 def save_png(figure: go.Figure, path: str | PathLike[str], *, scale: float = 2.0) -> None:

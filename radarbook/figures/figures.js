@@ -8,6 +8,11 @@
     const spec = JSON.parse(box.querySelector("script.radarbook-spec").textContent);
     const stage = document.createElement("div");
     stage.className = "radarbook-stage";
+    const described = spec.layout.meta && spec.layout.meta.alt;
+    if (described) {
+      stage.setAttribute("role", "group");
+      stage.setAttribute("aria-label", described);
+    }
     box.appendChild(stage);
     box.dataset.drawn = "yes";
     // Keep the designed height; the width follows the column where that is narrower.

@@ -25,7 +25,7 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.math import get_node_equation_number
 
-from radarbook.figures.display import PLOTLY_MIME
+from radarbook.figures.display import ALT, PLOTLY_MIME
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -57,6 +57,7 @@ class PlotlyRenderer:
         script = f'<script type="application/json" class="radarbook-spec">{text}</script>'
         box = nodes.container(classes=["radarbook-figure"])
         box["radarbook_size"] = (width, height)
+        box["radarbook_alt"] = str((layout.get("meta") or {}).get(ALT, "figure"))
         box += nodes.raw("", script, format="html")
         return [box]
 
@@ -76,7 +77,7 @@ class JoinPicture(SphinxPostTransform):
                 if other.get("mime_type") == "image/png":
                     for picture in list(other.findall(nodes.image)):
                         picture.parent.remove(picture)
-                        picture["alt"] = "figure"
+                        picture["alt"] = box["radarbook_alt"]
                         picture["loading"] = "lazy"
                         box.insert(0, picture)
 

@@ -36,6 +36,21 @@ def test_show_displays_what_a_notebook_file_can_hold(monkeypatch):
     nbformat.validate(nbformat.v4.new_notebook(cells=[cell]))
 
 
+def test_alternative_text_and_caption_go_with_a_figure(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, **more: shown.append((data, more.get("metadata")))
+    )
+    figure = figures.face(SQUARE, TRIANGLES)
+    figures.show(figure, alt="A square.", caption="Figure of a square.")
+    (data, metadata), (caption, _) = shown
+    assert metadata["image/png"]["alt"] == "A square."
+    assert caption.data == "*Figure of a square.*"
+    assert figure.layout.meta is None
+    [box] = PlotlyRenderer.handle_mime(None, MimeData(PLOTLY_MIME, data[PLOTLY_MIME]), False)
+    assert box["radarbook_alt"] == "A square."
+
+
 def test_myst_nb_finds_the_renderer():
     assert PlotlyRenderer in load_mime_renders()
 
