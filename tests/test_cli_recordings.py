@@ -9,10 +9,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from radarbook.datasets.recordings import Recording, read_recording, write_recording
 from radarbook.radar.array import qar50
 from radarbook.radar.image import load_image
+from radarbook.radar.volume import load_volume
 from radarbook.radar.waveform import qar50_waveform
 from tests.datasets.test_recording_checks import conjugated, head
 from tests.test_cli import ball, one_line
@@ -164,3 +166,28 @@ def test_options_of_a_recording_are_refused_with_an_image(tmp_path: Path, run: R
         assert code == 2
         assert f"{option[0]}: expected with a recording, found the image" in one_line(err)
     assert not face.exists()
+
+
+def test_image_writes_volume_points_and_projections(tmp_path: Path, run: Run) -> None:
+    """All of one ball: the strongest voxel, the strongest point and the image's peak are the same
+    place."""
+    mesh, signal = ball(tmp_path / "ball.ply"), tmp_path / "s.npy"
+    assert run("simulate", mesh, "--frequencies", 24, "-o", signal)[0] == 0
+    image, volume, points, views = (tmp_path / n for n in ("i.h5", "v.h5", "p.ply", "v.png"))
+    code, out, err = run(
+        "image", signal, "-o", image, "--pixels", 20, "--extent", 0.1, "--volume", volume,
+        "--points", points, "--projections", views,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert all(f"wrote {path}" in out for path in (image, volume, points, views))
+    values, grid = load_volume(volume)
+    z, y, x = np.unravel_index(int(values.abs().argmax()), grid.shape)
+    cloud = trimesh.load(points)
+    level = np.ravel(cloud.metadata["_ply_raw"]["vertex"]["data"]["amplitude_db"])
+    place = [float(grid.x[x]), float(grid.y[y]), float(grid.z[z])]
+    np.testing.assert_allclose(cloud.vertices[level.argmax()], place, atol=1e-6)
+    assert level.min() >= -20
+    assert views.read_bytes()[:4] == b"\x89PNG"
+    code, _, err = run("image", signal, "-o", image, "--points", tmp_path / "p.obj")
+    assert code == 2
+    assert "--points" in err

@@ -115,6 +115,21 @@ def image(
     ] = None,
     dynamic_range: DynamicRange = -20.0,
     png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
+    volume: Annotated[
+        Path | None,
+        typer.Option(metavar="volume.h5", help="Also write the complex volume, as HDF5."),
+    ] = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="points.ply",
+            help="Also write a point cloud, as PLY: peaks along depth within --dynamic-range.",
+        ),
+    ] = None,
+    projections: Annotated[
+        Path | None,
+        typer.Option(metavar="views.png", help="Also write the maximum projections, as PNG."),
+    ] = None,
     frequencies: Frequencies = None,
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
@@ -154,7 +169,14 @@ def image(
         calibration,
         coupling,
     )
-    check(_image_targets(output, png), {"SIGNAL": files_read(signal), "options": reading.files()})
+    targets = _image_targets(output, png)
+    for option, path, suffixes in (
+        ("--volume", volume, HDF5),
+        ("--points", points, (".ply",)),
+        ("--projections", projections, (".png",)),
+    ):
+        targets[option] = None if path is None else Target(path, suffixes)
+    check(targets, {"SIGNAL": files_read(signal), "options": reading.files()})
     if depth is not None:
         _require_depths(depth)
     recording = reading.read(signal)
@@ -165,7 +187,9 @@ def image(
         recording, found = recording.focused(autofocus, depths, recording.extent(extent))
         typer.echo(str(found))
     say_outside(recording, signal, depths, recording.extent(extent))
-    _write_image(recording, output, pixels, extent, depths, dynamic_range, png)
+    _write_image(
+        recording, output, pixels, extent, depths, dynamic_range, png, volume, points, projections
+    )
 
 
 @app.command()
@@ -266,19 +290,22 @@ def _write_image(
     depths: tuple[float, float],
     dynamic_range: float,
     png: Path | None,
+    volume: Path | None = None,
+    points: Path | None = None,
+    projections: Path | None = None,
 ) -> None:
-    """Image and picture; equal depths are one plane."""
-    from radarbook.radar.image import save_image
+    """Image, pictures, volume and point cloud; equal depths are one plane."""
+    from radarbook.radar.image import image_from_volume, save_image
 
     near, far = depths
-    picture = recording.image(
+    values, grid = recording.volume(
         pixels,
         extent,
         None if near == far else depths,
-        dynamic_range,
         plane=near if near == far else None,
         progress=True,
     )
+    picture = image_from_volume(values, grid, dynamic_range)
     save_image(output, picture)
     typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
     if png is not None:
@@ -286,3 +313,19 @@ def _write_image(
 
         save_png(radar_image(picture, 0), png)
         typer.echo(f"wrote {png}")
+    if volume is not None:
+        from radarbook.radar.volume import save_volume
+
+        save_volume(volume, values, grid)
+        typer.echo(f"wrote {volume}: {tuple(values.shape)} = (z, y, x), complex")
+    if points is not None:
+        from radarbook.radar.volume import point_cloud, save_points
+
+        places, level = point_cloud(values, grid, dynamic_range)
+        save_points(points, places, level)
+        typer.echo(f"wrote {points}: {len(places)} points from {dynamic_range:g} dB on")
+    if projections is not None:
+        from radarbook.figures import save_png, volume_projections
+
+        save_png(volume_projections(values, grid, floor_db=dynamic_range), projections)
+        typer.echo(f"wrote {projections}")

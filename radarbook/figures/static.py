@@ -258,7 +258,10 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], colour: str) -> None:
         axes.fill_between(x, y, color=_rgb(shade), alpha=0.35, linewidth=0)
     if "text" in mode:
         for where, what, word in zip(x, y, trace.get("text", ()), strict=False):
-            axes.annotate(_plain(word), (where, what), fontsize=8, ha="center", va="bottom")
+            axes.annotate(
+                _plain(word), (where, what), fontsize=8, ha="center", va="bottom",
+                color=_rgb(trace.get("textfont", {}).get("color") or "#000000"),
+            )  # fmt: skip
 
 
 def _bar(axes: Axes, trace: Mapping[str, Any], colour: str, number: int, count: int) -> None:

@@ -82,6 +82,7 @@ def slices_viewer(
     figure.update_yaxes(title_text=y_title, scaleanchor="x", constrain="domain")
     figure.update_layout(
         height=560,
+        width=620,
         title={"text": title},
         margin={"b": 140, "t": 60 if title else 30, "r": 90},
         sliders=[
@@ -115,7 +116,8 @@ def scale_bar(figure: go.Figure, row: int = 1, column: int = 1, *, colour: str =
     width, height = float(np.ptp(x)), float(np.ptp(y))
     length = _round(width / 5)
     backwards = panel.xaxis.autorange == "reversed"
-    start = x.max() - 0.06 * width if backwards else x.min() + 0.06 * width
+    # Room for the length's text, which is wider than a short bar.
+    start = x.max() - 0.15 * width if backwards else x.min() + 0.15 * width
     end = start - length if backwards else start + length
     level = y.min() + 0.06 * height
     where = {"row": row, "col": column} if figure._grid_ref is not None else {}

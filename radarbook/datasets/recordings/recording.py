@@ -17,7 +17,7 @@ from radarbook.radar.calibration import Calibration
 from radarbook.radar.coupling import without_ranges
 from radarbook.radar.delay import without_delay
 from radarbook.radar.image import RadarImage, image_from_volume
-from radarbook.radar.imaging import Grid, back_project, imaging_method
+from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.signal import check_signal
 from radarbook.radar.waveform import C0, Waveform
 
@@ -158,18 +158,25 @@ class Recording:
 
         Raises :class:`~radarbook.errors.InputError` for depths that do not ascend from 0.
         """
+        volume, grid = self.volume(pixels, extent, depth, plane=plane, progress=progress)
+        return image_from_volume(volume, grid, dynamic_range)
+
+    def volume(
+        self,
+        pixels: int = 128,
+        extent: float | None = None,
+        depth: tuple[float, float] | None = None,
+        *,
+        plane: float | None = None,
+        progress: bool = False,
+    ) -> tuple[Tensor, Grid]:
+        """The complex volume (z, y, x) that :meth:`image` is made of, and its grid; parameters
+        and errors are :meth:`image`'s."""
         near, far = self.depths(depth, plane)
         grid = self.grid(pixels, self.extent(extent), near, far)
         with torch.no_grad():
-            volume = back_project(
-                self.signal,
-                self.array,
-                self.waveform,
-                grid,
-                method=imaging_method(self.array, self.waveform, grid),
-                progress=progress,
-            )
-            return image_from_volume(volume, grid, dynamic_range)
+            volume = back_project(self.signal, self.array, self.waveform, grid, progress=progress)
+        return volume, grid
 
     def grid(self, pixels: int, extent: float, near: float, far: float) -> Grid:
         """Voxels of an image; one plane if ``near`` and ``far`` are equal."""
