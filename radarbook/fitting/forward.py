@@ -286,6 +286,7 @@ class ReducedPhysics:
             material=p.material[0],
             antenna_size=p.antenna_size[0],
             permittivity=self.renderer.permittivity,
+            polarisation=self.renderer.polarisation,
             visibility=seen,
             layer=None if self.renderer.layer is None else self.renderer.layer.to(self.device),
             facet_size=self.facet_size,

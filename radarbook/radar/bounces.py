@@ -1,42 +1,24 @@
-"""Paths with several reflections: shooting and bouncing rays (book, :ref:`physics`, section 2.6).
+"""Paths with several reflections (book, :ref:`physics`, section 2).
 
-Every lit facet starts a tube of rays from the array's middle; the tube is reflected by the laws of
-mirrors until its last hit, where the lit footprint radiates by physical optics as a facet of its
-own. The transmitters' mirror images take the transmitters' place, so each path keeps its exact
-length for every antenna. Between two hits nothing is in the way, and a path counts for those
-transmitters that see its first facet and those receivers that see its last. Which facets a tube
-meets is found by embree on the CPU; everything after that is differentiable.
+Two reflections are a double Kirchhoff sum over pairs of surface patches
+(:mod:`radarbook.radar.double_bounce`); more are tubes of rays (:mod:`radarbook.radar.tubes`).
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
-import trimesh
 from torch import Tensor
-from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.double_bounce import PATCH_SIZE, double_bounce
 from radarbook.radar.layer import Layer
-from radarbook.radar.legs import leg_gain
-from radarbook.radar.pieces import FACET_SIZE, group_columns
-from radarbook.radar.scattering import (
-    SKIN_PERMITTIVITY,
-    Facets,
-    facet_response,
-    facets,
-    fresnel,
-    middles,
-    wave,
-)
-from radarbook.radar.simulate import Scene
+from radarbook.radar.pieces import FACET_SIZE
+from radarbook.radar.polarisation import Polarisation
+from radarbook.radar.scattering import SKIN_PERMITTIVITY
+from radarbook.radar.tubes import ray_tubes
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
-
-_LIFT = 1e-6
 
 
 @alone()
@@ -50,172 +32,76 @@ def multiple_bounces(
     material: Tensor | float = 0.0,
     antenna_size: Tensor | float = 2e-3,
     permittivity: complex | None = SKIN_PERMITTIVITY,
+    polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     visibility: Tensor | None = None,
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
-    chunk: int = 2048,
+    patch_size: float = PATCH_SIZE,
 ) -> Tensor:
     """Signal of all paths with 2 … ``bounces`` reflections, to be added to :func:`simulate`'s.
 
     Parameters are :func:`~radarbook.radar.simulate.simulate`'s, for one mesh (N, 3); of a layer
-    only its transmission, as its echo is in that signal already. ``visibility`` (F, G) weighs a
-    path by how its first facet is seen by the transmitter's group and its last by the receiver's;
-    None: by all of them. Reflections on the way lose the diffuse part of their amplitude, and none
-    of it is followed further.
-    ``chunk`` tubes are summed at a time.
+    only its transmission, as its echo is in that signal already. And
+
+    bounces : int
+        2 or more.
+    polarisation : Polarisation
+        Of the antennas.
+    visibility : Tensor (F, G), optional
+        Weighs a path by how its first facet is seen by the transmitter's group and its last by the
+        receiver's; None: by all of them.
+    facet_size : float
+        Of the facets that start tubes of rays, m, for three reflections and more.
+    patch_size : float
+        Of the patches whose pairs make two reflections, m
+        (:func:`~radarbook.radar.double_bounce.double_bounce`).
+
+    Each reflection loses the diffuse part of its amplitude, and none of that is followed further.
 
     Returns (rx, tx, f) complex; differentiable with respect to vertices, material and
-    antenna_size for the paths found.
+    antenna_size for the paths found. Exchange of transmitters and receivers transposes it.
+    Raises :class:`~radarbook.errors.InputError` for fewer than two bounces.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.meshes import corner
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> vertices, triangles = corner((0.0, 0.0, 0.35), 0.03, 5e-3)
+    >>> tuple(multiple_bounces(vertices, triangles, qar50(), qar50_waveform(2), bounces=3).shape)
+    (94, 94, 2)
     """
     if bounces < 2:
         raise InputError(f"parameter 'bounces': expected 2 or more, found {bounces}")
-    dtype = torch.complex64 if vertices.dtype == torch.float32 else torch.complex128
     rough, size = (
         torch.as_tensor(v, device=vertices.device).double() for v in (material, antenna_size)
     )
-    scene = Scene.of(vertices, triangles, array, waveform, permittivity, visibility, facet_size, 0)
-    seen = None if visibility is None else visibility.to(vertices.device).double()
-    total = torch.zeros(
-        len(waveform), len(array.rx), len(array.tx), dtype=dtype, device=vertices.device
+    total = double_bounce(
+        vertices,
+        triangles,
+        array,
+        waveform,
+        material=rough,
+        antenna_size=size,
+        permittivity=permittivity,
+        polarisation=polarisation,
+        visibility=visibility,
+        layer=layer,
+        patch_size=patch_size,
     )
-    for chain, pieces in _chains(vertices, triangles, scene, bounces):
-        for part in torch.arange(len(pieces), device=vertices.device).split(chunk):
-            tube = _Tube.follow(vertices, scene, chain[part], pieces[part], rough)
-            ends = chain[part][:, [0, -1]]
-            total = total + _radiate(
-                tube, scene, _seen(scene, seen, ends), rough, size, layer, dtype
-            )
-    return total.permute(1, 2, 0)
-
-
-def _seen(scene: Scene, visibility: Tensor | None, ends: Tensor) -> list[Tensor | None]:
-    """Of paths from and to the facets ``ends`` (P, 2): how every transmitter sees the first (P, T)
-    and every receiver the last (P, R)."""
-    if visibility is None:
-        return [None, None]
-    groups = group_columns(scene.array)
-    return [
-        visibility[end][:, group.to(visibility.device)]
-        for end, group in zip(ends.unbind(1), groups, strict=True)
-    ]
-
-
-def _chains(
-    vertices: Tensor, triangles: Tensor, scene: Scene, bounces: int
-) -> list[tuple[Tensor, Tensor]]:
-    """For 2, 3, … hits: the triangles met (paths, hits), and the piece each path starts with."""
-    points = vertices.detach().double().cpu()
-    faces = triangles.cpu()
-    every = facets(points, faces)
-    embree = RayMeshIntersector(trimesh.Trimesh(points.numpy(), faces.numpy(), process=False))
-    middle = scene.middle.detach().cpu()
-    pieces = torch.arange(len(scene.parent))
-    chain = scene.parent.cpu()[:, None]
-    at = scene.centre.cpu()
-    heading = torch.nn.functional.normalize(at - middle, dim=1)
-    lit = (heading * every.normal[chain[:, 0]]).sum(1) < 0
-    chain, at, heading, pieces = chain[lit], at[lit], heading[lit], pieces[lit]
-    found = []
-    for _ in range(bounces - 1):
-        if len(at) == 0:
-            break
-        normal = every.normal[chain[:, -1]]
-        heading = heading - 2 * (heading * normal).sum(1, keepdim=True) * normal
-        start = at + _LIFT * normal
-        hit = torch.from_numpy(embree.intersects_first(start.numpy(), heading.numpy())).long()
-        struck = hit.clamp(min=0)
-        slope = (heading * every.normal[struck]).sum(1)
-        kept = (hit >= 0) & (slope < -1e-3)
-        gap = ((every.centre[struck] - start) * every.normal[struck]).sum(1)
-        at = start + heading * (gap / torch.where(kept, slope, -1.0))[:, None]
-        chain = torch.cat([chain, hit[:, None]], dim=1)[kept]
-        at, heading, pieces = at[kept], heading[kept], pieces[kept]
-        found.append((chain.to(vertices.device), pieces.to(vertices.device)))
-    return found
-
-
-@dataclass(frozen=True)
-class _Tube:
-    """Footprints at the last hit, the transmitters' images (P, T, 3), the image of the array's
-    middle (P, 3), the reflections so far as matrices (P, 3, 3) and coefficients (P,)."""
-
-    footprint: Facets
-    tx: Tensor
-    middle: Tensor
-    turn: Tensor
-    gain: Tensor
-
-    @classmethod
-    def follow(
-        cls, vertices: Tensor, scene: Scene, chain: Tensor, pieces: Tensor, rough: Tensor
-    ) -> _Tube:
-        every = facets(vertices.double(), scene.triangles)
-        foot = scene.pieces(vertices, pieces)
-        tx = scene.array.tx.expand(len(chain), -1, -1)
-        middle = scene.middle.expand(len(chain), 3)
-        turn = torch.eye(3, dtype=torch.float64, device=vertices.device).expand(len(chain), 3, 3)
-        gain = torch.ones(len(chain), dtype=torch.complex128, device=vertices.device)
-        smooth = (1 - rough.square()).clamp(min=1e-12).sqrt()
-        for hit in range(chain.shape[1] - 1):
-            normal = foot.normal
-            toward = torch.nn.functional.normalize(middle - foot.centre, dim=1)
-            gain = gain * smooth * fresnel((toward * normal).sum(1), scene.permittivity)
-            height = ((tx - foot.centre[:, None]) * normal[:, None]).sum(-1, keepdim=True)
-            tx = tx - 2 * height * normal[:, None]
-            middle = middle - 2 * ((middle - foot.centre) * normal).sum(1, keepdim=True) * normal
-            turn = turn - 2 * normal[:, :, None] * (normal[:, None] @ turn)
-            # The tube's corner rays, from the middle's image, cut the next triangle's plane.
-            n, q = every.normal[chain[:, hit + 1]], every.centre[chain[:, hit + 1]]
-            rays = foot.corners - middle[:, None]
-            along = ((q - middle) * n).sum(1)[:, None] / (rays * n[:, None]).sum(-1)
-            # A mirror turns the corners' order round; put it right.
-            corners = (middle[:, None] + rays * along[..., None]).flip(1)
-            a, b, c = corners.unbind(1)
-            twice = torch.linalg.cross(b - a, c - a, dim=1).square().sum(1)
-            area = twice.clamp(min=1e-30).sqrt() / 2
-            foot = Facets(corners, middles(corners), n, area)
-        return cls(foot, tx, middle, turn, gain)
-
-
-def _radiate(
-    tube: _Tube,
-    scene: Scene,
-    seen: list[Tensor | None],
-    rough: Tensor,
-    size: Tensor,
-    layer: Layer | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    """(f, rx, tx) of the tubes' footprints."""
-    foot, wavelength = tube.footprint, scene.waveform.wavelength
-    k = scene.waveform.wavenumbers.to(foot.area.device)
-    legs = []
-    sides = ((tube.tx, True), (scene.array.rx[None], False))
-    for (antennas, mirrored), weight in zip(sides, seen, strict=True):
-        path = foot.centre[:, None] - antennas
-        length = path.square().sum(-1).sqrt()
-        direction = path / length[..., None]
-        cosine = -(direction * foot.normal[:, None]).sum(-1)
-        # What left a transmitter is this direction with the reflections undone.
-        outward = direction @ tube.turn if mirrored else direction
-        gain = leg_gain(cosine, outward, length, size, wavelength)
-        if weight is not None:
-            gain = gain * weight
-        # The layer is crossed on the way in and on the way out, as each antenna sees it.
-        legs.append((gain, length, outward[..., 2]))
-    here, there = (
-        torch.nn.functional.normalize(m - foot.centre, dim=1) for m in (tube.middle, scene.middle)
-    )
-    response = facet_response(foot, (here + there) / 2, k, rough, scene.permittivity, None)
-    response = response * tube.gain
-    out = []
-    for step, weight in zip(k, response, strict=True):
-        right, left = (wave(g, (-step * d) % (2 * math.pi)).to(dtype) for g, d, _ in legs)
-        if layer is not None:
-            crossed = [
-                layer.leg_factor(step[None], cosine.clamp(min=0))[0].to(dtype)
-                for _, _, cosine in legs
-            ]
-            right, left = right * crossed[0], left * crossed[1]
-        out.append((weight.to(dtype)[:, None] * left).T @ right)
-    return torch.stack(out)
+    if bounces > 2:
+        total = total + ray_tubes(
+            vertices,
+            triangles,
+            array,
+            waveform,
+            bounces=bounces,
+            material=rough,
+            antenna_size=size,
+            permittivity=permittivity,
+            polarisation=polarisation,
+            visibility=visibility,
+            layer=layer,
+            facet_size=facet_size,
+        )
+    return total

@@ -17,6 +17,7 @@ from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.layer import Layer
+from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
 from radarbook.radar.simulate import FACET_SIZE, simulate
 from radarbook.radar.visibility import visibility
@@ -51,6 +52,7 @@ def mesh_signal(
     material: Tensor | float = 0.0,
     antenna_size: Tensor | float = 2e-3,
     permittivity: complex | None = SKIN_PERMITTIVITY,
+    polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     seed: int = 0,
@@ -64,6 +66,8 @@ def mesh_signal(
         Whether a mesh hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+    polarisation : Polarisation
+        Of the antennas; decides paths of several reflections.
 
     Returns (rx, tx, f) for vertices (N, 3), (B, rx, tx, f) for (B, N, 3), complex.
     """
@@ -104,6 +108,7 @@ def mesh_signal(
             material=rough[b],
             antenna_size=size[b],
             permittivity=permittivity,
+            polarisation=polarisation,
             visibility=seen if seen is None or seen.ndim == 2 else seen[b],
             layer=None if layer is None else layer[b],
             facet_size=facet_size,
@@ -138,6 +143,8 @@ class PhysicalRenderer:
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+    polarisation : Polarisation
+        Of the antennas, vertical by default; decides paths of several reflections.
     sharp_depth : bool
         Depth from a second volume with the window "edges", see
         :func:`~radarbook.radar.image.image_from_volume`: more exact, twice the imaging.
@@ -171,6 +178,7 @@ class PhysicalRenderer:
     facet_size: float = FACET_SIZE
     occlusion: bool = True
     bounces: int = 1
+    polarisation: Polarisation = field(default_factory=Polarisation)
     sharp_depth: bool = False
     layer: Layer | None = None
     seed: int = 0
@@ -205,6 +213,7 @@ class PhysicalRenderer:
             material=parameters.material,
             antenna_size=parameters.antenna_size,
             permittivity=self.permittivity,
+            polarisation=self.polarisation,
             layer=self.layer,
             facet_size=self.facet_size,
             seed=self.seed,
@@ -236,6 +245,8 @@ class PhysicalRenderer:
             options["layer"] = self.layer.settings()
         if self.sharp_depth:
             options["sharp_depth"] = True
+        if self.bounces > 1:
+            options["polarisation"] = [list(self.polarisation.tx), list(self.polarisation.rx)]
         return {
             **options,
             "model": self.model.fingerprint,

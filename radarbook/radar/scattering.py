@@ -123,15 +123,32 @@ def wave(amplitude: Tensor, phase: Tensor) -> Tensor:
 def fresnel(cosine: Tensor, permittivity: complex | None) -> Tensor:
     """Reflection coefficient of a half-space, the mean of both polarisations: Eq. (2.5).
 
+    Parameters and dtype as :func:`fresnel_pair`'s.
+    """
+    te, tm = fresnel_pair(cosine, permittivity)
+    return (te + tm) / 2
+
+
+def fresnel_pair(cosine: Tensor, permittivity: complex | None) -> tuple[Tensor, Tensor]:
+    """Reflection coefficients of a half-space, field across and in the plane of incidence.
+
     ``cosine`` of the angle of incidence, any shape; ``None`` is a perfect conductor (-1). Both
-    polarisations are signed to agree at normal incidence. Complex of the matching precision.
+    polarisations are signed to agree at normal incidence. Complex of the matching precision;
+    differentiable.
+
+    Examples
+    --------
+    >>> te, tm = fresnel_pair(torch.tensor(0.5), 4.0)
+    >>> round(float(te.real), 3), round(float(tm.real), 3)
+    (-0.566, -0.052)
     """
     if permittivity is None:
-        return torch.complex(-torch.ones_like(cosine), torch.zeros_like(cosine))
+        whole = torch.complex(-torch.ones_like(cosine), torch.zeros_like(cosine))
+        return whole, whole
     refracted = torch.sqrt(permittivity - (1 - cosine.square()) + 0j)
     te = (cosine - refracted) / (cosine + refracted)
     tm = (refracted - permittivity * cosine) / (refracted + permittivity * cosine)
-    return (te + tm) / 2
+    return te, tm
 
 
 def element_pattern(direction: Tensor, size: Tensor | float, wavelength: float) -> Tensor:

@@ -37,20 +37,20 @@ _C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7 = _series(0)
 _S0, _S1, _S2, _S3, _S4, _S5, _S6 = _series(1)
 
 
-def _compiled(**more: Any) -> Callable[[Callable[..., Any]], Any]:
+def compiled(**more: Any) -> Callable[[Callable[..., Any]], Any]:
     """Machine code; sums may be fused with products, and values are finite."""
     options = {"fastmath": {"contract", "nnan", "ninf", "nsz"}, "error_model": "numpy"} | more
 
-    def compiled(function: Callable[..., Any]) -> Any:
+    def decorate(function: Callable[..., Any]) -> Any:
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no place that may be written to: compiled in every process
             return numba.njit(**options)(function)
 
-    return compiled
+    return decorate
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _turned(turns):  # type: ignore[no-untyped-def]
     """Cosine and sine of so many turns, brought to a quarter of one first."""
     half = np.floor(_TWO * turns + _HALF)
@@ -62,14 +62,14 @@ def _turned(turns):  # type: ignore[no-untyped-def]
     return sign * cosine, sign * rest * sine
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _sinc(x):  # type: ignore[no-untyped-def]
     """sin(πx) / πx, for |x| of a few."""
     _, sine = _turned(_HALF * x)
     return _ONE if abs(x) < _SMALL else sine / (_PI * x)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
     """Gain 1/m, length m and cosine with z of a leg: Eq. (3.2), as :func:`radarbook.radar.legs.
     amplitude`. From antenna to facet (dx, dy, dz); the facet's normal (nx, ny, nz); the antenna's
@@ -82,7 +82,7 @@ def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
     return gain, length, dz * inverse
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _polynomial(powers, x, real, imaginary):  # type: ignore[no-untyped-def]
     """Horner's rule for all ``x`` (A,) at once: complex coefficients (D + 1, 2) of rising powers,
     the value's ``real`` and ``imaginary`` parts (A,)."""
@@ -97,7 +97,7 @@ def _polynomial(powers, x, real, imaginary):  # type: ignore[no-untyped-def]
             imaginary[a] = imaginary[a] * x[a] + s
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def waves_kernel(  # type: ignore[no-untyped-def]
     start,
     stop,
@@ -167,7 +167,7 @@ def waves_kernel(  # type: ignore[no-untyped-def]
                 real[a] = ahead
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _edge_mean(a, b):  # type: ignore[no-untyped-def]
     """Mean of e^{-jφ} along an edge whose end phases are a and b: real and imaginary part."""
     cosine, sine = _turned(-_HALF * (a + b) * _TURNS)
@@ -175,7 +175,7 @@ def _edge_mean(a, b):  # type: ignore[no-untyped-def]
     return length * cosine, length * sine
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _phase_integral(a, b, c):  # type: ignore[no-untyped-def]
     """Mean of e^{-jφ} over a triangle of corner phases a, b, c that add up to nothing.
 
@@ -198,7 +198,7 @@ def _phase_integral(a, b, c):  # type: ignore[no-untyped-def]
     return share * (first_imaginary - second_imaginary), -share * (first_real - second_real)
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def radiators_kernel(  # type: ignore[no-untyped-def]
     vertices,
     triangles,
