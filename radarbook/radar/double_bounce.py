@@ -310,7 +310,9 @@ class _Links:
         amplitude = amplitude * (fall[0] * fall[1]).clamp(min=1e-12).sqrt()
         # Coherent reflections keep √(1 - m²) of the amplitude each.
         amplitude = amplitude * (1 - rough.square()).clamp(min=0)
-        sent, taken = (across(v, toward).cdouble() for v in (polarisation.tx, polarisation.rx))
+        sent, taken = (
+            across(v, toward).to(torch.complex128) for v in (polarisation.tx, polarisation.rx)
+        )
         ways = []
         for a, b, way in ((i, j, step), (j, i, -step)):
             once = reflect(sent[a], toward[a], way, scene.permittivity)

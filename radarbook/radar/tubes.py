@@ -179,7 +179,7 @@ class _Tube:
         middle = scene.middle.expand(len(chain), 3)
         turn = torch.eye(3, dtype=torch.float64, device=vertices.device).expand(len(chain), 3, 3)
         heading = torch.nn.functional.normalize(foot.centre - middle, dim=1)
-        field = across(polarisation.tx, heading).cdouble()
+        field = across(polarisation.tx, heading).to(torch.complex128)
         smooth = (1 - rough.square()).clamp(min=1e-12).sqrt()
         for hit in range(chain.shape[1] - 1):
             normal = foot.normal

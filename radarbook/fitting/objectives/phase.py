@@ -116,14 +116,9 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         if extra is None:
             return target
         wanted, mine = target.profiles, target.weighted(self.physics.signal(parameters)[0])
-        power = mine.abs().square().sum().clamp(min=1e-30)
-        gain = (mine.conj() * wanted).sum() / power
-        more = gain * target.weighted(extra)
-        # The component along the face itself is in the gain already.
-        across = more - mine * ((mine.conj() * more).sum() / power)
-        along = (across.conj() * (wanted - gain * mine)).sum().real
-        part = (along / across.abs().square().sum().clamp(min=1e-30)).clamp(0, 1)
-        return replace(target, profiles=wanted - part * more)
+        more = target.weighted(extra)
+        gain, part = _gain_and_part(mine, more, wanted)
+        return replace(target, profiles=wanted - gain * part * more)
 
     @torch.no_grad()
     def diffuse_share(self, parameters: FaceParameters) -> Tensor:
@@ -209,3 +204,31 @@ def _target(signal: Tensor, focus: RangeFocus, contrast: float) -> PhaseTarget:
     weights = (power + contrast * power.max()).rsqrt()
     weights = weights / (profiles * weights).norm()
     return PhaseTarget(focus=focus, weights=weights, profiles=profiles * weights)
+
+
+def _gain_and_part(mine: Tensor, extra: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The complex gain and the part, 0 to 1, of ``extra`` for which gain · (mine + part · extra) is
+    nearest to ``target``: all complex, of one shape.
+
+    For one part the gain is a projection, whose power is a quotient of two parabolas in the part;
+    it is largest at 0, at 1 or where the quotient's derivative, a parabola too, is 0.
+    """
+
+    def dot(a: Tensor, b: Tensor) -> Tensor:
+        return (a.conj() * b).sum().to(torch.complex128)
+
+    alike = dot(mine, target), dot(extra, target)
+    power, cross, more = (dot(a, b).real for a, b in ((mine, mine), (mine, extra), (extra, extra)))
+    top = alike[0].abs().square(), 2 * (alike[0].conj() * alike[1]).real, alike[1].abs().square()
+    a = 2 * top[2] * cross - top[1] * more
+    b = 2 * (top[2] * power - top[0] * more)
+    c = top[1] * power - 2 * top[0] * cross
+    root = (b.square() - 4 * a * c).clamp(min=0).sqrt()
+    # Both roots without cancellation.
+    half = -0.5 * (b + torch.where(b < 0, -root, root))
+    parts = torch.stack([torch.zeros_like(a), torch.ones_like(a), half / a, c / half])
+    parts = parts.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1)
+    size = (power + 2 * cross * parts + more * parts.square()).clamp(min=1e-30)
+    best = int(((top[0] + top[1] * parts + top[2] * parts.square()) / size).argmax())
+    gain = (alike[0] + alike[1] * parts[best]) / size[best]
+    return gain.to(target.dtype), parts[best].to(target.real.dtype)
