@@ -10,20 +10,20 @@ import math
 
 import numpy as np
 
-from radarbook.radar.kernels.cpu import _compiled, _turned
+from radarbook.radar.kernels.cpu import _turned, compiled
 
 #: Points or pairs of a block: its accumulators stay in the nearest cache.
 _BLOCK = 64
 _ZERO = np.float32(0)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _within_a_turn(turns):  # type: ignore[no-untyped-def]
     """A float64 number of turns less the whole ones, float32."""
     return np.float32(turns - np.floor(turns))
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: ignore[no-untyped-def]
     """Adds to ``out`` (2, V) the sum over pairs and frequencies at ``points`` (V, 3).
 
@@ -77,7 +77,7 @@ def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: igno
             out[1, start + i] += imag[i]
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def from_points(points, tx, rx, turns, even, values, carrier, out):  # type: ignore[no-untyped-def]
     """The adjoint of :func:`at_points`: adds to ``out`` (P, F, 2) the samples of ``values``
     (2, V); ``points`` (3, V)."""
@@ -132,7 +132,7 @@ def from_points(points, tx, rx, turns, even, values, carrier, out):  # type: ign
                 out[p, f, 1] += imag[f, i]
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def carrier_turns(x, y, z, sources, rates, slope, out):  # type: ignore[no-untyped-def]
     """``out`` (Z, Y, X) float64: turns Σ_i rates_i |v - source_i| + slope · v on a grid."""
     for iz in range(len(z)):
@@ -140,7 +140,7 @@ def carrier_turns(x, y, z, sources, rates, slope, out):  # type: ignore[no-untyp
             _row_of_turns(x, y[iy], z[iz], sources, rates, slope, out[iz, iy])
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def turned(value, x, y, z, sources, rates, slope, sign, out):  # type: ignore[no-untyped-def]
     """``out`` (2, Z, Y, X): ``value`` times e^{±j2π turns}, with the turns of
     :func:`carrier_turns`."""
@@ -157,7 +157,7 @@ def turned(value, x, y, z, sources, rates, slope, sign, out):  # type: ignore[no
                 out_im[i] = re[i] * s + im[i] * c
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def _row_of_turns(x, y, z, sources, rates, slope, out):  # type: ignore[no-untyped-def]
     flat = slope[1] * y + slope[2] * z
     for i in range(len(x)):
@@ -170,7 +170,7 @@ def _row_of_turns(x, y, z, sources, rates, slope, out):  # type: ignore[no-untyp
             out[i] += rate * math.sqrt(dx * dx + across)
 
 
-@_compiled(nogil=True)
+@compiled(nogil=True)
 def slopes(points, tx, rx, low, high):  # type: ignore[no-untyped-def]
     """``low``, ``high`` (V, 3): least and largest gradient of the pairs' path lengths at points."""
     low[:] = np.inf
