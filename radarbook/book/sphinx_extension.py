@@ -3,11 +3,11 @@
 Two things that Sphinx would fetch from elsewhere are made here at build time instead.
 
 * Figures. myst-nb does not know plotly's output; :class:`PlotlyRenderer` (entry point
-  ``myst_nb.mime_renderers``) writes the figure's JSON into the page beside its static picture. A
-  reader without JavaScript sees the picture; with it, ``figures.js`` draws the figure when it
+  ``myst_nb.mime_renderers``) writes the figure's JSON into the page next to its static picture. A
+  reader without JavaScript sees the picture; with it, ``figures.js`` plots the figure when it
   comes into view and drops it when it has gone far away (a browser keeps about sixteen WebGL
   scenes). ``plotly.min.js`` is the one inside the installed plotly package.
-* Formulas. They become MathML, which browsers draw themselves, set in a font that travels along.
+* Formulas. They become MathML, which browsers render themselves, set in a font that travels along.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PlotlyRenderer:
 
     @staticmethod
     def handle_mime(renderer: Any, data: Any, inline: bool) -> list[nodes.Element] | None:
-        """The figure's JSON in a container; :class:`JoinPicture` puts the picture beside it."""
+        """The figure's JSON in a container; :class:`JoinPicture` puts the picture into it."""
         if inline or data.mime_type != PLOTLY_MIME:
             return None
         spec = json.loads(data.content) if isinstance(data.content, str) else data.content
@@ -112,7 +112,7 @@ def to_mathml(latex: str, *, display: bool) -> str:
         raise ValueError(f"formula {latex!r}: {error!r}") from error
     left_over = re.search(r"<m[io]>\s*(\\\w+|&)\s*</m[io]>", text)
     if left_over:  # what the converter does not know it passes on as if it were a letter
-        raise ValueError(f"formula {latex!r}: cannot draw {left_over[1]!r}")
+        raise ValueError(f"formula {latex!r}: cannot convert {left_over[1]!r}")
     # A bar is a bracket here, though MathML spaces it as a relation.
     bar = r"<mo((?:(?!space)[^>])*)>(&#x0007C;|&#x02016;)</mo>"
     return re.sub(bar, r'<mo\1 lspace="0" rspace="0">\2</mo>', text)
@@ -169,7 +169,7 @@ def _plain_docstring(
 
 
 def _copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Put plotly.js, our script and style, and the formulas' font beside the pages."""
+    """Put plotly.js, our script and style, and the formulas' font next to the pages."""
     if error is not None or app.builder.format != "html":
         return
     target = Path(app.outdir) / "_static"

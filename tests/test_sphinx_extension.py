@@ -14,8 +14,8 @@ from docutils import nodes
 from myst_nb.core.render import MimeData, load_mime_renders
 
 from radarbook import figures
+from radarbook.book.sphinx_extension import PlotlyRenderer, _plain_docstring, to_mathml
 from radarbook.figures.display import PLOTLY_MIME
-from radarbook.figures.sphinx import PlotlyRenderer, _plain_docstring, to_mathml
 from tests.figures.test_figures import SQUARE, TRIANGLES
 
 
@@ -115,7 +115,7 @@ def test_docstrings_keep_magnitudes_and_end_their_sections():
 
 
 def _sources() -> list[Path]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[1]
     return sorted([*root.glob("jupyter_book/*.md"), *root.glob("notebooks/*.md")])
 
 
