@@ -254,6 +254,50 @@ def large_volume(array: Array, device: torch.device) -> dict[str, float]:
     return {"seconds": taken, "peak_memory_gb": peak_memory(device)}
 
 
+#: Positions of the raster scan that is timed, and its frequencies (22.2 to 26.2 GHz).
+RASTER, RASTER_STEPS = (187, 144), 11
+
+
+def apertures(*, quick: bool = False) -> list[list[Any]]:
+    """[array, method, seconds, voxel·pair·frequency a second] on the CPU, of arrays with pairs.
+
+    The raster's volume is that of :data:`LARGE`; ``"direct"`` is timed on a thousandth of it.
+    """
+    x, y = ((torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * 3e-3 for n in RASTER)
+    places = torch.cartesian_prod(x, y)
+    places = torch.cat([places, torch.zeros(len(places), 1, dtype=torch.float64)], 1)
+    half = 15 if quick else 150
+    side = torch.linspace(-0.15, 0.15, 2 * half + 1, dtype=torch.float64)
+    grid = Grid(side, side, torch.linspace(0.05, 0.20, half + 1, dtype=torch.float64))
+    waveform = Waveform(torch.linspace(22.2e9, 26.2e9, RASTER_STEPS, dtype=torch.float64))
+    few = Grid(grid.x[:: len(grid.x) // 10], grid.y[:: len(grid.y) // 10], grid.z[::15])
+    arrays = {
+        "monostatic raster": Array.monostatic(places),
+        "one transmitter 1 km away": Array.of_pairs(
+            torch.tensor([[0.0, 0.0, -1000.0]]), places, unit="m"
+        ),
+    }
+    rows: list[list[Any]] = []
+    for name, array in arrays.items():
+        signal = torch.randn(
+            array.signal_shape(RASTER_STEPS),
+            dtype=torch.complex64,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for method, where in (("clusters", grid), ("direct", few)):
+            work = signal.numel() * math.prod(where.shape)
+            with torch.no_grad():
+                taken = seconds(
+                    lambda a=array, m=method, g=where, s=signal: back_project(  # type: ignore[misc]
+                        s, a, waveform, g, method=m
+                    ),
+                    1,
+                    torch.device("cpu"),
+                )
+            rows.append([name, method, taken, work / taken])
+    return rows
+
+
 def growth(
     vertices: Tensor, triangles: Tensor, array: Array, device: torch.device
 ) -> dict[str, list[list[float]]]:
@@ -346,6 +390,11 @@ def main() -> None:
         result["large_volume"] = large_volume(array, device)
         size = f"{LARGE[0]} x {LARGE[0]} x {LARGE[1]}"
         print(f"\n{size} voxels, 128 frequencies: {result['large_volume']['seconds']:.2f} s")
+        if device.type == "cpu":
+            result["apertures"] = apertures(quick=arguments.quick)
+            print("\nraster of 187 x 144 positions, 11 frequencies: seconds, rate")
+            for name, method, taken, rate in result["apertures"]:
+                print(f"  {name:26s} {method:9s} {taken:8.2f} s  {rate:8.2e} /s")
         result["accuracy"] = accuracy(vertices.float(), model.triangles, array)
         print("\naccuracy")
         for key, value in result["accuracy"].items():
