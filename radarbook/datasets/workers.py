@@ -29,7 +29,7 @@ from radarbook.datasets.storage import encode
 from radarbook.errors import InputError, StoppedError
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
-from radarbook.files import source_digest
+from radarbook.files import PACKAGE, source_digest
 from radarbook.processes import children_ignore_interrupts, out_of_memory
 from radarbook.profiles import Profile, get_profile
 from radarbook.progress import write_line
@@ -38,10 +38,20 @@ from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
 from radarbook.threads import alone
 
+#: Modules of ``radar`` that its renderer does not import.
+_ASIDE = (
+    "autofocus", "calibration", "coupling", "delay", "limits",
+    "meshes", "scene_file", "signal", "volume", "winding",
+)  # fmt: skip
+#: Those that decide a sample's values. The kernels of few samples are not among them, as
+#: :func:`physical_renderer` does not take them: their tuning refuses no dataset that is half made.
+PHYSICS = tuple(
+    sorted(path.stem for path in (PACKAGE / "radar").glob("*.py") if path.stem not in _ASIDE)
+)
 #: The source whose change changes the values of a sample.
 CODE = (
     "faces",
-    "radar",
+    *(f"radar/{module}" for module in PHYSICS),
     "seeds",
     "datasets/distribution",
     "datasets/imperfections",
@@ -76,7 +86,7 @@ def physical_renderer(model: str, profile: dict[str, Any], device: str = "cpu") 
     if torch.device(device).type == "cuda":
         # A GPU is kept busy by large pieces; a tenth leaves memory for others on it.
         memory = max(memory, torch.cuda.get_device_properties(device).total_memory // 10)
-    return PhysicalRenderer.for_profile(face, checked, memory=memory)
+    return PhysicalRenderer.for_profile(face, checked, memory=memory, method="cells")
 
 
 def physical_spec(model: str, profile: Profile, device: str = "cpu") -> RendererSpec:

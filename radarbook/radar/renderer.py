@@ -17,9 +17,10 @@ from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.layer import Layer
+from radarbook.radar.pieces import FACET_SIZE
 from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
-from radarbook.radar.simulate import FACET_SIZE, simulate
+from radarbook.radar.simulate import Method, simulate
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform, qar50_waveform
 
@@ -56,6 +57,7 @@ def mesh_signal(
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     seed: int = 0,
+    method: Method | None = None,
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
     """Signal of meshes with what hides what, and with paths of several reflections.
@@ -84,6 +86,7 @@ def mesh_signal(
         layer=layer,
         facet_size=facet_size,
         seed=seed,
+        method=method,
         memory=memory,
     )
     if bounces > 1 and (array.pairs is not None or array.is_moved):
@@ -152,6 +155,8 @@ class PhysicalRenderer:
         A fabric or other dielectric slab between array and face
         (:class:`~radarbook.radar.layer.Layer`); None: nothing in between. Its parameters may
         require gradients.
+    method : str, optional
+        Of the simulation: see :func:`~radarbook.radar.simulate.simulate`.
     memory : int
         Bytes of working memory for simulation and for imaging, gradients included.
 
@@ -182,6 +187,7 @@ class PhysicalRenderer:
     sharp_depth: bool = False
     layer: Layer | None = None
     seed: int = 0
+    method: Method | None = None
     memory: int = MEMORY_BUDGET
 
     def replace(self, **options: Any) -> Self:
@@ -217,6 +223,7 @@ class PhysicalRenderer:
             layer=self.layer,
             facet_size=self.facet_size,
             seed=self.seed,
+            method=self.method,
             memory=self.memory,
         )
 

@@ -22,6 +22,7 @@ from radarbook.datasets.distribution import ParameterDistribution, Splits
 from radarbook.datasets.storage import FaceDataset
 from radarbook.datasets.synthetic import estimate, generate
 from radarbook.errors import InputError
+from radarbook.files import PACKAGE
 from tests.datasets.fake_renderer import FakeRenderer, spec
 
 # Processes that are killed are forked from this one: they start in milliseconds.
@@ -446,3 +447,19 @@ def test_a_shard_is_the_unit_of_work_and_small_sets_have_several(tmp_path):
         [list(s) for s in synthetic.dataset_settings(FakeRenderer(), 72, 0).shards().values()]
     )
     assert numbers.tolist() == list(range(72))
+
+
+def test_the_modules_that_decide_a_sample_are_named() -> None:
+    """All that the renderer imports from ``radar``, directly or not, but for the kernels."""
+    folder, found, left = PACKAGE / "radar", set(), ["renderer"]
+    while left:
+        module = left.pop()
+        if module in found or module == "kernels":
+            continue
+        found.add(module)
+        text = (folder / f"{module}.py").read_text(encoding="utf-8")
+        left += re.findall(r"(?m)^ *from radarbook\.radar\.(\w+)[\w.]* import", text)
+        for names in re.findall(r"(?m)^ *from radarbook\.radar import (.+)", text):
+            left += [name.split(" as ")[0].strip() for name in names.split(",")]
+    assert found <= set(workers.PHYSICS)
+    assert "kernels" not in workers.PHYSICS
