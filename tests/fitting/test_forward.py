@@ -12,7 +12,7 @@ from radarbook.fitting import forward
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics, _gauss
-from radarbook.fitting.objectives import smooth
+from radarbook.fitting.objectives.focused import smooth
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.kernels import launch
