@@ -31,10 +31,9 @@ from radarbook.radar.array import Array
 from radarbook.radar.kernels.pairs import search
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import leg_gain
-from radarbook.radar.pieces import group_columns
+from radarbook.radar.pieces import Pieces, group_columns, middle
 from radarbook.radar.polarisation import Polarisation, across, reflect
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, Facets, facets, wave
-from radarbook.radar.simulate import Scene
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
 
@@ -88,9 +87,12 @@ def double_bounce(
     dtype = torch.complex64 if vertices.dtype == torch.float32 else torch.complex128
     device = vertices.device
     rough, size = (torch.as_tensor(v, device=device).double() for v in (material, antenna_size))
-    scene = Scene.of(vertices, triangles, array, waveform, permittivity, visibility, patch_size, 0)
-    patches = _Patches.of(scene, vertices, patch_size)
-    pairs = patches.pairs(scene, vertices, patch_size)
+    array, points = array.to(device), vertices.double()
+    pieces = Pieces.of(
+        points, triangles, array, visibility=visibility, facet_size=patch_size, seed=None
+    )
+    patches = _Patches.of(pieces, points, patch_size)
+    pairs = patches.pairs(points.detach(), pieces.triangles, array, patch_size)
     shape = (len(array.rx), len(array.tx), len(waveform))
     if len(pairs) == 0:
         return torch.zeros(shape, dtype=dtype, device=device)
@@ -98,14 +100,12 @@ def double_bounce(
     members, place = pairs.unique(return_inverse=True)
     patches = patches.only(members)
     legs = [
-        _legs(patches, scene, antennas, column, size)
-        for antennas, column in zip(
-            (scene.array.tx, scene.array.rx), group_columns(scene.array), strict=True
-        )
+        _legs(patches, antennas, column, size, waveform.wavelength)
+        for antennas, column in zip((array.tx, array.rx), group_columns(array), strict=True)
     ]
     total = torch.zeros(shape, dtype=dtype, device=device)
     for some in place.split(_CHUNK):
-        links = _Links.of(patches, some, scene, polarisation, rough)
+        links = _Links.of(patches, some, array, polarisation, permittivity, rough)
         pattern = _Pattern.of(links.first, links.second, len(patches))
         tensors = (*links.values(), *legs[0], *legs[1])
         total = total + _sum(tensors, pattern, waveform.wavenumbers.to(device), layer, dtype)
@@ -171,13 +171,13 @@ class _Patches:
         )
 
     @classmethod
-    def of(cls, scene: Scene, vertices: Tensor, size: float) -> _Patches:
-        """The pieces of a scene, gathered by cell and by the eighth of a turn that they face."""
-        pieces = scene.pieces(vertices, torch.arange(len(scene.parent), device=vertices.device))
+    def of(cls, pieces: Pieces, vertices: Tensor, size: float) -> _Patches:
+        """Pieces of a mesh, gathered by cell and by the eighth of a turn that they face."""
+        facet = pieces.facets(vertices)
         with torch.no_grad():
             # No plane of a mesh at round coordinates is a wall between two cells.
-            cell = (pieces.centre / size + 0.3137).floor()
-            key = torch.cat([cell - cell.amin(0), pieces.normal.round() + 1], dim=1).long()
+            cell = (facet.centre / size + 0.3137).floor()
+            key = torch.cat([cell - cell.amin(0), facet.normal.round() + 1], dim=1).long()
             code, sides = key[:, 0], [*(key[:, :3].amax(0) + 1).tolist(), 3, 3, 3]
             for axis in range(1, 6):
                 code = code * sides[axis] + key[:, axis]
@@ -186,24 +186,20 @@ class _Patches:
         def total(value: Tensor) -> Tensor:
             return value.new_zeros(len(kinds), *value.shape[1:]).index_add(0, owner, value)
 
-        area = total(pieces.area)
-        share = pieces.area / area.clamp(min=1e-30)[owner]
-        centre = total(share[:, None] * pieces.centre)
-        normal = torch.nn.functional.normalize(total(share[:, None] * pieces.normal), dim=1)
-        corner = pieces.corners - pieces.centre[:, None]
-        beside = pieces.centre - centre[owner]
-        moment = corner.transpose(1, 2) @ corner / 12 + beside[:, :, None] * beside[:, None]
-        seen = (
-            None
-            if scene.container.seen is None
-            else total(share.detach()[:, None] * scene.container.seen)
-        )
+        area = total(facet.area)
+        share = facet.area / area.clamp(min=1e-30)[owner]
+        centre = total(share[:, None] * facet.centre)
+        normal = torch.nn.functional.normalize(total(share[:, None] * facet.normal), dim=1)
+        corner = facet.corners - facet.centre[:, None]
+        offset = facet.centre - centre[owner]
+        moment = corner.transpose(1, 2) @ corner / 12 + offset[:, :, None] * offset[:, None]
+        seen = None if pieces.seen is None else total(share.detach()[:, None] * pieces.seen)
         return cls(centre, normal, area, total(share[:, None, None] * moment), seen)
 
     @torch.no_grad()
-    def pairs(self, scene: Scene, vertices: Tensor, size: float) -> Tensor:
-        """(N, 2) patches i < j that see each other, and whose window is not 0."""
-        toward, reach = _outlook(self, scene)
+    def pairs(self, vertices: Tensor, triangles: Tensor, array: Array, size: float) -> Tensor:
+        """(N, 2) patches i < j that see each other past the mesh, and whose window is not 0."""
+        toward, reach = _outlook(self, array)
         tensors = (self.centre, self.normal, toward, reach)
         arrays = [t.detach().cpu().numpy() for t in tensors]
         count = search(*arrays, _MARGIN, _TAPER, _LEAST, np.empty((0, 2), dtype=np.int64))
@@ -215,23 +211,18 @@ class _Patches:
         found = np.empty((count, 2), dtype=np.int64)
         search(*arrays, _MARGIN, _TAPER, _LEAST, found)
         pairs = torch.from_numpy(found).to(self.centre.device)
-        embree = RayMeshIntersector(
-            trimesh.Trimesh(
-                vertices.detach().double().cpu().numpy(),
-                scene.triangles.cpu().numpy(),
-                process=False,
-            )
-        )
-        planes = facets(vertices.detach().double().cpu(), scene.triangles.cpu())
+        points, triangles = vertices.cpu(), triangles.cpu()
+        mesh = trimesh.Trimesh(points.numpy(), triangles.numpy(), process=False)
+        embree, planes = RayMeshIntersector(mesh), facets(points, triangles)
         free = [_free(self, some, embree, planes, size) for some in pairs.split(_CHUNK)]
         return pairs[torch.cat(free)]
 
 
-def _outlook(patches: _Patches, scene: Scene) -> tuple[Tensor, Tensor]:
+def _outlook(patches: _Patches, array: Array) -> tuple[Tensor, Tensor]:
     """From the array's middle to each patch (P, 3), unit, and how far an antenna's direction is
     from it at most (P,)."""
-    toward = torch.nn.functional.normalize(patches.centre - scene.middle, dim=1)
-    antennas = torch.cat([scene.array.tx, scene.array.rx])
+    toward = torch.nn.functional.normalize(patches.centre - middle(array), dim=1)
+    antennas = torch.cat([array.tx, array.rx])
     reach = [
         (torch.nn.functional.normalize(c[:, None] - antennas, dim=2) - t[:, None]).norm(dim=2)
         for c, t in zip(patches.centre.split(1024), toward.split(1024), strict=True)
@@ -289,12 +280,13 @@ class _Links:
         cls,
         patches: _Patches,
         pairs: Tensor,
-        scene: Scene,
+        array: Array,
         polarisation: Polarisation,
+        permittivity: complex | None,
         rough: Tensor,
     ) -> _Links:
         i, j = pairs.unbind(1)
-        toward, reach = _outlook(patches, scene)
+        toward, reach = _outlook(patches, array)
         step = patches.centre[j] - patches.centre[i]
         length = step.square().sum(1).clamp(min=1e-16).sqrt()
         step = step / length[:, None]
@@ -315,8 +307,8 @@ class _Links:
         )
         ways = []
         for a, b, way in ((i, j, step), (j, i, -step)):
-            once = reflect(sent[a], toward[a], way, scene.permittivity)
-            twice = reflect(once, way, -toward[b], scene.permittivity)
+            once = reflect(sent[a], toward[a], way, permittivity)
+            twice = reflect(once, way, -toward[b], permittivity)
             ways.append((twice * taken[b]).sum(1))
             if polarisation.tx == polarisation.rx:
                 ways.append(ways[0])
@@ -325,14 +317,14 @@ class _Links:
 
 
 def _legs(
-    patches: _Patches, scene: Scene, antennas: Tensor, column: Tensor, size: Tensor
+    patches: _Patches, antennas: Tensor, column: Tensor, size: Tensor, wavelength: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gain, length and cosine to the z axis of the paths (P, A) between patches and antennas."""
     path = patches.centre[:, None] - antennas
     length = path.square().sum(-1).sqrt()
     direction = path / length[..., None]
     cosine = -(direction * patches.normal[:, None]).sum(-1)
-    gain = leg_gain(cosine, direction, length, size, scene.waveform.wavelength)
+    gain = leg_gain(cosine, direction, length, size, wavelength)
     if patches.seen is not None:
         gain = gain * patches.seen[:, column.to(gain.device)]
     return gain, length, direction[..., 2]

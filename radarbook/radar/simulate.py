@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -18,8 +17,8 @@ from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import leg_gain
-from radarbook.radar.pieces import FACET_SIZE, Pieces, middle
-from radarbook.radar.scattering import SKIN_PERMITTIVITY, Facets, wave
+from radarbook.radar.pieces import FACET_SIZE, Pieces
+from radarbook.radar.scattering import SKIN_PERMITTIVITY, wave
 from radarbook.radar.skeleton import unit
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone, divide
@@ -241,56 +240,6 @@ def _direct(problem: ForwardProblem) -> Tensor:
         return (response[f].to(dtype)[:, None] * far).T @ near
 
     return torch.stack(list(divide(signal, len(k))))
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Pieces of one mesh with the radar that lights them, as :mod:`radarbook.radar.bounces` takes
-    them."""
-
-    container: Pieces
-    array: Array
-    waveform: Waveform
-    permittivity: complex | None
-    centre: Tensor
-
-    @classmethod
-    def of(
-        cls,
-        vertices: Tensor,
-        triangles: Tensor,
-        array: Array,
-        waveform: Waveform,
-        permittivity: complex | None,
-        seen: Tensor | None,
-        facet_size: float,
-        seed: int,
-    ) -> Scene:
-        """Of vertices (N, 3); parameters as :func:`simulate`'s."""
-        found = Pieces.of(
-            vertices, triangles, array, visibility=seen, facet_size=facet_size, seed=seed
-        )
-        centre = found.centres(vertices.double())
-        return cls(found, array.to(vertices.device), waveform, permittivity, centre)
-
-    @property
-    def triangles(self) -> Tensor:
-        """(F, 3) of the mesh."""
-        return self.container.triangles
-
-    @property
-    def parent(self) -> Tensor:
-        """(P,) the triangle that each piece is of."""
-        return self.container.parent
-
-    @property
-    def middle(self) -> Tensor:
-        """(3,) of the array."""
-        return middle(self.array)
-
-    def pieces(self, vertices: Tensor, index: Tensor) -> Facets:
-        """The pieces numbered ``index``; float64, differentiable."""
-        return self.container.facets(vertices.double(), index)
 
 
 def simulate_points(

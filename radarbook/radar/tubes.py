@@ -21,7 +21,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 from radarbook.radar.array import Array
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import leg_gain
-from radarbook.radar.pieces import FACET_SIZE, group_columns
+from radarbook.radar.pieces import FACET_SIZE, Pieces, group_columns, middle
 from radarbook.radar.polarisation import Polarisation, across, reflect
 from radarbook.radar.scattering import (
     SKIN_PERMITTIVITY,
@@ -31,7 +31,6 @@ from radarbook.radar.scattering import (
     middles,
     wave,
 )
-from radarbook.radar.simulate import Scene
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
 
@@ -77,7 +76,8 @@ def ray_tubes(
     rough, size = (
         torch.as_tensor(v, device=vertices.device).double() for v in (material, antenna_size)
     )
-    seen = None if visibility is None else visibility.to(vertices.device).double()
+    array, points = array.to(vertices.device), vertices.double()
+    seen = None if visibility is None else visibility.to(points)
     back = None
     if seen is not None:
         transmitters = int(group_columns(array)[0].max()) + 1
@@ -88,29 +88,27 @@ def ray_tubes(
     )
     signals = []
     for sender, sent, weights in ways:
-        scene = Scene.of(
-            vertices, triangles, sender, waveform, permittivity, weights, facet_size, 0
+        pieces = Pieces.of(
+            points, triangles, sender, visibility=weights, facet_size=facet_size, seed=None
         )
         total = torch.zeros(
             len(waveform), len(sender.rx), len(sender.tx), dtype=dtype, device=vertices.device
         )
-        for chain, pieces in _chains(vertices, triangles, scene, bounces)[1:]:
-            for part in torch.arange(len(pieces), device=vertices.device).split(chunk):
-                tube = _Tube.follow(vertices, scene, chain[part], pieces[part], rough, sent)
-                ends = chain[part][:, [0, -1]]
-                total = total + _radiate(
-                    tube, scene, _seen(scene, weights, ends), rough, size, layer, dtype
-                )
+        for chains, starts in _chains(points.detach(), pieces, sender, bounces)[1:]:
+            for chain, start in zip(chains.split(chunk), starts.split(chunk), strict=True):
+                tube = _Tube.follow(points, pieces, sender, chain, start, rough, sent, permittivity)
+                ends = _seen(sender, weights, chain[:, [0, -1]])
+                total = total + _radiate(tube, sender, waveform, ends, rough, size, layer, dtype)
         signals.append(total.permute(1, 2, 0))
     return (signals[0] + signals[1].transpose(0, 1)) / 2
 
 
-def _seen(scene: Scene, visibility: Tensor | None, ends: Tensor) -> list[Tensor | None]:
+def _seen(array: Array, visibility: Tensor | None, ends: Tensor) -> list[Tensor | None]:
     """Of paths from and to the facets ``ends`` (P, 2): how every transmitter sees the first (P, T)
     and every receiver the last (P, R)."""
     if visibility is None:
         return [None, None]
-    groups = group_columns(scene.array)
+    groups = group_columns(array)
     return [
         visibility[end][:, group.to(visibility.device)]
         for end, group in zip(ends.unbind(1), groups, strict=True)
@@ -118,20 +116,17 @@ def _seen(scene: Scene, visibility: Tensor | None, ends: Tensor) -> list[Tensor 
 
 
 def _chains(
-    vertices: Tensor, triangles: Tensor, scene: Scene, bounces: int
+    vertices: Tensor, pieces: Pieces, array: Array, bounces: int
 ) -> list[tuple[Tensor, Tensor]]:
     """For 2, 3, … hits: the triangles met (paths, hits), and the piece each path starts with."""
-    points = vertices.detach().double().cpu()
-    faces = triangles.cpu()
-    every = facets(points, faces)
-    embree = RayMeshIntersector(trimesh.Trimesh(points.numpy(), faces.numpy(), process=False))
-    middle = scene.middle.detach().cpu()
-    pieces = torch.arange(len(scene.parent))
-    chain = scene.parent.cpu()[:, None]
-    at = scene.centre.cpu()
-    heading = torch.nn.functional.normalize(at - middle, dim=1)
+    points, triangles = vertices.cpu(), pieces.triangles.cpu()
+    every = facets(points, triangles)
+    embree = RayMeshIntersector(trimesh.Trimesh(points.numpy(), triangles.numpy(), process=False))
+    starts, chain = torch.arange(len(pieces)), pieces.parent.cpu()[:, None]
+    at = pieces.centres(vertices).cpu()
+    heading = torch.nn.functional.normalize(at - middle(array).detach().cpu(), dim=1)
     lit = (heading * every.normal[chain[:, 0]]).sum(1) < 0
-    chain, at, heading, pieces = chain[lit], at[lit], heading[lit], pieces[lit]
+    chain, at, heading, starts = chain[lit], at[lit], heading[lit], starts[lit]
     found = []
     for _ in range(bounces - 1):
         if len(at) == 0:
@@ -146,69 +141,73 @@ def _chains(
         gap = ((every.centre[struck] - start) * every.normal[struck]).sum(1)
         at = start + heading * (gap / torch.where(kept, slope, -1.0))[:, None]
         chain = torch.cat([chain, hit[:, None]], dim=1)[kept]
-        at, heading, pieces = at[kept], heading[kept], pieces[kept]
-        found.append((chain.to(vertices.device), pieces.to(vertices.device)))
+        at, heading, starts = at[kept], heading[kept], starts[kept]
+        found.append((chain.to(vertices.device), starts.to(vertices.device)))
     return found
 
 
 @dataclass(frozen=True)
 class _Tube:
-    """Footprints at the last hit, the transmitters' images (P, T, 3), the image of the array's
-    middle (P, 3), the reflections so far as matrices (P, 3, 3), and what the receivers take of the
+    """Footprints at the last hit, the transmitters' images (P, T, 3), that of the array's middle
+    (P, 3), the reflections so far as matrices (P, 3, 3), and what the receivers take of the
     field after all reflections, times what is smooth before the last (P,)."""
 
     footprint: Facets
     tx: Tensor
-    middle: Tensor
-    turn: Tensor
+    image: Tensor
+    turned: Tensor
     gain: Tensor
 
     @classmethod
     def follow(
         cls,
         vertices: Tensor,
-        scene: Scene,
+        pieces: Pieces,
+        array: Array,
         chain: Tensor,
-        pieces: Tensor,
+        start: Tensor,
         rough: Tensor,
         polarisation: Polarisation,
+        permittivity: complex | None,
     ) -> _Tube:
-        every = facets(vertices.double(), scene.triangles)
-        foot = scene.pieces(vertices, pieces)
-        tx = scene.array.tx.expand(len(chain), -1, -1)
-        middle = scene.middle.expand(len(chain), 3)
-        turn = torch.eye(3, dtype=torch.float64, device=vertices.device).expand(len(chain), 3, 3)
-        heading = torch.nn.functional.normalize(foot.centre - middle, dim=1)
+        """Along ``chain`` (P, hits), triangles, from the pieces numbered ``start`` (P,)."""
+        every = facets(vertices, pieces.triangles)
+        foot = pieces.facets(vertices, start)
+        tx = array.tx.expand(len(chain), -1, -1)
+        image = middle(array).expand(len(chain), 3)
+        turned = torch.eye(3, dtype=torch.float64, device=vertices.device).expand(len(chain), 3, 3)
+        heading = torch.nn.functional.normalize(foot.centre - image, dim=1)
         field = across(polarisation.tx, heading).to(torch.complex128)
         smooth = (1 - rough.square()).clamp(min=1e-12).sqrt()
         for hit in range(chain.shape[1] - 1):
             normal = foot.normal
             leaving = heading - 2 * (heading * normal).sum(1, keepdim=True) * normal
-            field = smooth * reflect(field, heading, leaving, scene.permittivity)
+            field = smooth * reflect(field, heading, leaving, permittivity)
             heading = leaving
             height = ((tx - foot.centre[:, None]) * normal[:, None]).sum(-1, keepdim=True)
             tx = tx - 2 * height * normal[:, None]
-            middle = middle - 2 * ((middle - foot.centre) * normal).sum(1, keepdim=True) * normal
-            turn = turn - 2 * normal[:, :, None] * (normal[:, None] @ turn)
+            image = image - 2 * ((image - foot.centre) * normal).sum(1, keepdim=True) * normal
+            turned = turned - 2 * normal[:, :, None] * (normal[:, None] @ turned)
             # The tube's corner rays, from the middle's image, cut the next triangle's plane.
             n, q = every.normal[chain[:, hit + 1]], every.centre[chain[:, hit + 1]]
-            rays = foot.corners - middle[:, None]
-            along = ((q - middle) * n).sum(1)[:, None] / (rays * n[:, None]).sum(-1)
+            rays = foot.corners - image[:, None]
+            along = ((q - image) * n).sum(1)[:, None] / (rays * n[:, None]).sum(-1)
             # A mirror turns the corners' order round; put it right.
-            corners = (middle[:, None] + rays * along[..., None]).flip(1)
+            corners = (image[:, None] + rays * along[..., None]).flip(1)
             a, b, c = corners.unbind(1)
             twice = torch.linalg.cross(b - a, c - a, dim=1).square().sum(1)
             area = twice.clamp(min=1e-30).sqrt() / 2
             foot = Facets(corners, middles(corners), n, area)
-        back = torch.nn.functional.normalize(scene.middle - foot.centre, dim=1)
+        back = torch.nn.functional.normalize(middle(array) - foot.centre, dim=1)
         taken = across(polarisation.rx, -back)
-        gain = (reflect(field, heading, back, scene.permittivity) * taken).sum(1)
-        return cls(foot, tx, middle, turn, gain)
+        gain = (reflect(field, heading, back, permittivity) * taken).sum(1)
+        return cls(foot, tx, image, turned, gain)
 
 
 def _radiate(
     tube: _Tube,
-    scene: Scene,
+    array: Array,
+    waveform: Waveform,
     seen: list[Tensor | None],
     rough: Tensor,
     size: Tensor,
@@ -216,24 +215,24 @@ def _radiate(
     dtype: torch.dtype,
 ) -> Tensor:
     """(f, rx, tx) of the tubes' footprints."""
-    foot, wavelength = tube.footprint, scene.waveform.wavelength
-    k = scene.waveform.wavenumbers.to(foot.area.device)
+    foot = tube.footprint
+    k = waveform.wavenumbers.to(foot.area.device)
     legs = []
-    sides = ((tube.tx, True), (scene.array.rx[None], False))
+    sides = ((tube.tx, True), (array.rx[None], False))
     for (antennas, mirrored), weight in zip(sides, seen, strict=True):
         path = foot.centre[:, None] - antennas
         length = path.square().sum(-1).sqrt()
         direction = path / length[..., None]
         cosine = -(direction * foot.normal[:, None]).sum(-1)
         # What left a transmitter is this direction with the reflections undone.
-        outward = direction @ tube.turn if mirrored else direction
-        gain = leg_gain(cosine, outward, length, size, wavelength)
+        outward = direction @ tube.turned if mirrored else direction
+        gain = leg_gain(cosine, outward, length, size, waveform.wavelength)
         if weight is not None:
             gain = gain * weight
         # The layer is crossed on the way in and on the way out, as each antenna sees it.
         legs.append((gain, length, outward[..., 2]))
     here, there = (
-        torch.nn.functional.normalize(m - foot.centre, dim=1) for m in (tube.middle, scene.middle)
+        torch.nn.functional.normalize(m - foot.centre, dim=1) for m in (tube.image, middle(array))
     )
     # The tube knows its last reflection's coefficient; a perfect conductor's is -1.
     response = facet_response(foot, (here + there) / 2, k, rough, None, None)
