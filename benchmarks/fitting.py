@@ -169,7 +169,7 @@ def _intervals(
     objective = plan.stages[-1].objective
     assert isinstance(objective, PhaseObjective)
     names = tuple(name for name in UNKNOWN if name != "material")
-    part = objective.physics.decimation(signal).to(torch.complex64)
+    part = objective.recorded(signal)
     sure = uncertainty(objective, part, found.parameters.to(dtype=torch.float64), free=names)
     k = model.n_shape + model.n_expression
     off = (found.parameters.normalised() - truth.normalised())[0, :k].abs().double()

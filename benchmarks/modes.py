@@ -127,7 +127,7 @@ def fitted(
 def _last(signal: Tensor, renderer: PhysicalRenderer) -> tuple[PhaseObjective, Tensor]:
     objective = physical_plan(signal, renderer, schedule=DESCENT[-1:]).stages[0].objective
     assert isinstance(objective, PhaseObjective)
-    return objective, objective.physics.decimation(signal).to(torch.complex64)
+    return objective, objective.recorded(signal)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

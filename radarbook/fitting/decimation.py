@@ -9,6 +9,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.gate import RangeGate
 from radarbook.radar.waveform import C0, Waveform
 
 
@@ -24,6 +25,23 @@ class Decimation:
         """(B, rx, tx, f) or (rx, tx, f) of a whole recording -> (B, rx, tx, f) of this part."""
         whole = signal if signal.ndim == 4 else signal[None]
         return whole[:, self.rx][:, :, self.tx][..., self.steps]
+
+    def gated(
+        self,
+        signal: Tensor,
+        array: Array,
+        waveform: Waveform,
+        centres: Tensor,
+        gate: RangeGate | None = None,
+    ) -> Tensor:
+        """The same of the ranges about ``centres`` (B, 3) m alone, for recordings (B, rx, tx, f) or
+        (rx, tx, f) by an array and waveform. ``gate`` None: :class:`RangeGate` as it is."""
+        whole = signal if signal.ndim == 4 else signal[None]
+        part = whole[:, self.rx][:, :, self.tx]
+        kept = array.subset(tx=self.tx, rx=self.rx)
+        gate = gate or RangeGate()
+        gated = [gate(s, kept, waveform, c, self.steps) for s, c in zip(part, centres, strict=True)]
+        return torch.stack(gated)
 
 
 def decimate(

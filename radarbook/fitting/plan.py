@@ -57,7 +57,8 @@ def physical_plan(
     free : names
         Unknowns of the fit; each stage has those that it can determine.
     centres : Tensor (B, 3), optional
-        About where the faces' images are, m; None: their centroids.
+        About where the faces' images are, m; None: their centroids. What is more than 0.1 m nearer
+        or farther is removed before frequencies are left out (:class:`RangeGate`).
     antennas, depth
         As in :func:`~radarbook.fitting.decimation.decimate`. With fewer samples ghosts of the face
         enter its image. Target and fit share them, so a third of the antennas is enough for a near
@@ -135,7 +136,7 @@ def _objectives(
         "full": everything,
         "exact": everything,
     }
-    part = decimation(whole)
+    part = decimation.gated(whole, renderer.array, renderer.waveform, centres)
     focus: list[RangeFocus] | None = None
     objectives: list[list[PowerObjective | PhaseObjective]] = []
     for level in schedule:

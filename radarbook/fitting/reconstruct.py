@@ -82,7 +82,7 @@ def uncertainty_through_physics(
     """
     whole = signal if signal.ndim == 4 else signal[None]
     objective = final_objective(whole, renderer, delay=fit_delay)
-    part = objective.physics.decimation(whole).to(torch.complex64)
+    part = objective.recorded(whole)
     unknown = [*UNKNOWN, DELAY] if fit_delay else [*UNKNOWN]
     free = tuple(name for name in unknown if name != "material")
     found = with_delay(found, 0.0) if fit_delay else found

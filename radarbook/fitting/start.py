@@ -11,6 +11,7 @@ from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.forward import STEEPEST, ReducedPhysics
+from radarbook.radar.gate import RangeGate
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
@@ -61,10 +62,16 @@ class CoarseImager:
         side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
         depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64) + renderer.distance
         self._grid = Grid(side, side.clone(), depth)
+        # All ranges of the image, for antennas beside it, too.
+        self._middle = torch.tensor([0.0, 0.0, float(depth.mean())], dtype=torch.float64)
+        self._gate = RangeGate(reach=float(depth[-1] - depth[0]) / 2 + 0.03)
+        self._whole = renderer.array, renderer.waveform
 
     def image(self, signal: Tensor) -> RadarImage:
         """Images of whole recordings (B, rx, tx, f)."""
-        part = self._physics.decimation(signal)
+        whole = signal if signal.ndim == 4 else signal[None]
+        centres = self._middle.expand(len(whole), 3)
+        part = self._physics.decimation.gated(whole, *self._whole, centres, self._gate)
         return self._image(part.to(self._physics.device, torch.complex64))
 
     def render(self, parameters: FaceParameters) -> RadarImage:

@@ -84,7 +84,7 @@ class RangeGate:
 
         Parameters
         ----------
-        signal : Tensor (..., rx, tx, f), complex
+        signal : Tensor (..., rx, tx, f) or, of an array with pairs, (..., pair, f), complex
         array, waveform
             Of the signal.
         centre : Tensor (3,) or three floats
@@ -92,7 +92,7 @@ class RangeGate:
         steps : Tensor (kept,), int64, optional
             Indices of the frequencies to keep; None keeps all of them.
 
-        Returns a Tensor (..., rx, tx, kept) of the signal's dtype. Linear in the signal, and
+        Returns a Tensor (..., rx, tx, kept) or (..., pair, kept) of the signal's dtype. Linear in the signal, and
         differentiable with respect to it.
         """
         steps = torch.arange(len(waveform)) if steps is None else steps
@@ -105,6 +105,10 @@ class RangeGate:
         k = waveform.wavenumbers.double().cpu()
         # Phases of the path over the centre, from float64 lengths: (rx, f) and (tx, f).
         rx, tx = (unit(torch.remainder(leg[:, None] * k, 2 * math.pi)) for leg in legs)
-        path = (rx[:, None] * tx).to(device, signal.dtype)
+        if array.pairs is None:
+            path = rx[:, None] * tx
+        else:
+            path = tx[array.pairs[:, 0].cpu()] * rx[array.pairs[:, 1].cpu()]
+        path = path.to(device, signal.dtype)
         weights = self.weights(waveform, steps).to(device, signal.dtype)
         return ((signal * path) @ weights.T) * path[..., steps.to(device)].conj()

@@ -113,6 +113,14 @@ class FocusedObjective(ABC, Generic[T]):
         """Pixels of each target; other objectives of the same recordings can use them."""
         return [target.focus for target in self.targets]
 
+    def recorded(self, signal: Tensor) -> Tensor:
+        """(B, rx, tx, f) complex64 of whole recordings (B, rx, tx, f): the antennas, frequencies
+        and ranges that the targets are of."""
+        centres = torch.stack([target.focus.points.mean(0) for target in self.targets])
+        renderer = self.physics.renderer
+        part = self.physics.decimation.gated(signal, renderer.array, renderer.waveform, centres)
+        return part.to(torch.complex64)
+
     def residuals(self, parameters: FaceParameters) -> Tensor:
         targets = [self.target(parameters[b], b) for b in range(len(parameters))]
         signal = self.physics.signal(parameters)
