@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.radar.gate import RangeGate
 from radarbook.radar.waveform import Waveform
-
-#: Power per sample of what is outside the interval, relative to what is inside.
-_FLOOR = 1e-2
 
 
 def without_ranges(signal: Tensor, waveform: Waveform, near: float, far: float) -> Tensor:
     """``signal`` without what lies at half paths of ``near`` to ``far``.
 
-    Echoes spread evenly over the interval, seen through each channel alone, have the covariance
-    K(k, k') = e^{-j(k - k')(near + far)} sinc((k - k')(far - near)), sinc x = sin x / x, along
-    frequency. Their estimate of least mean square error in other echoes taken for white,
-    K (K + 0.01)⁻¹ times the signal (Wiener filter), is subtracted.
+    What :class:`~radarbook.radar.gate.RangeGate` estimates to be in the interval, seen through
+    each channel alone, is subtracted.
 
     Parameters
     ----------
@@ -55,11 +49,8 @@ def without_ranges(signal: Tensor, waveform: Waveform, near: float, far: float) 
             f"{waveform.unambiguous_range / 2:.3g} m, found {far - near:.3g} m"
         )
     k = waveform.wavenumbers.cpu()
+    inside = RangeGate(reach=(far - near) / 2).weights(waveform, torch.arange(len(k)))
     apart = k[:, None] - k
-    covariance = torch.sinc(apart * (far - near) / math.pi)
-    inside = torch.linalg.solve(
-        covariance + _FLOOR * torch.eye(len(k), dtype=torch.float64), covariance
-    )
     turn = torch.polar(torch.ones_like(apart), -apart * (near + far))
-    keep = torch.eye(len(k), dtype=torch.float64) - turn * inside.T
+    keep = torch.eye(len(k), dtype=torch.float64) - turn * inside
     return signal @ keep.T.to(signal)

@@ -100,7 +100,8 @@ def test_batches_and_single_precision() -> None:
     single = RangeGate()(signal.to(torch.complex64), array, waveform, CENTRE, STEPS)
     assert single.dtype == torch.complex64
     assert float((single - exact).norm() / exact.norm()) < 1e-5
-    assert torch.equal(exact[1], RangeGate()(signal[1], array, waveform, CENTRE, STEPS))
+    alone = RangeGate()(signal[1], array, waveform, CENTRE, STEPS)
+    assert float((exact[1] - alone).norm() / alone.norm()) < 1e-12  # products of other sizes
 
 
 def test_pairs_are_gated_as_the_product_is() -> None:
