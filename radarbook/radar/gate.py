@@ -92,8 +92,8 @@ class RangeGate:
         steps : Tensor (kept,), int64, optional
             Indices of the frequencies to keep; None keeps all of them.
 
-        Returns a Tensor (..., rx, tx, kept) or (..., pair, kept) of the signal's dtype. Linear in the signal, and
-        differentiable with respect to it.
+        Returns a Tensor (..., rx, tx, kept) or (..., pair, kept) of the signal's dtype. Linear in
+        the signal, and differentiable with respect to it.
         """
         steps = torch.arange(len(waveform)) if steps is None else steps
         device = signal.device
