@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from radarbook.datasets.distribution import random_parameters
-from radarbook.evaluation.metrics import Predictor, vertex_distances
+from radarbook.evaluation.metrics import vertex_distances
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
@@ -31,7 +31,7 @@ from radarbook.fitting.objectives import ImageObjective
 from radarbook.pipeline import Pipeline
 from radarbook.provenance import hardware
 from radarbook.radar.image import RadarImage
-from radarbook.radar.renderer import PhysicalRenderer, Renderer
+from radarbook.radar.renderer import PhysicalRenderer, Predictor, Renderer
 from radarbook.training.augmentation import with_dynamic_range
 from radarbook.training.checkpoints import shipped
 from radarbook.training.tasks import EVALUATION_DB

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from radarbook.datasets.recordings import Recording
-    from radarbook.radar.meshes import Mesh
+    from radarbook.radar.meshes import SceneMesh
 
 
 @app.command()
@@ -247,7 +247,7 @@ def _say(mesh: Path, notes: list[str]) -> None:
 
 def _mesh_signal(
     path: Path,
-    mesh: Mesh,
+    mesh: SceneMesh,
     material: float,
     antenna_size: float,
     frequencies: int,

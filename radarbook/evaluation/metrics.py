@@ -18,7 +18,7 @@ The paper's measures, and where it is silent, what is taken here:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 from radarbook.faces.compare import scan_to_surface, vertex_areas
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters, parameter_names
-from radarbook.radar.image import RadarImage
+from radarbook.radar.renderer import Predictor
 from radarbook.seeds import numpy_stream, torch_stream
 from radarbook.training.augmentation import with_dynamic_range
 from radarbook.training.data import Samples, require_model_of, resident
@@ -37,12 +37,6 @@ from radarbook.training.tasks import EVALUATION_DB
 CHUNK = 64
 #: Points of each true face for the distance to the predicted surface; a face takes some 40 ms.
 SCAN_POINTS = 500
-
-
-class Predictor(Protocol):
-    """An encoder or autoencoder."""
-
-    def predict(self, image: RadarImage) -> FaceParameters: ...
 
 
 def l2_errors(predicted: FaceParameters, truth: FaceParameters) -> dict[str, Tensor]:

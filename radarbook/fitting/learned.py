@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +17,7 @@ from radarbook.fitting.methods import Adam
 from radarbook.fitting.objectives.image import Anchor, ImageObjective, Inputs
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.radar.image import RadarImage
-from radarbook.radar.renderer import Renderer
-
-
-class Predictor(Protocol):
-    """An encoder or autoencoder."""
-
-    def predict(self, image: RadarImage) -> FaceParameters: ...
+from radarbook.radar.renderer import Predictor, Renderer
 
 
 @torch.no_grad()

@@ -189,29 +189,6 @@ def _peak(level: Tensor, index: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     return peak, depth
 
 
-def soft_image(volume: Tensor, grid: Grid, sharpness: float = 2.0) -> tuple[Tensor, Tensor]:
-    """Amplitude (dB) and depth (m) in which every plane has a part, Eqs. (5.4), (5.5).
-
-    Where :func:`image_from_volume` follows the strongest plane, here planes weigh in with their
-    power to the ``sharpness``: nothing jumps when another plane becomes the strongest, so a fit
-    feels surfaces it has not reached. Large ``sharpness`` is the maximum.
-
-    ``volume`` (z, y, x) or (B, z, y, x); returns two tensors (B, H, W), amplitude relative to the
-    image's maximum and not clipped. Differentiable everywhere.
-    """
-    batch = volume if volume.ndim == 4 else volume[None]
-    if batch.ndim != 4 or tuple(batch.shape[-3:]) != grid.shape:
-        raise InputError(f"volume: expected (z, y, x) = {grid.shape}, found {tuple(volume.shape)}")
-    power = batch.real.square() + batch.imag.square() if batch.is_complex() else batch.square()
-    # 200 dB below the strongest voxel is nothing, and keeps the logarithm finite.
-    floor = 1e-20 * power.detach().amax((1, 2, 3), keepdim=True)
-    level = torch.log(power + floor.clamp(min=torch.finfo(power.dtype).tiny))
-    total = torch.logsumexp(sharpness * level, dim=1) / sharpness
-    weights = torch.softmax(sharpness * level, dim=1)
-    depth = (weights * grid.z.to(weights)[:, None, None]).sum(1)
-    return (total - total.amax((1, 2), keepdim=True)) * (10 / math.log(10)), depth
-
-
 _UNITS = {"amplitude_db": "dB", "depth": "m", "mask": "1", "x": "m", "y": "m"}
 
 

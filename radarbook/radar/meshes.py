@@ -14,10 +14,11 @@ import trimesh
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-Mesh = tuple[Tensor, Tensor]
+#: Vertices and triangles, as the simulation takes them.
+SceneMesh = tuple[Tensor, Tensor]
 
 
-def sphere(centre: tuple[float, float, float], radius: float, facet: float) -> Mesh:
+def sphere(centre: tuple[float, float, float], radius: float, facet: float) -> SceneMesh:
     """A sphere of icosahedral facets about ``facet`` metres on a side; vertices on the sphere."""
     edge = 1.05 * radius  # of the icosahedron that the subdivision starts from
     levels = max(0, math.ceil(math.log2(edge / facet)))
@@ -31,7 +32,7 @@ def plate(
     height: float,
     facet: float,
     tilt: tuple[float, float] = (0.0, 0.0),
-) -> Mesh:
+) -> SceneMesh:
     """A flat rectangle that faces the array: its normal is -z, then turned by ``tilt``.
 
     ``tilt`` is (about y, about x), radians, right-handed in the radar frame.
@@ -47,7 +48,7 @@ def plate(
     return _tensors(points @ rotation.T + np.asarray(centre), faces)
 
 
-def corner(apex: tuple[float, float, float], edge: float, facet: float) -> Mesh:
+def corner(apex: tuple[float, float, float], edge: float, facet: float) -> SceneMesh:
     """A triangular trihedral corner reflector that opens towards the array (its axis is -z).
 
     ``edge`` is the length of the three edges that meet at the apex, metres.
@@ -67,14 +68,14 @@ def corner(apex: tuple[float, float, float], edge: float, facet: float) -> Mesh:
     return _tensors(mesh.vertices + np.asarray(apex), mesh.faces)
 
 
-def join(*meshes: Mesh) -> Mesh:
+def join(*meshes: SceneMesh) -> SceneMesh:
     """Several meshes as one."""
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
     faces = [t + int(o) for (_, t), o in zip(meshes, offsets[:-1], strict=True)]
     return torch.cat([vertices for vertices, _ in meshes]), torch.cat(faces)
 
 
-def _tensors(vertices: ArrayLike, faces: ArrayLike) -> Mesh:
+def _tensors(vertices: ArrayLike, faces: ArrayLike) -> SceneMesh:
     return (
         torch.from_numpy(np.array(vertices, dtype=np.float64)),
         torch.from_numpy(np.array(faces, dtype=np.int64)),

@@ -1,4 +1,4 @@
-"""The protocol that runs through the project: parameters in, radar image out."""
+"""Protocols of the project, and the physical renderer: face parameters to and from images."""
 
 from __future__ import annotations
 
@@ -39,6 +39,14 @@ class Renderer(Protocol):
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         """Radar images (B, H, W) of B faces."""
+        ...
+
+
+class Predictor(Protocol):
+    """Anything that predicts face parameters from radar images: encoder, autoencoder."""
+
+    def predict(self, image: RadarImage) -> FaceParameters:
+        """Parameters of B faces from images (B, H, W)."""
         ...
 
 

@@ -14,7 +14,7 @@ from radarbook.errors import InputError
 from radarbook.faces.mesh import METRES, Units, read_mesh, require_mesh
 from radarbook.radar.array import qar50
 from radarbook.radar.limits import LARGEST_REACH
-from radarbook.radar.meshes import Mesh
+from radarbook.radar.meshes import SceneMesh
 from radarbook.radar.winding import repaired
 
 #: A scene reaches at least this far: 10 wavelengths, less than the array's own width of 144 mm.
@@ -29,7 +29,7 @@ _USUAL_REACHES, _USUAL_SIZES = (0.1, 2.0), (0.05, 1.0)
 
 def read_scene(
     path: str | os.PathLike[str], units: Units = "m", *, model_frame: float | None = None
-) -> tuple[Mesh, list[str]]:
+) -> tuple[SceneMesh, list[str]]:
     """A PLY, OBJ or STL file as a scene that :func:`~radarbook.radar.simulate.simulate` takes.
 
     Parameters
@@ -152,7 +152,7 @@ def _unit_advice(reach: float, units: Units) -> str:
 
 
 def check_in_image(
-    mesh: Mesh,
+    mesh: SceneMesh,
     extent: float,
     depth: tuple[float, float],
     source: str = "mesh",

@@ -243,12 +243,7 @@ def _direct(problem: ForwardProblem) -> Tensor:
 
 
 def simulate_points(
-    positions: Tensor,
-    amplitudes: Tensor,
-    array: Array,
-    waveform: Waveform,
-    *,
-    spreading: bool = False,
+    positions: Tensor, amplitudes: Tensor, array: Array, waveform: Waveform
 ) -> Tensor:
     """Signal of isotropic points: S[rx, tx, f] = Σ_p a_p e^{-jk(d_tx + d_rx)}, Eq. (1.1).
 
@@ -257,7 +252,7 @@ def simulate_points(
     positions : Tensor (P, 3) or (B, P, 3)
         Metres, radar frame.
     amplitudes : Tensor (P,) or (B, P)
-        Real or complex. With ``spreading`` each leg also divides by its length.
+        Real or complex.
 
     Returns
     -------
@@ -274,27 +269,25 @@ def simulate_points(
     dtype = _complex(positions.dtype)
     positions = positions.to(amplitudes.device)
     if array.pairs is not None:
-        return _points_of_pairs(positions, amplitudes.to(dtype), array, waveform, spreading)
+        return _points_of_pairs(positions, amplitudes.to(dtype), array, waveform)
     lengths = []
     for antennas in (array.tx, array.rx):
         path = positions.double()[..., None, :] - antennas.to(positions.device)
         lengths.append(path.square().sum(-1).sqrt())
     out = []
     for k in waveform.wavenumbers.to(positions.device):
-        near, far = (
-            (unit((-k * d) % (2 * math.pi)) / (d if spreading else 1.0)).to(dtype) for d in lengths
-        )
-        weighted = amplitudes.to(dtype)[..., None] * far
-        out.append(weighted.transpose(-1, -2) @ near)
+        sent, received = (unit((-k * d) % (2 * math.pi)).to(dtype) for d in lengths)
+        weighted = amplitudes.to(dtype)[..., None] * received
+        out.append(weighted.transpose(-1, -2) @ sent)
     return torch.stack(out, dim=-1)
 
 
 def _points_of_pairs(
-    positions: Tensor, amplitudes: Tensor, array: Array, waveform: Waveform, spreading: bool
+    positions: Tensor, amplitudes: Tensor, array: Array, waveform: Waveform
 ) -> Tensor:
     """(P, f) or (B, P, f) of an array with pairs."""
     assert array.pairs is not None
-    near, far = (
+    there, back = (
         (positions.double()[..., None, :] - antennas[numbers].to(positions.device))
         .square()
         .sum(-1)
@@ -302,11 +295,10 @@ def _points_of_pairs(
         for antennas, numbers in zip((array.tx, array.rx), array.pairs.unbind(1), strict=True)
     )
     weights = amplitudes[..., None, :]
-    loss = near * far if spreading else torch.ones_like(near)
     out = []
     for k in waveform.wavenumbers.to(positions.device):
-        wave = (unit((-k * (near + far)) % (2 * math.pi)) / loss).to(amplitudes.dtype)
-        out.append((weights @ wave)[..., 0, :])
+        waves = unit((-k * (there + back)) % (2 * math.pi)).to(amplitudes.dtype)
+        out.append((weights @ waves)[..., 0, :])
     return torch.stack(out, dim=-1)
 
 

@@ -122,12 +122,13 @@ class Skeleton:
             lambda x: self._expand(x, centres, memory),
         )
 
-    def legs(self, centres: Tensor, dtype: torch.dtype) -> tuple[Leg, Leg]:
+    def legs(self, centres: Tensor, dtype: torch.dtype) -> tuple[CellLegs, CellLegs]:
         """The skeleton's transmitters and receivers as seen from cell centres (cells, 3)."""
-        return (
-            Leg.towards(self.array.tx.detach()[self.tx.to(self.array.tx.device)], centres, dtype),
-            Leg.towards(self.array.rx.detach()[self.rx.to(self.array.rx.device)], centres, dtype),
+        tx, rx = (
+            CellLegs.towards(antennas.detach()[index.to(antennas.device)], centres, dtype)
+            for antennas, index in ((self.array.tx, self.tx), (self.array.rx, self.rx))
         )
+        return tx, rx
 
     def waves(self, difference: Tensor, sign: int) -> Tensor:
         """(g, ...) complex e^{±jk_g δ} of path differences δ (...): one product a step of k."""
@@ -251,7 +252,7 @@ def _runs(centres: Tensor) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Leg:
+class CellLegs:
     """Paths from A antennas to the points of cells: ``base`` (cells, A, 3) from each antenna to
     each cell's centre and its length ``reach`` (cells, A)."""
 
@@ -259,13 +260,13 @@ class Leg:
     reach: Tensor
 
     @classmethod
-    def towards(cls, antennas: Tensor, centres: Tensor, dtype: torch.dtype) -> Leg:
+    def towards(cls, antennas: Tensor, centres: Tensor, dtype: torch.dtype) -> CellLegs:
         """From antennas (A, 3) to cell centres (cells, 3)."""
         base = centres[:, None] - antennas.to(centres.device)
         return cls(base.to(dtype), base.square().sum(-1).sqrt().to(dtype))
 
-    def __getitem__(self, index: Tensor) -> Leg:
-        return Leg(self.base[index], self.reach[index])
+    def __getitem__(self, index: Tensor) -> CellLegs:
+        return CellLegs(self.base[index], self.reach[index])
 
     def lengths(self, offset: Tensor) -> tuple[Tensor, Tensor]:
         """Path length d and its difference from the centre's, (cells, V, A), of points at

@@ -28,7 +28,7 @@ def waveform() -> Waveform:
 
 
 @pytest.fixture(scope="session")
-def ellipsoid() -> meshes.Mesh:
+def ellipsoid() -> meshes.SceneMesh:
     """A head-sized ellipsoid, 30 cm away: smooth, curved differently along x and y."""
     vertices, triangles = meshes.sphere((0.0, 0.0, 0.0), 1.0, 0.12)
     scale = torch.tensor([0.07, 0.09, 0.08], dtype=torch.float64)
@@ -36,7 +36,7 @@ def ellipsoid() -> meshes.Mesh:
 
 
 @pytest.fixture(scope="session")
-def ict_face() -> meshes.Mesh:
+def ict_face() -> meshes.SceneMesh:
     """The mean face of the ICT model in the radar frame, nose tip 30 cm away."""
     if not ICT.exists():
         pytest.skip(f"needs the open face model {ICT.name} in ../shared/models, which is absent")

@@ -50,7 +50,7 @@ def _referee(surface: Surface, array: Array, polarisation: tuple[float, float, f
     return (there + back.transpose(1, 0, 2)) / 2
 
 
-def _ball_and_plate() -> tuple[meshes.Mesh, Surface]:
+def _ball_and_plate() -> tuple[meshes.SceneMesh, Surface]:
     """A ball of 24 mm before a plate of 26 mm that is turned towards it by 40°."""
     centre, radius, turn = (0.011, 0.002, 0.30), 0.012, math.radians(40)
     middle, side = (-0.010, 0.0, 0.312), 0.026
@@ -103,7 +103,7 @@ def test_ball_before_a_plate_converges():
     assert errors[1] < 0.12
 
 
-def _reciprocity(mesh: meshes.Mesh, array: Array, waveform: Waveform, **options) -> float:
+def _reciprocity(mesh: meshes.SceneMesh, array: Array, waveform: Waveform, **options) -> float:
     there, back = (
         multiple_bounces(*mesh, a, waveform, visibility=visibility(*mesh, a), **options)
         for a in (array, array.swapped())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.radar.image import image_from_volume, load_image, save_image, soft_image
+from radarbook.radar.image import image_from_volume, load_image, save_image
 from radarbook.radar.imaging import Grid
 
 
@@ -129,20 +129,3 @@ def test_bad_files(tmp_path, grid):
         load_image(tmp_path / "other.h5")
     with pytest.raises(InputError, match="volume"):
         image_from_volume(torch.zeros(2, 2, 2), grid)
-
-
-def test_soft_image(grid):
-    """Sharp, it is the strongest plane; soft, its depth is the mean of a symmetric peak; and its
-    gradient equals finite differences also where two planes are equally strong."""
-    depths = torch.full((5, 5), 0.31, dtype=torch.float64)
-    volume = _volume(grid, depths, 1.0)
-    amplitude, depth = soft_image(volume, grid)
-    np.testing.assert_allclose(depth, 0.31, atol=1e-6)
-    np.testing.assert_allclose(amplitude, 0, atol=1e-9)
-    _, sharp = soft_image(volume * torch.linspace(1, 1.2, 13)[:, None, None], grid, sharpness=500)
-    hard = (volume[:, 0, 0].abs() * torch.linspace(1, 1.2, 13)).argmax()
-    np.testing.assert_allclose(sharp, float(grid.z[hard]), atol=1e-6)
-    tie = torch.ones(grid.shape, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda v: soft_image(v, grid)[1], (tie,))
-    with pytest.raises(InputError, match="volume"):
-        soft_image(volume[1:], grid)
