@@ -27,21 +27,25 @@ class Pose:
     @classmethod
     def of(cls, rotation: Tensor | None, translation: Tensor | None, name: str) -> Pose:
         """Checked; None is no rotation or translation. ``name`` is what an error calls it."""
-        turn = torch.eye(3) if rotation is None else torch.as_tensor(rotation)
+        matrix = torch.eye(3) if rotation is None else torch.as_tensor(rotation)
         shift = torch.zeros(3) if translation is None else torch.as_tensor(translation)
-        turn, shift = turn.to(torch.float64), shift.to(torch.float64)
-        if tuple(turn.shape) != (3, 3) or tuple(shift.shape) != (3,):
+        matrix, shift = matrix.to(torch.float64), shift.to(torch.float64)
+        if tuple(matrix.shape) != (3, 3) or tuple(shift.shape) != (3,):
             raise InputError(
                 f"{name}: expected rotation (3, 3) and translation (3,), "
-                f"found {tuple(turn.shape)} and {tuple(shift.shape)}"
+                f"found {tuple(matrix.shape)} and {tuple(shift.shape)}"
             )
-        if not bool(torch.isfinite(turn).all() and torch.isfinite(shift).all()):
+        if not bool(torch.isfinite(matrix).all() and torch.isfinite(shift).all()):
             raise InputError(f"{name}: expected finite numbers, found NaN or infinity")
-        off = (turn @ turn.T - torch.eye(3, dtype=torch.float64, device=turn.device)).abs().max()
+        off = (
+            (matrix @ matrix.T - torch.eye(3, dtype=torch.float64, device=matrix.device))
+            .abs()
+            .max()
+        )
         # A rotation typed with six digits is one.
-        if float(off) > 1e-5 or float(torch.linalg.det(turn)) < 0:
+        if float(off) > 1e-5 or float(torch.linalg.det(matrix)) < 0:
             raise InputError(f"{name} rotation: expected orthonormal rows and determinant 1")
-        return cls(turn, shift)
+        return cls(matrix, shift)
 
 
 @dataclass(frozen=True)
@@ -231,22 +235,22 @@ class Array:
         --------
         >>> import math
         >>> a = math.radians(40)  # about the y axis, and still towards a point at z = 0.3 m
-        >>> turn = torch.tensor(
+        >>> matrix = torch.tensor(
         ...     [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]],
         ...     dtype=torch.float64,
         ... )
         >>> point = torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
-        >>> other = qar50().moved(turn, point - turn @ point)
+        >>> other = qar50().moved(matrix, point - matrix @ point)
         >>> bool(((other.tx - point).norm(dim=1) - (qar50().tx - point).norm(dim=1) < 1e-12).all())
         True
         """
         pose = Pose.of(rotation, translation, "array")
-        turn, shift = (v.to(self.tx.device) for v in (pose.rotation, pose.translation))
+        matrix, shift = (v.to(self.tx.device) for v in (pose.rotation, pose.translation))
         return self.replace(
-            tx=self.tx @ turn.T + shift,
-            rx=self.rx @ turn.T + shift,
-            rotation=turn @ self.rotation,
-            origin=turn @ self.origin + shift,
+            tx=self.tx @ matrix.T + shift,
+            rx=self.rx @ matrix.T + shift,
+            rotation=matrix @ self.rotation,
+            origin=matrix @ self.origin + shift,
         )
 
     @property

@@ -136,8 +136,8 @@ class Calibration:
                 f"{tuple(signal.shape)}: it was made with another array"
             )
         size = self.channels.abs()
-        turn = torch.where(size > 0, self.channels.conj() / size.clamp(min=1e-300), 1.0)
-        return without_delay(signal * turn[..., None].to(signal), waveform, self.delay)
+        conjugate = torch.where(size > 0, self.channels.conj() / size.clamp(min=1e-300), 1.0)
+        return without_delay(signal * conjugate[..., None].to(signal), waveform, self.delay)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write to HDF5, atomically."""
@@ -217,7 +217,7 @@ def calibrate(
         Of a scene where the target is the strongest echo within ``reach``.
     target : Corner or Plate
     reach : float, optional
-        Half of the range in which the echo is looked for, m, around the target's place. None: all
+        Half of the range that is searched for the echo, m, around the target's place. None: all
         of the unambiguous range.
     separable : bool, optional
         Whether a factor is that of its receiver times that of its transmitter, which lowers the
@@ -289,8 +289,9 @@ def _delay(
     covariance = weighted.T @ weighted.conj()
 
     def power(delays: Tensor) -> Tensor:
-        turn = torch.polar(torch.ones_like(delays[:, None] * f), 2 * math.pi * delays[:, None] * f)
-        return ((turn @ covariance) * turn.conj()).sum(1).real
+        phase = 2 * math.pi * delays[:, None] * f
+        wave = torch.polar(torch.ones_like(phase), phase)
+        return ((wave @ covariance) * wave.conj()).sum(1).real
 
     most = 0.5 / float(waveform.frequencies.diff().max())
     within = most if reach is None else min(most, reach / range_of_delay(1.0))

@@ -19,7 +19,7 @@ from torch import Tensor
 from radarbook.radar.array import Array
 from radarbook.radar.facet_sum import FacetSum, ForwardProblem, responses
 from radarbook.radar.layer import Layer, LegTable
-from radarbook.radar.legs import amplitude
+from radarbook.radar.legs import amplitude, steepest_cosine
 from radarbook.radar.skeleton import CACHE, Skeleton, build_skeleton, round_box
 
 #: Cell of facets that share a skeleton, m.
@@ -51,7 +51,7 @@ def signal(problem: ForwardProblem, memory: int) -> Tensor:
     index, block_cell = _blocks(cell)
     total = None
     for skeleton, steepest, some in _skeletons(problem, centres, owner):
-        # The cells of these meshes, and their blocks, numbered anew.
+        # The cells of these meshes, and their blocks, numbered from 0.
         mine = slice(None) if some is None else some[owner].nonzero()[:, 0]
         blocks, block = index, block_cell
         if some is not None:
@@ -108,11 +108,8 @@ def _steepest(array: Array, box: NDArray[np.float64]) -> float:
     (its low and high corner, (6,))."""
     half = np.array(_CELL) / 2
     low, high = box[:3] - half, box[3:] + half
-    antennas = torch.cat([array.tx, array.rx]).detach().cpu().numpy()
-    near, far = antennas.min(0), antennas.max(0)
-    across = float(np.hypot(*np.maximum(high - near, far - low)[:2]))
-    along = max(float(low[2] - far[2]), 1e-3)
-    return along / math.hypot(along, across)
+    antennas = torch.cat([array.tx, array.rx]).detach().cpu()
+    return steepest_cosine(torch.from_numpy(low), torch.from_numpy(high), antennas)
 
 
 def _cells(places: Tensor, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:

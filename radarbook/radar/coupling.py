@@ -51,6 +51,6 @@ def without_ranges(signal: Tensor, waveform: Waveform, near: float, far: float) 
     k = waveform.wavenumbers.cpu()
     inside = RangeGate(reach=(far - near) / 2).weights(waveform, torch.arange(len(k)))
     apart = k[:, None] - k
-    turn = torch.polar(torch.ones_like(apart), -apart * (near + far))
-    keep = torch.eye(len(k), dtype=torch.float64) - turn * inside
+    middle = torch.polar(torch.ones_like(apart), -apart * (near + far))
+    keep = torch.eye(len(k), dtype=torch.float64) - middle * inside
     return signal @ keep.T.to(signal)

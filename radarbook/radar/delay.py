@@ -28,8 +28,8 @@ def without_delay(signal: Tensor, waveform: Waveform, seconds: float) -> Tensor:
         )
     phase = (2 * math.pi * seconds) * waveform.frequencies
     # Reduced before rounding: a phase may be thousands of turns.
-    turn = torch.polar(torch.ones_like(phase), torch.remainder(phase, 2 * math.pi))
-    return signal * turn.to(signal)
+    wave = torch.polar(torch.ones_like(phase), torch.remainder(phase, 2 * math.pi))
+    return signal * wave.to(signal)
 
 
 def range_of_delay(seconds: float) -> float:

@@ -127,11 +127,11 @@ def _sum(
         strength = -((k / (2 * math.pi)) ** 2) * amplitude * (-0.5 * k**2 * lobe).exp()
         carried = wave(strength, (-k * length) % (2 * math.pi))
         values = torch.cat([carried * there, carried * back]).to(dtype)
-        near, far = (
+        sent, received = (
             _crossed(layer, k, cosine, wave(gain, (-k * d) % (2 * math.pi)).to(dtype))
             for gain, d, cosine in (sides[:3], sides[3:])
         )
-        return far.T @ _Product.apply(values, near, pattern)
+        return received.T @ _Product.apply(values, sent, pattern)
 
     out = []
     for k in wavenumbers:

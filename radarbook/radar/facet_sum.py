@@ -109,8 +109,9 @@ def responses(
         f.normal.to(dtype),
         f.area.to(dtype),
     )
-    drawn = None if phase is None else phase.to(dtype)
-    return facet_response(local, toward, wavenumbers.to(local.area), material, permittivity, drawn)
+    diffuse = None if phase is None else phase.to(dtype)
+    k = wavenumbers.to(local.area)
+    return facet_response(local, toward, k, material, permittivity, diffuse)
 
 
 class FacetSum(ABC):
@@ -194,32 +195,33 @@ def stored_sum(parts: tuple[Tensor, ...], wavenumbers: Tensor, run: int) -> Tens
 def _waves(parts: Sequence[Tensor], wavenumbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Responses (g, b, K) and waves (g, b, K, T) and (g, b, K, R) of the geometry."""
     response, gain_tx, path_tx, gain_rx, path_rx, *factors = parts
-    near = stepped_waves(path_tx, wavenumbers, -1).mul_(gain_tx)
-    far = stepped_waves(path_rx, wavenumbers, -1).mul_(gain_rx)
+    sent = stepped_waves(path_tx, wavenumbers, -1).mul_(gain_tx)
+    received = stepped_waves(path_rx, wavenumbers, -1).mul_(gain_rx)
     if factors:
-        near.mul_(factors[0])
-        far.mul_(factors[1])
-    return response, near, far
+        sent.mul_(factors[0])
+        received.mul_(factors[1])
+    return response, sent, received
 
 
 def _sum(parts: Sequence[Tensor], wavenumbers: Tensor) -> Tensor:
-    """(g, b, R, T): Σ response · far ⊗ near."""
-    response, near, far = _waves(parts, wavenumbers)
-    return far.mul_(response[..., None]).transpose(-1, -2) @ near
+    """(g, b, R, T): Σ response · received ⊗ sent."""
+    response, sent, received = _waves(parts, wavenumbers)
+    return received.mul_(response[..., None]).transpose(-1, -2) @ sent
 
 
 def _gradient(parts: Sequence[Tensor], wavenumbers: Tensor, gradient: Tensor) -> list[Tensor]:
     """Gradients of :func:`_sum` with respect to the parts, of one with respect to the sum.
 
-    d sum = response · near · far · (d gain / gain - jk d length + d factor / factor).
+    d sum = response · sent · received · (d gain / gain - jk d length + d factor / factor).
     """
-    response, near, far = _waves(parts, wavenumbers)
+    response, sent, received = _waves(parts, wavenumbers)
     k = wavenumbers.to(gradient.real)[:, None, None, None]
     back = gradient.conj()
-    near_flow, far_flow = (far @ back).mul_(near), (near @ back.transpose(-1, -2)).mul_(far)
-    grads = [far_flow.sum(-1).conj()]
+    sent_flow = (received @ back).mul_(sent)
+    received_flow = (sent @ back.transpose(-1, -2)).mul_(received)
+    grads = [received_flow.sum(-1).conj()]
     factors = []
-    for i, flow in enumerate((near_flow, far_flow)):
+    for i, flow in enumerate((sent_flow, received_flow)):
         flow.mul_(response[..., None])
         gain = parts[1 + 2 * i]
         safe = torch.where(gain == 0, 1, gain)

@@ -32,7 +32,7 @@ from radarbook.threads import alone, divide
 Method = Literal["fast", "direct"]
 ImagingMethod = Literal["fast", "direct", "interpolated", "clusters"]
 Window = Literal["rectangular", "hann", "hamming", "edges"]
-#: Bytes that one call may hold beside its input and output, unless the caller says otherwise.
+#: Bytes that one call may hold in addition to its input and output, unless the caller differs.
 MEMORY_BUDGET = 512 * 2**20
 #: Largest cell of voxels that share a skeleton, (x, y, z) metres: small cells need few antennas,
 #: large ones few cells (measured: benchmarks/renderer.py).
@@ -614,7 +614,7 @@ def _carrier_wavenumber(waveform: Waveform) -> float:
 
 
 def _bandwidth(array: Array, waveform: Waveform, grid: Grid) -> Tensor:
-    """(3,) largest local frequency beside the carrier's along x, y, z, rad/m."""
+    """(3,) largest difference of the local frequency from the carrier's along x, y, z, rad/m."""
     axes = (grid.x, grid.y, grid.z)
     ticks = [torch.stack([a[0], (a[0] + a[-1]) / 2, a[-1]]) for a in axes]
     points = torch.cartesian_prod(*ticks)
@@ -722,10 +722,10 @@ def _back_project_direct(
     steering, chunks, most = _direct_steering(array, waveform, grid, samples, memory)
 
     def part(n: int) -> Tensor:
-        near, far = steering(chunks[n])
+        sent, received = steering(chunks[n])
         volume = torch.zeros((), dtype=samples.dtype, device=samples.device)
-        for f in range(len(near)):
-            volume = volume + ((far[f] @ samples[:, f]) * near[f]).sum(-1)
+        for f in range(len(sent)):
+            volume = volume + ((received[f] @ samples[:, f]) * sent[f]).sum(-1)
         return volume
 
     volume = torch.cat(list(divide(part, len(chunks), most)), dim=1)
@@ -739,9 +739,11 @@ def _project_direct(
     steering, chunks, most = _direct_steering(array, waveform, grid, volume, memory)
 
     def part(n: int) -> Tensor:
-        near, far = steering(chunks[n])
+        sent, received = steering(chunks[n])
         some = values[:, chunks[n], None]
-        steps = [(far[f].conj() * some).transpose(1, 2) @ near[f].conj() for f in range(len(near))]
+        steps = [
+            (received[f].conj() * some).transpose(1, 2) @ sent[f].conj() for f in range(len(sent))
+        ]
         return torch.stack(steps, dim=1)
 
     total = torch.zeros((), dtype=volume.dtype, device=volume.device)

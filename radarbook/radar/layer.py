@@ -193,12 +193,12 @@ class Layer:
 
     def delay(self, waveform: Waveform) -> float:
         """Metres by which the layer makes what is behind it appear farther: the group delay of one
-        upright crossing over the band, about thickness · (n - 1). For one layer, not a batch."""
+        crossing along z over the band, about thickness · (n - 1). For one layer, not a batch."""
         k = waveform.wavenumbers[[0, -1]]
-        upright = torch.ones(1, dtype=torch.float64)
-        # The phase over the band in steps that do not turn it round.
+        along_z = torch.ones(1, dtype=torch.float64)
+        # The phase over the band in steps of less than half a turn.
         fine = torch.linspace(float(k[0]), float(k[1]), 33, dtype=torch.float64)
-        factor = self.leg_factor(fine, upright)[:, 0].detach()
+        factor = self.leg_factor(fine, along_z)[:, 0].detach()
         turned = torch.angle(factor[1:] * factor[:-1].conj()).sum()
         return -float(turned / (fine[-1] - fine[0]))
 

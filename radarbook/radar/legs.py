@@ -97,3 +97,12 @@ def gain_and_length(
 def cosine_with_z(centre: Tensor, antennas: Tensor, length: Tensor) -> Tensor:
     """(F, A) cosines with the z axis of legs of these lengths, as a layer takes them."""
     return (centre[:, 2:] - antennas[:, 2]) / length
+
+
+def steepest_cosine(low: Tensor, high: Tensor, antennas: Tensor) -> float:
+    """The smallest cosine with the z axis of legs from antennas (A, 3) to points of a box, whose
+    corners are ``low`` and ``high`` (3,)."""
+    first, last = antennas.amin(0), antennas.amax(0)
+    across = torch.maximum(high - first, last - low)[:2].norm()
+    deep = (low - last)[2].clamp(min=1e-3)
+    return float(deep / torch.hypot(deep, across))

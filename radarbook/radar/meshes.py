@@ -43,8 +43,8 @@ def plate(
     corner = (np.arange(ny)[:, None] * (nx + 1) + np.arange(nx)).ravel()
     a, b, c, d = corner, corner + 1, corner + nx + 2, corner + nx + 1
     faces = np.concatenate([np.stack([a, c, b], 1), np.stack([a, d, c], 1)])
-    turn = trimesh.transformations.rotation_matrix
-    rotation = (turn(tilt[0], [0, 1, 0]) @ turn(tilt[1], [1, 0, 0]))[:3, :3]
+    about = trimesh.transformations.rotation_matrix
+    rotation = (about(tilt[0], [0, 1, 0]) @ about(tilt[1], [1, 0, 0]))[:3, :3]
     return _tensors(points @ rotation.T + np.asarray(centre), faces)
 
 

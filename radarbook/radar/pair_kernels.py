@@ -32,14 +32,14 @@ def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: igno
     """
     count, steps = len(points), len(turns)
     step = (turns[steps - 1] - turns[0]) / max(steps - 1, 1)
-    x, y, z, away = np.empty((4, _BLOCK), dtype=np.float64)
-    near, path = np.empty((2, _BLOCK), dtype=np.float64)
+    x, y, z, shift = np.empty((4, _BLOCK), dtype=np.float64)
+    to_tx, path = np.empty((2, _BLOCK), dtype=np.float64)
     real, imag, c, s, cs, sn = np.empty((6, _BLOCK), dtype=np.float32)
     for start in range(0, count, _BLOCK):
         size = min(_BLOCK, count - start)
         for i in range(_BLOCK):  # the last block repeats its last point
             v = min(start + i, count - 1)
-            x[i], y[i], z[i], away[i] = points[v, 0], points[v, 1], points[v, 2], carrier[v]
+            x[i], y[i], z[i], shift[i] = points[v, 0], points[v, 1], points[v, 2], carrier[v]
             real[i], imag[i] = _ZERO, _ZERO
         for p in range(len(tx)):
             ax, ay, az = tx[p, 0], tx[p, 1], tx[p, 2]
@@ -48,16 +48,16 @@ def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: igno
             if not known:
                 for i in range(_BLOCK):
                     dx, dy, dz = x[i] - ax, y[i] - ay, z[i] - az
-                    near[i] = math.sqrt(dx * dx + dy * dy + dz * dz)
+                    to_tx[i] = math.sqrt(dx * dx + dy * dy + dz * dz)
             if ax == bx and ay == by and az == bz:
                 for i in range(_BLOCK):
-                    path[i] = near[i] + near[i]
+                    path[i] = to_tx[i] + to_tx[i]
             else:
                 for i in range(_BLOCK):
                     dx, dy, dz = x[i] - bx, y[i] - by, z[i] - bz
-                    path[i] = near[i] + math.sqrt(dx * dx + dy * dy + dz * dz)
+                    path[i] = to_tx[i] + math.sqrt(dx * dx + dy * dy + dz * dz)
             for i in range(_BLOCK):
-                c[i], s[i] = _turned(_within_a_turn(turns[0] * path[i] - away[i]))
+                c[i], s[i] = _turned(_within_a_turn(turns[0] * path[i] - shift[i]))
             if even:
                 for i in range(_BLOCK):
                     cs[i], sn[i] = _turned(_within_a_turn(step * path[i]))
@@ -65,7 +65,7 @@ def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: igno
                 re, im = samples[p, f, 0], samples[p, f, 1]
                 if not even and f > 0:
                     for i in range(_BLOCK):
-                        c[i], s[i] = _turned(_within_a_turn(turns[f] * path[i] - away[i]))
+                        c[i], s[i] = _turned(_within_a_turn(turns[f] * path[i] - shift[i]))
                 for i in range(_BLOCK):
                     real[i] += re * c[i] - im * s[i]
                     imag[i] += re * s[i] + im * c[i]
@@ -95,7 +95,7 @@ def from_points(points, tx, rx, turns, even, values, carrier, out):  # type: ign
         for start in range(0, count, _BLOCK):
             size = min(_BLOCK, count - start)
             x, y, z = points[0, start:], points[1, start:], points[2, start:]
-            away, vr, vi = carrier[start:], values[0, start:], values[1, start:]
+            shift, vr, vi = carrier[start:], values[0, start:], values[1, start:]
             if size < _BLOCK:
                 re[:] = _ZERO
                 im[:] = _ZERO
@@ -111,14 +111,14 @@ def from_points(points, tx, rx, turns, even, values, carrier, out):  # type: ign
                     dx, dy, dz = x[i] - bx, y[i] - by, z[i] - bz
                     path[i] = path[i] + math.sqrt(dx * dx + dy * dy + dz * dz)
             for i in range(size):
-                c[i], s[i] = _turned(_within_a_turn(turns[0] * path[i] - away[i]))
+                c[i], s[i] = _turned(_within_a_turn(turns[0] * path[i] - shift[i]))
             if even:
                 for i in range(size):
                     cs[i], sn[i] = _turned(_within_a_turn(step * path[i]))
             for f in range(steps):
                 if not even and f > 0:
                     for i in range(size):
-                        c[i], s[i] = _turned(_within_a_turn(turns[f] * path[i] - away[i]))
+                        c[i], s[i] = _turned(_within_a_turn(turns[f] * path[i] - shift[i]))
                 sum_re, sum_im = real[f], imag[f]
                 for i in range(size):  # times e^{-j…}
                     sum_re[i] += re[i] * c[i] + im[i] * s[i]

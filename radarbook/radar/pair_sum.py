@@ -57,10 +57,10 @@ class Pairs:
 
     def lengths(self, points: Tensor) -> Tensor:
         """(V, P) float64 path lengths by way of points (V, 3)."""
-        near, far = (
+        there, back = (
             (points[:, None] - side).square().sum(-1).sqrt() for side in (self.tx, self.rx)
         )
-        return near + far
+        return there + back
 
     def at_points(self, samples: Tensor, points: Tensor, carrier: Tensor | None = None) -> Tensor:
         """g (2, V), real and imaginary part, of samples (P, F) complex at points (V, 3) float64.

@@ -194,11 +194,11 @@ class Pieces:
         """As :attr:`seen_by`, of the antennas ``tx`` and ``rx`` (numbers)."""
         if self.seen is None or self.columns is None:
             return None, None
-        near, far = (
+        by_tx, by_rx = (
             self.seen[:, (column if some is None else column[some]).to(self.seen.device)]
             for column, some in zip(self.columns, (tx, rx), strict=True)
         )
-        return near, far
+        return by_tx, by_rx
 
     def facets(self, vertices: Tensor, index: Tensor | None = None) -> Facets:
         """The facets, or those numbered ``index``; differentiable, in the vertices' precision.

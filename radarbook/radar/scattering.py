@@ -88,9 +88,9 @@ def phase_integral(phases: Tensor) -> Tensor:
     mean = ((a + b + c) / 3)[..., None]
     low, middle, high = (phases - mean).sort(-1).values.unbind(-1)
     spread = high - low
-    near = spread < 2.0
-    # Closed form, its denominator kept away from zero where the series is taken instead.
-    safe = torch.where(near, torch.ones_like(spread), spread)
+    small = spread < 2.0
+    # Closed form, its denominator kept from zero where the series is taken instead.
+    safe = torch.where(small, torch.ones_like(spread), spread)
     first, second = _edge_mean(low, middle), _edge_mean(middle, high)
     closed = torch.complex(
         2 * (first.imag - second.imag) / safe, -2 * (first.real - second.real) / safe
@@ -98,7 +98,7 @@ def phase_integral(phases: Tensor) -> Tensor:
     # Series 2 Σ (-j)^n h_n / (n + 2)!, h_n the complete symmetric polynomials of phases whose sum
     # is zero; 16 terms leave 1e-13 at a spread of 2.
     zero = torch.zeros_like(low)
-    clip = [torch.where(near, value, zero) for value in (low, middle, high)]
+    clip = [torch.where(small, value, zero) for value in (low, middle, high)]
     e2 = clip[0] * clip[1] + clip[1] * clip[2] + clip[2] * clip[0]
     e3 = clip[0] * clip[1] * clip[2]
     h = [torch.ones_like(low), zero, -e2]
@@ -106,7 +106,7 @@ def phase_integral(phases: Tensor) -> Tensor:
         h.append(-e2 * h[-2] + e3 * h[-3])
     even = sum(h[n] * (2 * (-1) ** (n // 2) / math.factorial(n + 2)) for n in range(0, 16, 2))
     odd = sum(h[n] * (-2 * (-1) ** (n // 2) / math.factorial(n + 2)) for n in range(1, 16, 2))
-    value = torch.where(near, torch.complex(even + zero, odd + zero), closed)
+    value = torch.where(small, torch.complex(even + zero, odd + zero), closed)
     return value * wave(torch.ones_like(low), -mean[..., 0])
 
 

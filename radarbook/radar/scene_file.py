@@ -21,7 +21,7 @@ from radarbook.radar.winding import repaired
 SMALLEST_REACH = 0.04
 #: And is at least this wide or deep, m: half a wavelength, below which the physics does not hold.
 SMALLEST_SIZE = 2e-3
-#: Reach and size of the scenes that the array is made for, m: a likely unit comes near it.
+#: Reach and size of the scenes that the array is made for, m: a likely unit gives about these.
 _USUAL_REACH = 0.22
 #: Beyond these another unit is a likely reason, m: reach of a scene, size of a placed mesh.
 _USUAL_REACHES, _USUAL_SIZES = (0.1, 2.0), (0.05, 1.0)
@@ -168,27 +168,27 @@ def check_in_image(
     a, b, c = (points[lit[:, k]] for k in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     low, high = points[lit].min(axis=1), points[lit].max(axis=1)
-    near, far = depth
-    deep = (low[:, 2] <= far) & (high[:, 2] >= near)
-    wide = ((low[:, :2] <= extent / 2) & (high[:, :2] >= -extent / 2)).all(axis=1)
+    nearest, farthest = depth
+    deep = (low[:, 2] <= farthest) & (high[:, 2] >= nearest)
+    across = ((low[:, :2] <= extent / 2) & (high[:, :2] >= -extent / 2)).all(axis=1)
     low, high = low.min(axis=0), high.max(axis=0)
     place = (
         f"x {low[0]:.3g} to {high[0]:.3g} m, y {low[1]:.3g} to {high[1]:.3g} m, "
         f"z {low[2]:.3g} to {high[2]:.3g} m"
     )
-    image = f"the image's ±{extent / 2:g} m and depths {near:g} to {far:g} m"
-    if not (deep & wide).any():
+    image = f"the image's ±{extent / 2:g} m and depths {nearest:g} to {farthest:g} m"
+    if not (deep & across).any():
         causes = ["--extent" if deep.any() else "--depth"]
         likely = likely_unit(float(np.abs(points[lit]).max()), units)
         if METRES[likely] != METRES[units]:
             causes.append(f"--units {likely}")
-        if low[2] < near:
+        if low[2] < nearest:
             causes.append("--model-frame 0.3 for a mesh in the model frame")
         raise InputError(
             f"{source}: nothing that faces the array lies in {image}, found {place}; pass "
             f"{' or '.join(causes)}"
         )
-    outside = 1 - area[deep & wide].sum() / area.sum()
+    outside = 1 - area[deep & across].sum() / area.sum()
     if outside > 0.5:
         return [
             f"{100 * outside:.0f} % of the area that faces the array lies outside {image} ({place})"

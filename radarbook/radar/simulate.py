@@ -230,14 +230,14 @@ def _direct(problem: ForwardProblem) -> Tensor:
         cosines.append(direction[..., 2])
 
     def signal(f: int) -> Tensor:
-        near, far = (
+        sent, received = (
             wave(gain, (-k[f] * length) % (2 * math.pi)).to(dtype)
             for gain, length in zip(gains, lengths, strict=True)
         )
         if layer is not None:
             crossed = [layer.leg_factor(k[f, None], cosine)[0].to(dtype) for cosine in cosines]
-            near, far = near * crossed[0], far * crossed[1]
-        return (response[f].to(dtype)[:, None] * far).T @ near
+            sent, received = sent * crossed[0], received * crossed[1]
+        return (response[f].to(dtype)[:, None] * received).T @ sent
 
     return torch.stack(list(divide(signal, len(k))))
 

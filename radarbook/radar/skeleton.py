@@ -300,9 +300,9 @@ def stepped_waves(length: Tensor, wavenumbers: Tensor, sign: int) -> Tensor:
         for g in range(1, len(k)):
             whole[g] = unit(length * (sign * k[g]))
         return whole
-    turn = unit(length * (sign * step))
+    step_wave = unit(length * (sign * step))
     for g in range(1, len(k)):
-        torch.mul(whole[g - 1], turn, out=whole[g])
+        torch.mul(whole[g - 1], step_wave, out=whole[g])
     return whole
 
 
@@ -415,7 +415,7 @@ def _build(
 def _samples(
     low: NDArray[np.float64], high: NDArray[np.float64], half: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres and points (N, 3): cells at the box's corners, faces and middle, near ones denser."""
+    """Centres and points (N, 3): cells at the box's corners, faces and middle, denser in front."""
     rng = np.random.default_rng(0)
     steps = np.array(np.meshgrid([0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1], [0, 0.1, 0.5]))
     centres = low + steps.reshape(3, -1).T * (high - low)

@@ -23,7 +23,7 @@ from radarbook.threads import alone
 Way = Literal["embree", "buffer"]
 #: A ray starts this far from its facet, so that it does not meet the facet itself, m.
 _LIFT = 1e-5
-#: Bytes that a triangle takes beside the buffers: corners, normal, the sides it turns to whom.
+#: Bytes that a triangle takes next to the buffers: corners, normal, and which centres are in front.
 _TRIANGLE = 512
 
 
@@ -52,7 +52,7 @@ def visibility(
     vertices : Tensor (N, 3) or (B, N, 3), metres; a batch gives (B, F, G)
     triangles : Tensor (F, 3)
     way
-        ``"embree"`` casts exact rays on the CPU, mesh by mesh; ``"buffer"`` draws all meshes, as
+        ``"embree"`` casts exact rays on the CPU, mesh by mesh; ``"buffer"`` renders all meshes, as
         all groups see them, into depth buffers on the vertices' device and differs in a few facets
         along the rims of shadows. Default: embree on a CPU, the buffer elsewhere.
     memory : int
@@ -86,7 +86,7 @@ def visibility(
             [_cast(batch[i], triangles, start[i], front[i], centres) for i in range(len(batch))]
         )
     else:
-        seen = _draw(corners, middle, normal, centres, memory) & front
+        seen = _buffered(corners, middle, normal, centres, memory) & front
     return seen.float() if points.ndim == 3 else seen[0].float()
 
 
@@ -105,7 +105,7 @@ def _cast(
     return seen.to(front.device)
 
 
-def _draw(
+def _buffered(
     corners: Tensor,
     middle: Tensor,
     normal: Tensor,
@@ -116,9 +116,9 @@ def _draw(
     """(B, F, G) whether a perspective depth buffer from each of ``centres`` (G, 3) leaves a facet's
     middle in front; ``corners`` (B, F, 3, 3), ``middle`` and ``normal`` (B, F, 3).
 
-    Each facet is drawn as a lattice of points on it, fine enough to leave no pixel of it out
+    Each facet is rendered as a lattice of points on it, fine enough to leave no pixel of it out
     where facets are smaller than a dozen pixels. A view is one mesh from one centre; as many are
-    drawn at a time as the budget holds.
+    rendered at a time as the budget holds.
     """
     batch, facets = middle.shape[:2]
     steps = torch.arange(9, device=corners.device, dtype=corners.dtype) / 8
@@ -134,8 +134,8 @@ def _draw(
     for some in views.split(max(1, memory // each)):
         mesh, group = some.div(len(centres), rounding_mode="floor"), some % len(centres)
         centre = centres[group][:, None]
-        cloud = torch.einsum("pc,vfcx->vfpx", weights, corners[mesh]).flatten(1, 2) - centre
-        tangent, depth = cloud[..., :2] / cloud[..., 2:], cloud[..., 2]
+        lattice = torch.einsum("pc,vfcx->vfpx", weights, corners[mesh]).flatten(1, 2) - centre
+        tangent, depth = lattice[..., :2] / lattice[..., 2:], lattice[..., 2]
         low = tangent.amin(1, keepdim=True)
         scale = (pixels - 1) / (tangent.amax(1, keepdim=True) - low).amax(2, keepdim=True)
 

@@ -65,11 +65,11 @@ def repaired(points: Points, triangles: Triangles) -> tuple[Triangles, list[str]
     keep &= solid
     two_sided = np.zeros(len(one_each), dtype=bool)
     two_sided[fronts[~inner]] = True
-    turn = np.zeros(len(triangles), dtype=bool)
-    turn[one_each] = surface.turned & ~two_sided
+    reverse = np.zeros(len(triangles), dtype=bool)
+    reverse[one_each] = surface.turned & ~two_sided
 
     out = triangles.copy()
-    out[turn] = out[turn][:, [0, 2, 1]]
+    out[reverse] = out[reverse][:, [0, 2, 1]]
     flat, repeated = int((~solid).sum()), int((solid & ~keep).sum())
     notes = []
     if flat:
@@ -177,16 +177,16 @@ class _Surface:
                 f"{mixed} of {_counted(len(self.sign))} turned: their winding was not that "
                 "of their neighbours"
             )
-        away = (self.wanted[self.part] < 0) & ~two_sided
+        inward = (self.wanted[self.part] < 0) & ~two_sided
         whole = self.closed[self.part]
-        if (away & whole).any():
+        if (inward & whole).any():
             notes.append(
-                f"closed surfaces of {_counted(int((away & whole).sum()))} had inward normals "
+                f"closed surfaces of {_counted(int((inward & whole).sum()))} had inward normals "
                 "and were turned outward"
             )
-        if (away & ~whole).any():
+        if (inward & ~whole).any():
             notes.append(
-                f"open surfaces of {_counted(int((away & ~whole).sum()))} had their normals away "
+                f"open surfaces of {_counted(int((inward & ~whole).sum()))} had their normals away "
                 "from the array and were turned towards it; the mesh must be in the radar frame "
                 "(--model-frame places one that is not)"
             )

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from radarbook.radar.facet_sum import FacetSum, ForwardProblem, stored_sum
 from radarbook.radar.layer import Layer, LegTable
-from radarbook.radar.legs import cosine_with_z, gain_and_length
+from radarbook.radar.legs import cosine_with_z, gain_and_length, steepest_cosine
 from radarbook.radar.pieces import Pieces, middle
 from radarbook.radar.scattering import Facets, facet_response
 from radarbook.radar.waveform import Waveform
@@ -111,12 +111,8 @@ class Samples:
     def leg_table(self, layer: Layer, places: Tensor) -> LegTable:
         """What a layer does to legs from (N, 3) to the antennas, at every frequency."""
         antennas = torch.cat([self.tx, self.rx])
-        (low, high), (near, far) = (
-            (x.amin(0), x.amax(0)) for x in (places.detach().reshape(-1, 3), antennas)
-        )
-        across = torch.maximum(high - near, far - low)[:2].norm()
-        deep = (low - far)[2].clamp(min=1e-3)
-        steepest = float(deep / torch.hypot(deep, across))
+        points = places.detach().reshape(-1, 3)
+        steepest = steepest_cosine(points.amin(0), points.amax(0), antennas)
         return LegTable.of(layer, self.wavenumbers.to(places.device), steepest, torch.float32)
 
     def crossing(self, layer: Layer | None, places: Tensor) -> Crossing | None:
@@ -136,9 +132,9 @@ def _interpolation(k: Tensor, edge: float | None) -> tuple[Tensor, Tensor]:
     """
     if len(k) == 1:
         return k, torch.ones(1, 1, dtype=k.dtype)
-    turn = float(k[-1] - k[0]) * 4 / 3 * (edge or 0.0)
+    phase = float(k[-1] - k[0]) * 4 / 3 * (edge or 0.0)
     count = 3
-    while count < len(k) and 2 * (turn / 4) ** count / math.factorial(count) > _STEEP_ERROR:
+    while count < len(k) and 2 * (phase / 4) ** count / math.factorial(count) > _STEEP_ERROR:
         count += 1
     nodes = torch.linspace(0, 1, count, dtype=k.dtype)
     t = (k - k[0]) / (k[-1] - k[0])
@@ -197,11 +193,11 @@ def _mesh(problem: ForwardProblem, samples: Samples) -> Tensor:
             f = pieces.facets(vertices)
             centre, normal = f.centre, f.normal
             lengths = samples.lengths(f, pieces, problem.material.float())[:, 0]
-        wide = size.expand(len(centre))
-        near, far = (None if seen is None else seen[some] for seen in seen_by)
+        sizes = size.expand(len(centre))
+        by_tx, by_rx = (None if seen is None else seen[some] for seen in seen_by)
         return signal_on_cpu(
-            Leg(centre, normal, samples.tx, wide, near, None, crossing),
-            Leg(centre, normal, samples.rx, wide, far, lengths, crossing),
+            Leg(centre, normal, samples.tx, sizes, by_tx, None, crossing),
+            Leg(centre, normal, samples.rx, sizes, by_rx, lengths, crossing),
             samples.places,
         )
 
@@ -223,16 +219,16 @@ def _batch(problem: ForwardProblem, samples: Samples, memory: int) -> Tensor:
             mine = replace(pieces, weight=pieces.weight[some])
         f = mine.facets(problem.vertices[some])
         lengths = samples.lengths(f, mine, problem.material[some].float()).flatten(1)
-        wide = (problem.size[some] / samples.wavelength).float().repeat_interleave(count)
+        sizes = (problem.size[some] / samples.wavelength).float().repeat_interleave(count)
         crossing = samples.crossing(problem.layer, f.centre)
-        near, far = (
-            waves(Leg(f.centre, f.normal, where, wide, seen, weight, crossing), samples.places)
+        sent, received = (
+            waves(Leg(f.centre, f.normal, where, sizes, seen, weight, crossing), samples.places)
             for where, seen, weight in zip(
                 (samples.tx, samples.rx), mine.seen_by, (None, lengths), strict=True
             )
         )
-        near, far = (legs.unflatten(1, (len(some), count)) for legs in (near, far))
-        signals.append((far.transpose(-1, -2) @ near).transpose(0, 1))
+        sent, received = (legs.unflatten(1, (len(some), count)) for legs in (sent, received))
+        signals.append((received.transpose(-1, -2) @ sent).transpose(0, 1))
     return torch.cat(signals)
 
 
@@ -291,7 +287,7 @@ class _AllFacets(FacetSum):
         f = pieces.facets(vertices[faces])
         shape = faces.stop - faces.start, len(pieces)
         out = [samples.lengths(f, pieces, material[faces].float())]
-        wide = (size[faces] / samples.wavelength).float().repeat_interleave(len(pieces))[:, None]
+        sizes = (size[faces] / samples.wavelength).float().repeat_interleave(len(pieces))[:, None]
         factors: list[Tensor] = []
         table = None
         if layer is not None:
@@ -299,7 +295,7 @@ class _AllFacets(FacetSum):
             of = Layer(layer.distance, thickness, permittivity)
             table = samples.leg_table(of, self.problem.vertices)
         for where, seen in zip((samples.tx, samples.rx), pieces.seen_by, strict=True):
-            gain, length = gain_and_length(f.centre, f.normal, where, wide)
+            gain, length = gain_and_length(f.centre, f.normal, where, sizes)
             if table is not None:
                 cosine = cosine_with_z(f.centre, where, length)
                 factors.append(table(cosine.unflatten(0, shape)))
@@ -370,24 +366,25 @@ def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
     return torch.complex(real, imaginary)
 
 
-def signal_on_cpu(near: Leg, far: Leg, wavenumbers: Wavenumbers) -> Tensor:
+def signal_on_cpu(to_tx: Leg, to_rx: Leg, wavenumbers: Wavenumbers) -> Tensor:
     """(f, R, T) complex64: the sum over facets of both legs' waves, Eq. (2.3).
 
-    ``near`` are the legs to transmitters, ``far`` to receivers, of the same facets. So few facets
+    ``to_tx`` and ``to_rx`` are the legs to transmitters and receivers, of the same facets: so few
     at a time that their waves are still in a processor's cache when they are multiplied, and three
     real products for a complex one: of real parts, of imaginary parts, of their sums (Gauss).
     """
-    there, back = (_Planes(leg, wavenumbers, BLOCK) for leg in (near, far))
+    sent, received = (_Planes(leg, wavenumbers, BLOCK) for leg in (to_tx, to_rx))
     steps = wavenumbers[2]
-    products = torch.zeros(3 * steps, back.width, there.width)
-    for start in range(0, len(near.centre), BLOCK):
-        stop = min(start + BLOCK, len(near.centre))
+    products = torch.zeros(3 * steps, received.width, sent.width)
+    for start in range(0, len(to_tx.centre), BLOCK):
+        stop = min(start + BLOCK, len(to_tx.centre))
         products.baddbmm_(
-            back.of(start, stop).flatten(0, 1).transpose(1, 2), there.of(start, stop).flatten(0, 1)
+            received.of(start, stop).flatten(0, 1).transpose(1, 2),
+            sent.of(start, stop).flatten(0, 1),
         )
     real, imaginary, both = products.unflatten(0, (3, steps))
     signal = torch.complex(real - imaginary, both - real - imaginary)
-    return signal[:, : len(far.antennas), : len(near.antennas)]
+    return signal[:, : len(to_rx.antennas), : len(to_tx.antennas)]
 
 
 @dataclass(frozen=True)
