@@ -192,6 +192,15 @@ def test_run_then_skip_then_run_what_changed(root):
     assert str(root) not in first[0].notebook.read_text()
 
 
+def test_a_file_added_to_a_folder_of_inputs_runs_again(root):
+    text = notebook("Third", 'where = "inputs"', "1")
+    (root / "notebooks" / "03_third.md").write_text(text)
+    assert [run(root, [3])[0].skipped for _ in range(2)] == [False, True]
+    (root / "inputs" / "below").mkdir(parents=True)
+    (root / "inputs" / "below" / "a.npy").write_bytes(b"1")
+    assert [run(root, [3])[0].skipped for _ in range(2)] == [False, True]
+
+
 def test_library_change_runs_again(root, monkeypatch):
     run(root, [1])
     monkeypatch.setattr(execute, "source_digest", lambda *packages: "other")

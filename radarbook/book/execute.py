@@ -173,17 +173,27 @@ def _portable(path: Path, root: Path) -> str:
 
 def _fingerprint(chapter: Chapter, values: Mapping[str, Any], root: Path) -> str:
     """All that decides a chapter's outputs; upstream artefacts follow from the same things."""
-    texts = [v for v in {**chapter.defaults, **values}.values() if isinstance(v, str) and v]
-    files = [p for p in sorted({root / text for text in texts}) if p.is_file()]
+    given = {**chapter.defaults, **values}
+    texts = {v for name, v in given.items() if name != "output" and isinstance(v, str) and v}
+    inputs = sorted(root / text for text in texts)
+    files = [p for p in inputs if p.is_file()]
     return digest(
         {
             "notebook": file_digest(chapter.path),
             "library": source_digest(),
             "parameters": {k: repr(v) for k, v in sorted(values.items())},
             "files": [(p.name, file_digest(p)) for p in files],
+            "folders": [_listing(p) for p in inputs if p.is_dir()],
             "versions": provenance.versions(),
         }
     )
+
+
+def _listing(folder: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file of a folder, which may hold gigabytes of recordings."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    found = [(p.relative_to(folder).as_posix(), p.stat()) for p in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _execute(
