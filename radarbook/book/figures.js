@@ -15,10 +15,16 @@
     }
     box.appendChild(stage);
     box.dataset.drawn = "yes";
-    // Keep the designed height; the width follows the column where that is narrower.
+    // Keep the designed height; the width follows the column where that is narrower. Panels side by
+    // side keep at least 200 px each: the box then scrolls.
     const layout = Object.assign({}, spec.layout);
     const designed = layout.width || 760;
-    layout.width = Math.min(designed, box.clientWidth || designed);
+    const starts = Object.keys(layout)
+      .filter((name) => /^xaxis\d*$/.test(name))
+      .map((name) => (layout[name].domain || [0])[0].toFixed(2));
+    const columns = new Set(starts).size;
+    const least = columns > 1 ? 200 * columns + 90 : 0;
+    layout.width = Math.min(designed, Math.max(box.clientWidth || designed, least));
     Plotly.newPlot(stage, {
       data: spec.data,
       layout: layout,
