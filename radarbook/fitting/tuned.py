@@ -52,7 +52,7 @@ CENTROID_DB = -20.0
 LOG_SCALE, DEPTH_SCALE = 3.0, 2e-3
 #: Errors of a logarithm of power and of a depth (m) that are there without noise [0009].
 LOG_ERROR, DEPTH_ERROR = 0.3, 1e-4
-#: Samples of noise from which the weights are estimated [0009]. Their number: not measured.
+#: Number of noise samples from which the weights are estimated [0009]. Not measured.
 NOISE_SAMPLES = 8
 #: Levels below a target's maximum down to which power and depth are compared, and that of its
 #: noise, speckle and side lobes, dB [0009, 0012].
@@ -118,7 +118,7 @@ ENSEMBLE_REACH = 1.5
 
 # -- search for the pose -------------------------------------------------------------------------
 
-#: Samples per step: 192 in all bring four extreme poses from 10-24 mm to 2-7 mm [0012].
+#: Number of samples per step. 192 in all bring four extreme poses from 10-24 mm to 2-7 mm [0012].
 POSE_SAMPLES = (96, 64, 32)
 #: Width of a step in terms of the one before. Not measured.
 POSE_NARROWER = 0.5
@@ -201,7 +201,7 @@ LAYER_LIKELY = 4.0
 #: theory: for the share that the fitted material's diffuse reflection explains, and for the rest.
 #: With them 90 % intervals hold 82-94 % of coefficients, on 19 recordings of tuning faces [0014].
 KNOWN, UNMODELLED = 1.25, 2.5
-#: Samples of noise and speckle: more than the unknowns. Not measured.
+#: Number of samples of noise and speckle, more than the unknowns. Not measured.
 UNCERTAINTY_SAMPLES = 48
 
 # -- learned fit ---------------------------------------------------------------------------------

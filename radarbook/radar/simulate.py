@@ -25,8 +25,8 @@ from radarbook.threads import alone, divide
 
 #: Ways of one sum: see :func:`simulate`.
 Method = Literal["direct", "cells", "kernels"]
-#: Samples (rx · tx · frequencies) up to which the kernels are faster than the cells: without
-#: gradients and with them (face model on one CPU core, ``benchmarks.renderer``).
+#: Number of samples, rx · tx · frequencies, up to which the kernels are faster than the cells
+#: without gradients, and with them (face model on one CPU core, ``benchmarks.renderer``).
 FEW_SAMPLES, FEW_WITH_GRADIENTS = 100_000, 40_000
 #: Bytes that a triangle of a scene takes while its signal is computed, its pieces and cores.
 _TRIANGLE = 1536
