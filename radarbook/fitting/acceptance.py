@@ -20,7 +20,7 @@ from radarbook.fitting import tuned
 from radarbook.fitting.delay import COLUMN, with_delay
 from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
-from radarbook.fitting.objectives import PhaseObjective
+from radarbook.fitting.objectives import Phases
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 
 
@@ -204,7 +204,7 @@ _POSE_AND_RENDERING: tuple[tuple[str, str, Callable[[float], str]] | None, ...] 
 
 
 def residual_power(
-    objective: PhaseObjective, parameters: FaceParameters, losses: Tensor | None = None
+    objective: Phases, parameters: FaceParameters, losses: Tensor | None = None
 ) -> Tensor:
     """(B,) normalised residual power of faces, whose losses (B,) may be known. Losses include the
     prior on the coefficients, which is no residual of the recording."""
@@ -217,7 +217,7 @@ def residual_power(
 
 def of_highlights(residual: Tensor, coherent: Tensor, diffuse: Tensor) -> tuple[float, float]:
     """Normalised residual power of the highlights, and its prediction by the diffuse power there,
-    from power maps (V,) (:meth:`~radarbook.fitting.objectives.PhaseObjective.power_maps`)."""
+    from power maps (V,) (:meth:`~radarbook.fitting.objectives.Phases.power_maps`)."""
     order = coherent.argsort(descending=True)
     inside = coherent[order].cumsum(0) - coherent[order] < tuned.HIGHLIGHTS * coherent.sum()
     bright = order[inside]
@@ -227,7 +227,7 @@ def of_highlights(residual: Tensor, coherent: Tensor, diffuse: Tensor) -> tuple[
 
 
 def judge(
-    objective: PhaseObjective,
+    objective: Phases,
     parameters: FaceParameters,
     losses: Tensor | None = None,
     agreed: Tensor | None = None,
@@ -237,7 +237,7 @@ def judge(
 
     Parameters
     ----------
-    objective : PhaseObjective
+    objective : Phases
         Of the recordings; that of the last stage of the fit.
     parameters : FaceParameters
     losses : Tensor (B,), optional
@@ -269,7 +269,7 @@ def judge(
 
 
 @torch.no_grad()
-def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayScore:
+def delay_score(objective: Phases, parameters: FaceParameters) -> DelayScore:
     """Score of a common delay in the recording of one fitted face.
 
     ``objective`` is that of a fit with a delay (:class:`~radarbook.fitting.delay.DelayedPhysics`).
@@ -296,7 +296,7 @@ def delay_score(objective: PhaseObjective, parameters: FaceParameters) -> DelayS
 
 
 def accepted(
-    objective: PhaseObjective,
+    objective: Phases,
     noise: float,
     parameters: FaceParameters,
     losses: Tensor,

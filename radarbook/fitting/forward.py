@@ -51,7 +51,9 @@ class ReducedPhysics:
     The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
     of one skin at one moment, no model knows them, and to draw some would be to fit noise. What the
     diffuse part adds to an image on average is :meth:`diffuse_power`. Physics and settings (model,
-    permittivity, occlusion, layer, distance) are ``renderer``'s. Paths of several reflections are
+    permittivity, occlusion, layer, distance) are ``renderer``'s. Faces are in the radar frame; of a
+    moved array everything else is in the array's own frame, along whose z axis it looks: antennas,
+    pixels, what hides what, and how steep a facet is. Paths of several reflections are
     not in the signal: :meth:`reflections` has them, for a fit to take them off its target.
 
     ``facet_size`` (m) is how finely facets are divided, see
@@ -78,9 +80,18 @@ class ReducedPhysics:
     _last_signal: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        layer = self.renderer.layer
+        layer, array = self.renderer.layer, self.renderer.array
+        if array.pairs is not None:
+            raise InputError(
+                "fit through physics: expected an array of which every receiver measures with "
+                f"every transmitter, found {len(array.pairs)} pairs"
+            )
         if layer is None:
             return
+        if array.is_moved:
+            raise InputError(
+                "layer: expected an array that is not moved; a layer is parallel to it"
+            )
         values = layer.distance, layer.thickness, layer.permittivity
         if any(torch.as_tensor(value).ndim for value in values):
             raise InputError("fit through physics: expected one layer, found one per face")
@@ -114,8 +125,9 @@ class ReducedPhysics:
 
     @cached_property
     def array(self) -> Array:
-        """The antennas that are kept."""
-        return self.renderer.array.subset(tx=self.decimation.tx, rx=self.decimation.rx)
+        """The antennas that are kept, in the array's own frame."""
+        kept = {"tx": self.decimation.tx, "rx": self.decimation.rx}
+        return self.renderer.array.own().subset(**kept)
 
     @cached_property
     def waveform(self) -> Waveform:
@@ -124,7 +136,7 @@ class ReducedPhysics:
 
     @cached_property
     def middle(self) -> Tensor:
-        """(3,) float32, of the array."""
+        """(3,) float32, of the array, in its own frame."""
         return middle(self.array).to(self.device).float()
 
     @property
@@ -204,9 +216,10 @@ class ReducedPhysics:
         return self.coarse and math.isinf(self.facet_size)
 
     def _vertices(self, parameters: FaceParameters) -> Tensor:
-        """(B, N, 3) metres, radar frame, float32."""
+        """(B, N, 3) metres, in the array's own frame, float32."""
         p = parameters.to(self.device, torch.float32)
-        return to_radar(self.model, p, self.renderer.distance)
+        vertices, array = to_radar(self.model, p, self.renderer.distance), self.renderer.array
+        return array.to_own(vertices) if array.is_moved else vertices
 
     def _toward(self, f: Facets) -> Tensor:
         """(F, 3) unit vectors from facets to the array's middle."""

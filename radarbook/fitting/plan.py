@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
+from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import accepted, plausible
@@ -18,7 +19,14 @@ from radarbook.fitting.delay import DelayedPhysics
 from radarbook.fitting.descend import Stage
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
-from radarbook.fitting.objectives import PhaseObjective, PowerObjective
+from radarbook.fitting.objectives import (
+    JointPhaseObjective,
+    Objective,
+    PhaseObjective,
+    Phases,
+    PowerObjective,
+)
+from radarbook.fitting.objectives.joint import joint
 from radarbook.fitting.restarts import Plan
 from radarbook.fitting.schedule import SCHEDULE, WEIGHTS, Fidelity, Level
 from radarbook.fitting.space import UNKNOWN
@@ -29,12 +37,12 @@ from radarbook.threads import alone
 
 @alone()
 def physical_plan(
-    signal: Tensor,
-    renderer: PhysicalRenderer,
+    signal: Tensor | Sequence[Tensor],
+    renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
     *,
     schedule: Sequence[Level] = SCHEDULE,
     free: Sequence[str] = UNKNOWN,
-    centres: Tensor | None = None,
+    centres: Tensor | Sequence[Tensor] | None = None,
     antennas: int = tuned.ANTENNAS,
     depth: float = tuned.DEPTH,
     runs: int = tuned.RUNS,
@@ -50,15 +58,19 @@ def physical_plan(
 
     Parameters
     ----------
-    signal : Tensor (B, rx, tx, f), complex
-        Recordings with the renderer's array and waveform.
-    renderer : PhysicalRenderer
+    signal : Tensor (B, rx, tx, f), complex, or a sequence of them
+        Recordings with the renderer's array and waveform. Several: of the same faces by several
+        arrays, which are fitted together
+        (:class:`~radarbook.fitting.objectives.JointObjective`).
+    renderer : PhysicalRenderer, or a sequence
+        For each recording the one with its array and waveform.
     schedule : sequence of Level
     free : names
         Unknowns of the fit; each stage has those that it can determine.
-    centres : Tensor (B, 3), optional
-        About where the faces' images are, m; None: their centroids. What is more than 0.1 m nearer
-        or farther is removed before frequencies are left out (:class:`RangeGate`).
+    centres : Tensor (B, 3), or a sequence, optional
+        About where the faces' images are, m, in the array's own frame; None: their centroids. What
+        is more than 0.1 m nearer or farther is removed before frequencies are left out
+        (:class:`RangeGate`).
     antennas, depth
         As in :func:`~radarbook.fitting.decimation.decimate`. With fewer samples ghosts of the face
         enter its image. Target and fit share them, so a third of the antennas is enough for a near
@@ -69,6 +81,9 @@ def physical_plan(
         Signals have a common delay (:mod:`radarbook.fitting.delay`).
     noise : float
         Normalised power of noise and channel errors that an accepted face may leave.
+
+    Raises :class:`~radarbook.errors.InputError` for other numbers of recordings than renderers, or
+    of faces in one than in another.
 
     Examples
     --------
@@ -86,9 +101,17 @@ def physical_plan(
     >>> restarts(plan, face).steps
     1
     """
-    objectives = _objectives(
-        signal, renderer, schedule, centres, decimate_by=(antennas, depth), delay=delay
-    )
+    recordings = paired(signal, renderer)
+    middles: Sequence[Tensor | None] = [None] * len(recordings)
+    if centres is not None:
+        middles = listed(centres, Tensor)
+    each = [
+        _objectives(one, its, schedule, centre, decimate_by=(antennas, depth), delay=delay)
+        for (one, its), centre in zip(recordings, middles, strict=True)
+    ]
+    objectives = [
+        [joint(way) for way in zip(*ways, strict=True)] for ways in zip(*each, strict=True)
+    ]
     # The number of levels of a run.
     samples = any(level.samples_faces for level in schedule)
     decisive = [i for i, level in enumerate(schedule) if level.searches_cycles]
@@ -105,10 +128,41 @@ def physical_plan(
     last = _stages(pairs[count:], free)
     if judge is None:
         return Plan(runs=tuple(tried), last=last)
-    assert isinstance(judge, PhaseObjective)
+    assert isinstance(judge, Phases)
     return Plan(
         runs=tuple(tried), last=last, accept=partial(accepted, judge, noise), same=_same(judge)
     )
+
+
+T = TypeVar("T")
+
+
+def listed(value: T | Sequence[T], kind: type[T]) -> list[T]:
+    """What may be one or several, as a list."""
+    return [value] if isinstance(value, kind) else list(cast("Sequence[T]", value))
+
+
+def paired(
+    signal: Tensor | Sequence[Tensor], renderer: PhysicalRenderer | Sequence[PhysicalRenderer]
+) -> list[tuple[Tensor, PhysicalRenderer]]:
+    """Recordings (B, rx, tx, f), one or several, each with its renderer.
+
+    Raises :class:`~radarbook.errors.InputError` as :func:`physical_plan`.
+    """
+    signals, renderers = listed(signal, Tensor), listed(renderer, PhysicalRenderer)
+    if len(signals) != len(renderers) or not signals:
+        raise InputError(
+            f"joint fit: expected a renderer for each recording, found {len(signals)} recordings "
+            f"and {len(renderers)} renderers"
+        )
+    whole = [one if one.ndim == 4 else one[None] for one in signals]
+    faces = [len(one) for one in whole]
+    if len(set(faces)) != 1:
+        raise InputError(
+            "joint fit: expected recordings of the same faces, found "
+            f"{' and '.join(map(str, faces))} faces"
+        )
+    return list(zip(whole, renderers, strict=True))
 
 
 def _objectives(
@@ -123,7 +177,7 @@ def _objectives(
     """Of each level; of power, one for each way to weight it."""
     made = DelayedPhysics if delay else ReducedPhysics
     device = renderer.model.triangles.device
-    whole = (signal if signal.ndim == 4 else signal[None]).to(device, torch.complex64)
+    whole = signal.to(device, torch.complex64)
     antennas, depth = decimate_by
     decimation = decimate(renderer.array, renderer.waveform, antennas=antennas, depth=depth)
     if centres is None:
@@ -136,7 +190,7 @@ def _objectives(
         "full": everything,
         "exact": everything,
     }
-    part = decimation.gated(whole, renderer.array, renderer.waveform, centres)
+    part = decimation.gated(whole, renderer.array.own(), renderer.waveform, centres)
     focus: list[RangeFocus] | None = None
     objectives: list[list[PowerObjective | PhaseObjective]] = []
     for level in schedule:
@@ -162,7 +216,7 @@ def _objectives(
 
 
 def _stages(
-    levels: Sequence[tuple[Level, Sequence[PowerObjective | PhaseObjective]]],
+    levels: Sequence[tuple[Level, Sequence[Objective]]],
     free: Sequence[str],
     run: int = 0,
 ) -> tuple[Stage, ...]:
@@ -187,7 +241,7 @@ def _stages(
     return tuple(stages)
 
 
-def _same(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameters], Tensor]:
+def _same(objective: Phases) -> Callable[[FaceParameters, FaceParameters], Tensor]:
     """Whether two faces are in the same minimum: no phase cycle of a highlight is between them."""
 
     def same(one: FaceParameters, other: FaceParameters) -> Tensor:
@@ -198,11 +252,14 @@ def _same(objective: PhaseObjective) -> Callable[[FaceParameters, FaceParameters
 
 
 def final_objective(
-    signal: Tensor, renderer: PhysicalRenderer, *, delay: bool = False
-) -> PhaseObjective:
-    """The phases of all pixels, of recordings (B, rx, tx, f): what a fit through physics ends
-    with."""
+    signal: Tensor | Sequence[Tensor],
+    renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
+    *,
+    delay: bool = False,
+) -> PhaseObjective | JointPhaseObjective:
+    """The phases of all pixels, of recordings (B, rx, tx, f) of one or several arrays: what a fit
+    through physics ends with."""
     plan = physical_plan(signal, renderer, schedule=SCHEDULE[-1:], delay=delay)
     objective = plan.stages[-1].objective
-    assert isinstance(objective, PhaseObjective)
+    assert isinstance(objective, PhaseObjective | JointPhaseObjective)
     return objective

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,17 +19,22 @@ from radarbook.fitting.checkpoint import FitFile, tensor_digest
 from radarbook.fitting.delay import COLUMN as DELAY
 from radarbook.fitting.delay import with_delay
 from radarbook.fitting.descend import Callback, FitResult, FitState, Record
-from radarbook.fitting.plan import final_objective, physical_plan
+from radarbook.fitting.objectives import JointPhaseObjective
+from radarbook.fitting.plan import final_objective, listed, paired, physical_plan
 from radarbook.fitting.restarts import restarts
 from radarbook.fitting.schedule import SCHEDULE, Level
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
-from radarbook.fitting.start import CoarseImager, centroid, mean_face_at
+from radarbook.fitting.start import CoarseImager, centroid, mean_face_between
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
+
+#: Antennas lie in a plane if they extend by less than this share of its width across it; and it is
+#: not the array's own x-y plane if it is tilted by more, degrees.
+_FLAT, _TILTED = 0.05, 5.0
 
 
 def physical_renderer(
@@ -51,12 +57,17 @@ def physical_renderer(
 
 
 def mean_face_start(
-    signal: Tensor, renderer: PhysicalRenderer, mean: FaceParameters | None = None
+    signal: Tensor | Sequence[Tensor],
+    renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
+    mean: FaceParameters | None = None,
 ) -> FaceParameters:
-    """The mean face, frontal, moved to where each recording's (B, rx, tx, f) image is."""
-    imager = CoarseImager(renderer)
-    image = imager.image(signal)
-    return mean_face_at(image, imager, mean or _mean_faces(renderer.model, len(image)))
+    """The mean face, frontal, moved to where each recording's (B, rx, tx, f) image is; with
+    several arrays, to the mean of where they see it."""
+    recordings = paired(signal, renderer)
+    imagers = [CoarseImager(its) for _, its in recordings]
+    images = [imager.image(one) for imager, (one, _) in zip(imagers, recordings, strict=True)]
+    mean = mean or _mean_faces(recordings[0][1].model, len(images[0]))
+    return mean_face_between(images, imagers, mean)
 
 
 def _mean_faces(model: MorphableModel, count: int) -> FaceParameters:
@@ -67,8 +78,8 @@ def _mean_faces(model: MorphableModel, count: int) -> FaceParameters:
 
 @alone()
 def uncertainty_through_physics(
-    signal: Tensor,
-    renderer: PhysicalRenderer,
+    signal: Tensor | Sequence[Tensor],
+    renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
     found: FaceParameters,
     *,
     fit_delay: bool = False,
@@ -80,9 +91,11 @@ def uncertainty_through_physics(
     ``fit_delay`` a common delay was unknown, too, and has been removed from the signal. It holds
     for a face in the right minimum: of a face that is not accepted it says nothing.
     """
-    whole = signal if signal.ndim == 4 else signal[None]
-    objective = final_objective(whole, renderer, delay=fit_delay)
-    part = objective.recorded(whole)
+    recordings = paired(signal, renderer)
+    whole, renderers = [one for one, _ in recordings], [its for _, its in recordings]
+    objective = final_objective(whole, renderers, delay=fit_delay)
+    parts = objective.parts if isinstance(objective, JointPhaseObjective) else (objective,)
+    part = [one.recorded(signal) for one, signal in zip(parts, whole, strict=True)]
     unknown = [*UNKNOWN, DELAY] if fit_delay else [*UNKNOWN]
     free = tuple(name for name in unknown if name != "material")
     found = with_delay(found, 0.0) if fit_delay else found
@@ -91,9 +104,9 @@ def uncertainty_through_physics(
 
 @alone()
 def reconstruct_through_physics(
-    signal: Tensor,
-    array: Array,
-    waveform: Waveform,
+    signal: Tensor | Sequence[Tensor],
+    array: Array | Sequence[Array],
+    waveform: Waveform | Sequence[Waveform],
     model: MorphableModel,
     *,
     distance: float = 0.30,
@@ -118,8 +131,12 @@ def reconstruct_through_physics(
 
     Parameters
     ----------
-    signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
-        On ``array`` and ``waveform``; any common gain.
+    signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex, or a sequence of them
+        On ``array`` and ``waveform``; any common gain. Several recordings are of the same faces by
+        arrays whose poses in the radar frame are known (:meth:`Array.moved
+        <radarbook.radar.array.Array.moved>`); they are fitted together, each with its own gain.
+    array, waveform
+        Of the recording, or one each of several.
     model : MorphableModel
         Whose faces are fitted.
     distance : float
@@ -141,39 +158,57 @@ def reconstruct_through_physics(
         and at the end, so that the same call continues a fit that was stopped in whatever way.
     renderer : PhysicalRenderer
         Whose settings (permittivity, diffuse seed, layer) the fit assumes, if not the usual ones.
+        Its array and waveform are those of the recording, if it is one.
 
-    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, for a layer that is
-    not in front of the face, and for a ``state_file`` that holds another fit.
+    Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, for recordings of
+    different numbers of faces, for an array that lacks its pose, for a layer that is not in front
+    of the face, and for a ``state_file`` that holds another fit.
     """
-    array.require_signal(signal, len(waveform))
-    if not bool(torch.isfinite(torch.view_as_real(signal)).all()):
-        raise InputError("signal: expected finite values, found NaN or infinity")
-    whole = signal if signal.ndim == 4 else signal[None]
-    physical = renderer or physical_renderer(model, array, waveform, distance)
+    signals, arrays = listed(signal, Tensor), listed(array, Array)
+    waveforms = listed(waveform, Waveform)
+    if not len(signals) == len(arrays) == len(waveforms):
+        raise InputError(
+            "joint fit: expected an array and a waveform for each recording, found "
+            f"{len(signals)}, {len(arrays)} and {len(waveforms)}"
+        )
+    for one, its, steps_of in zip(signals, arrays, waveforms, strict=True):
+        its.require_signal(one, len(steps_of))
+        if not bool(torch.isfinite(torch.view_as_real(one)).all()):
+            raise InputError("signal: expected finite values, found NaN or infinity")
+    if len(signals) > 1:
+        require_poses(arrays)
+    usual = renderer or physical_renderer(model, arrays[0], waveforms[0], distance)
+    renderers = [usual]
+    if len(signals) > 1:
+        pairs = zip(arrays, waveforms, strict=True)
+        renderers = [usual.replace(array=a, waveform=w) for a, w in pairs]
+    recordings = paired(signals, renderers)
+    whole = [one for one, _ in recordings]
     kept = None
     if state_file is not None:
         if resume is not None:
             raise InputError("fit: expected resume or state_file, found both")
-        problem = _problem(whole, physical, schedule, free, start) | {"noise": noise, "runs": runs}
+        problem = _problem(recordings, schedule, free, start) | {"noise": noise, "runs": runs}
         kept = FitFile(state_file, problem)
         resume = kept.load()
-    imager = CoarseImager(physical)
-    image = imager.image(whole)
-    centres = centroid(image)
-    if physical.layer is not None:
-        back = float(torch.as_tensor(physical.layer.distance + physical.layer.thickness).max())
-        if back >= float(centres[:, 2].min()):
+    imagers = [CoarseImager(its) for its in renderers]
+    images = [imager.image(one) for imager, one in zip(imagers, whole, strict=True)]
+    centres = [centroid(image) for image in images]
+    if usual.layer is not None:
+        back = float(torch.as_tensor(usual.layer.distance + usual.layer.thickness).max())
+        nearest = min(float(centre[:, 2].min()) for centre in centres)
+        if back >= nearest:
             raise InputError(
-                f"layer: expected in front of the face, whose image is {centres[:, 2].min():.3f} m "
+                f"layer: expected in front of the face, whose image is {nearest:.3f} m "
                 f"from the array, found its back at {back:.3f} m"
             )
     plan = physical_plan(
-        whole, physical, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise
+        whole, renderers, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise
     )
     if resume is not None:
         start = ParameterSpace(model.n_shape, model.n_expression).unpack(resume.vectors)
     elif start is None:
-        start = mean_face_at(image, imager, _mean_faces(model, len(whole)))
+        start = mean_face_between(images, imagers, _mean_faces(model, len(whole[0])))
     state = resume or FitState.at(start)
 
     def keeping(record: Record) -> bool | None:
@@ -188,20 +223,37 @@ def reconstruct_through_physics(
     return result
 
 
+def require_poses(arrays: Sequence[Array]) -> None:
+    """Raise :class:`~radarbook.errors.InputError` for an array whose antennas lie in a plane, but
+    not parallel to the x-y plane of its own frame: it was moved, and its pose is missing."""
+    for number, array in enumerate(arrays):
+        antennas = torch.cat([array.own().tx, array.own().rx]).detach()
+        _, extent, axes = torch.linalg.svd(antennas - antennas.mean(0), full_matrices=False)
+        flat = len(extent) == 3 and float(extent[2]) < _FLAT * float(extent[1])
+        tilt = math.degrees(math.acos(min(1.0, float(axes[2, 2].abs())))) if flat else 0.0
+        if tilt > _TILTED:
+            raise InputError(
+                f"joint fit: recording {number + 1}: expected an array with its pose (rotation, "
+                f"origin), found antennas in a plane tilted by {tilt:.0f} degrees from its own "
+                "x-y plane"
+            )
+
+
 def _problem(
-    signal: Tensor,
-    renderer: PhysicalRenderer,
+    recordings: Sequence[tuple[Tensor, PhysicalRenderer]],
     schedule: Sequence[Level],
     free: Sequence[str],
     start: FaceParameters | None,
 ) -> dict[str, Any]:
     """What decides a fit through physics, for the file of its state; JSON-able."""
-    array, layer = renderer.array, renderer.layer
+    renderer = recordings[0][1]
+    layer, arrays = renderer.layer, [its.array for _, its in recordings]
+    poses = [(a.rotation, a.origin) for a in arrays if a.is_moved]
     return {
         "model": renderer.model.fingerprint,
-        "signal": tensor_digest(signal),
-        "array": tensor_digest(array.tx, array.rx),
-        "waveform": tensor_digest(renderer.waveform.frequencies),
+        "signal": tensor_digest(*(one for one, _ in recordings)),
+        "array": tensor_digest(*(x for a in arrays for x in (a.tx, a.rx)), *sum(poses, ())),
+        "waveform": tensor_digest(*(its.waveform.frequencies for _, its in recordings)),
         "distance": renderer.distance,
         "permittivity": str(renderer.permittivity),
         "layer": None if layer is None else repr(layer),

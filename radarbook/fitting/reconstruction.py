@@ -1,9 +1,10 @@
-"""A face from one recording: fit, layer, delay, verdict, and the text that states them."""
+"""A face from its recordings: fit, layer, delay, verdict, and the text that states them."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,8 @@ class Reconstruction:
         minimum, or of physics that the fit does not model.
     state_file : Path, optional
         State of a stopped fit.
+    recordings : int
+        How many were fitted together.
 
     Examples
     --------
@@ -88,6 +91,7 @@ class Reconstruction:
     layer_fit: LayerFit | None = None
     uncertainty: Uncertainty | None = None
     state_file: Path | None = None
+    recordings: int = 1
 
     @property
     def accepted(self) -> bool:
@@ -125,6 +129,8 @@ class Reconstruction:
             lines.insert(0, str(self.verdict))
         if self.verdict.bounds:
             lines.append("at the end of its range: " + ", ".join(self.verdict.bounds))
+        if self.recordings > 1:
+            lines.append(f"{self.recordings} recordings were fitted together")
         lines += self._layer_text() + self._delay_text()
         if not self.fit.stopped:
             lines.append(self._deviation_text())
@@ -208,7 +214,7 @@ def pose_text(parameters: FaceParameters) -> str:
 
 
 def reconstruct(
-    recording: Recording,
+    recording: Recording | Sequence[Recording],
     model: MorphableModel,
     *,
     distance: float = 0.30,
@@ -224,11 +230,15 @@ def reconstruct(
     progress: bool = False,
     state_file: str | os.PathLike[str] | None = None,
 ) -> Reconstruction:
-    """Fit a face to one recording through physics, and judge whether it is accepted.
+    """Fit a face to its recordings through physics, and judge whether it is accepted.
 
     Parameters
     ----------
-    recording : Recording
+    recording : Recording, or a sequence
+        Several recordings are of one face, by arrays whose poses in the radar frame are known
+        (:meth:`Array.moved <radarbook.radar.array.Array.moved>`). They are fitted together, each
+        with a complex gain of its own, so that the phase between their clocks need not be known
+        (:class:`~radarbook.fitting.objectives.JointObjective`).
     model : MorphableModel
         Model of the fitted faces.
     distance : float
@@ -252,7 +262,8 @@ def reconstruct(
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`.
 
     Raises :class:`~radarbook.errors.InputError` as that function, for a ``thickest`` without a
-    layer or together with ``fit_delay``, and for a noise not from 0 to below 1.
+    layer or together with ``fit_delay``, for a noise not from 0 to below 1, and for several
+    recordings with ``fit_delay`` or ``thickest``.
 
     Examples
     --------
@@ -268,6 +279,21 @@ def reconstruct(
     >>> print(result)
     0 steps in 0 s: stopped at the limit of steps
     normalised residual power ...
+
+    The same with a second array, 40 degrees aside and turned towards the face.
+
+    >>> import math
+    >>> import torch
+    >>> side, centre = math.radians(40), torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
+    >>> turn = torch.eye(3, dtype=torch.float64)
+    >>> turn[::2, ::2] = torch.tensor(
+    ...     [[math.cos(side), math.sin(side)], [-math.sin(side), math.cos(side)]]
+    ... )
+    >>> second = renderer.replace(array=renderer.array.moved(turn, centre - turn @ centre))
+    >>> aside = rb.Recording(second.signal(face)[0], second.array, second.waveform)
+    >>> both = [recording, aside]
+    >>> rb.reconstruct(both, renderer.model, schedule=SCHEDULE[-1:], steps=0).recordings
+    2
     """
     if thickest is not None and layer is None:
         raise InputError("thickest: expected together with a layer, found it alone")
@@ -282,11 +308,21 @@ def reconstruct(
         )
     if not 0 <= noise < 1:
         raise InputError(f"noise: expected a share from 0 to below 1, found {noise}")
-    signal = without_delay(recording.signal, recording.waveform, delay)
-    physical = physical_renderer(
-        model, recording.array, recording.waveform, distance, bounces=bounces
-    )
+    recordings = [recording] if isinstance(recording, Recording) else list(recording)
+    if not recordings:
+        raise InputError("recording: expected at least one, found none")
+    first = recordings[0]
+    for asked, name in ((fit_delay, "delay"), (thickest is not None, "layer")):
+        if asked and len(recordings) > 1:
+            raise InputError(
+                f"fit of a {name}: expected one recording, found {len(recordings)}; "
+                f"a joint fit with an unknown {name} is not available"
+            )
+    signals = [without_delay(one.signal, one.waveform, delay) for one in recordings]
+    signal = signals[0]
+    physical = physical_renderer(model, first.array, first.waveform, distance, bounces=bounces)
     renderer = physical.replace(layer=layer)
+    renderers = [renderer.replace(array=r.array, waveform=r.waveform) for r in recordings]
     fitted = None
     if fit_delay:
         fitted = fit_with_delay(
@@ -299,13 +335,14 @@ def reconstruct(
             progress=progress,
         )
         delay += fitted.delay
-        signal = without_delay(signal, recording.waveform, fitted.delay)
+        signal = without_delay(signal, first.waveform, fitted.delay)
+        signals = [signal]
         result = fitted.result
     else:
         result = reconstruct_through_physics(
-            signal,
-            recording.array,
-            recording.waveform,
+            signals,
+            [one.array for one in recordings],
+            [one.waveform for one in recordings],
             model,
             distance=distance,
             start=start,
@@ -320,25 +357,27 @@ def reconstruct(
     fitted_layer = None
     if layer is not None and thickest is not None and not result.stopped:
         fitted_layer = fit_layer(signal, renderer, layer, found, thickest=thickest)
-        found, renderer = fitted_layer.parameters, renderer.replace(layer=fitted_layer.layer)
-    objective = final_objective(signal[None], renderer)
+        found = fitted_layer.parameters
+        renderers = [renderer.replace(layer=fitted_layer.layer)]
+    objective = final_objective(signals, renderers)
     verdict = judge(objective, found, agreed=result.agreed, noise=noise)[0]
     if verdict.accepted and not result.stopped:
-        late = final_objective(signal[None], renderer, delay=True)
+        late = final_objective(signals, renderers, delay=True)
         verdict = replace(verdict, delay=delay_score(late, found))
     sure, spread = None, None
     if verdict.accepted and not result.stopped:
-        sure = uncertainty_through_physics(signal, renderer, found, fit_delay=fit_delay)
+        sure = uncertainty_through_physics(signals, renderers, found, fit_delay=fit_delay)
         spread = delay_deviation(sure, found) if fit_delay else None
     return Reconstruction(
         model,
         found,
         result,
         verdict,
-        recording.waveform,
+        first.waveform,
         delay,
         spread,
         fitted_layer,
         sure,
         None if state_file is None else Path(state_file),
+        len(recordings),
     )

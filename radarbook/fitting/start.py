@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from radarbook.errors import InputError
 from radarbook.faces.parameters import RANGES, FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.decimation import decimate
@@ -38,17 +40,34 @@ def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -
     it moves. No weights are needed, only that the renderer renders a face about where it is.
     """
     wanted = centroid(target)
+    return _moved(mean, lambda found: wanted - centroid(renderer.render(found)))
+
+
+def mean_face_between(
+    images: Sequence[RadarImage], imagers: Sequence[CoarseImager], mean: FaceParameters
+) -> FaceParameters:
+    """The face ``mean`` moved to where the images of several arrays are.
+
+    As :func:`mean_face_at`; a step is the mean of those that the arrays' images ask for.
+    """
+    pairs = list(zip(images, imagers, strict=True))
+    return _moved(
+        mean, lambda found: torch.stack([i.offset(image, found) for image, i in pairs]).mean(0)
+    )
+
+
+def _moved(mean: FaceParameters, step: Callable[[FaceParameters], Tensor]) -> FaceParameters:
+    """Faces after three steps (B, 3), m, radar frame, each of the faces so far."""
     found = mean
     with torch.no_grad():
         for _ in range(3):
-            step = wanted - centroid(renderer.render(found))
-            found = found.replace(translation=found.translation + step.to(found.translation))
+            found = found.replace(translation=found.translation + step(found).to(found.translation))
             found = found.clamped()
     return found
 
 
 class CoarseImager:
-    """Coarse images of whole recordings, on 1 cm pixels: where the face is.
+    """Coarse images of whole recordings, on 1 cm pixels: where the face is, in the array's frame.
 
     A :class:`~radarbook.radar.renderer.Renderer` for :func:`mean_face_at`. All antennas are used:
     with fewer, ghosts of the face would lie inside the range of positions.
@@ -60,12 +79,21 @@ class CoarseImager:
         self._physics = ReducedPhysics(renderer, whole, facet_size=math.inf, tilts=STEEPEST)
         half = 0.09 + RANGES["translation"][0][1]
         side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
-        depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64) + renderer.distance
-        self._grid = Grid(side, side.clone(), depth)
+        depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64)
+        face = torch.tensor([0.0, 0.0, renderer.distance], dtype=torch.float64)
+        self._rotation = renderer.array.rotation
+        x, y, z = renderer.array.to_own(face).tolist()
+        if z + float(depth[0]) <= 0:
+            raise InputError(
+                "array: expected in front of the face, towards which its z axis looks, found a "
+                f"face at z = {z:.3f} m in its frame"
+            )
+        depth = depth + z
+        self._grid = Grid(side + x, side + y, depth)
         # All ranges of the image, for antennas beside it, too.
-        self._middle = torch.tensor([0.0, 0.0, float(depth.mean())], dtype=torch.float64)
+        self._middle = torch.tensor([x, y, float(depth.mean())], dtype=torch.float64)
         self._gate = RangeGate(reach=float(depth[-1] - depth[0]) / 2 + 0.03)
-        self._whole = renderer.array, renderer.waveform
+        self._whole = renderer.array.own(), renderer.waveform
 
     def image(self, signal: Tensor) -> RadarImage:
         """Images of whole recordings (B, rx, tx, f)."""
@@ -73,6 +101,11 @@ class CoarseImager:
         centres = self._middle.expand(len(whole), 3)
         part = self._physics.decimation.gated(whole, *self._whole, centres, self._gate)
         return self._image(part.to(self._physics.device, torch.complex64))
+
+    def offset(self, image: RadarImage, parameters: FaceParameters) -> Tensor:
+        """(B, 3) m, radar frame: from the centroids of faces' images to those of ``image``."""
+        step = centroid(image) - centroid(self.render(parameters))
+        return step @ self._rotation.to(step).T
 
     def render(self, parameters: FaceParameters) -> RadarImage:
         return self._image(self._physics.signal(parameters))

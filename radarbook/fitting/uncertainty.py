@@ -33,7 +33,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
-from radarbook.fitting.objectives import FocusedObjective
+from radarbook.fitting.objectives import FocusedObjective, JointObjective
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
@@ -77,8 +77,8 @@ class Uncertainty:
 
 @alone()
 def uncertainty(
-    objective: FocusedObjective[Any],
-    signal: Tensor,
+    objective: FocusedObjective[Any] | JointObjective[Any],
+    signal: Tensor | Sequence[Tensor],
     parameters: FaceParameters,
     noise: float | None = None,
     *,
@@ -93,10 +93,12 @@ def uncertainty(
 
     Parameters
     ----------
-    objective : FocusedObjective
+    objective : FocusedObjective or JointObjective
         Of one face: the last stage's, whose minimum the parameters are.
-    signal : Tensor (1, rx, tx, f)
-        The recording, reduced to the objective's antennas and frequencies.
+    signal : Tensor (1, rx, tx, f), or a sequence
+        The recording, reduced to the objective's antennas and frequencies; of a joint objective
+        the recording of each part. White noise is independent in each, and so is the speckle that
+        arrays see from different directions.
     noise : float
         Root mean square of the noise in one sample of the recording, in its own units, if it
         holds only a face of the fitted material and that noise. None: the whole residual is treated
@@ -124,26 +126,24 @@ def uncertainty(
         precision = (jacobian[data:].T @ jacobian[data:]).cpu()
         inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
         stream = torch_stream(seed, "fitting/uncertainty")
-        # The face is rendered once: what changes is the target, about what the face itself sends.
-        rendered = objective.physics.signal(p, like=p)[0]
-        signal = signal.to(rendered.device)
-        gain = (rendered.conj() * signal[0]).sum() / rendered.abs().square().sum()
-        own = gain * rendered
-        against = objective.comparison(rendered, p)
-        speckle = [gain * s for s in objective.physics.diffuse_draws(p, samples)]
+        parts = objective.parts if isinstance(objective, JointObjective) else (objective,)
+        signals = [signal] if isinstance(signal, Tensor) else signal
+        pairs = zip(parts, signals, strict=True)
+        seen = [_Seen.of(part, one[0], p, samples) for part, one in pairs]
         material, wider = float(p.material), 1.0
         if noise is None:
-            rough = _roughness(against, own, residual[:data], speckle)
+            rough = _roughness(seen, residual[:data])
             known = min(1.0, (material / rough) ** 2)
             material, wider = rough, known * tuned.KNOWN**2 + (1 - known) * tuned.UNMODELLED**2
         pushes = []
         for n in range(samples):
-            white = torch.randn(signal.shape[1:], generator=stream, dtype=torch.complex64)
-            white = white.to(signal.device)
-            sample = own + material * speckle[n] + (noise or 0.0) * white
+            extra = []
+            for one in seen:
+                white = torch.randn(one.own.shape, generator=stream, dtype=torch.complex64)
+                extra.append(material * one.speckle[n] + (noise or 0.0) * white.to(one.own.device))
             # Residuals of the true face, their mean included: noise adds power that the face's
             # features do not have, and moves each fit the same way.
-            pushes.append((jacobian[:data].T @ against(sample)[:data]).cpu())
+            pushes.append((jacobian[:data].T @ _compared(seen, extra)).cpu())
         pushed = torch.stack(pushes)
     spread = pushed.T @ pushed / samples
     return Uncertainty(
@@ -152,6 +152,40 @@ def uncertainty(
         # The population's covariance is 1 for coefficients; others have no prior.
         inverse @ precision @ precision @ inverse,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """One recording's share of the samples.
+
+    The face is rendered once: what changes is the target, about what the face itself sends.
+    """
+
+    #: Residuals (M,) if a signal (rx, tx, f) were the target.
+    against: Callable[[Tensor], Tensor]
+    #: (rx, tx, f) of the face, with the recording's gain.
+    own: Tensor
+    #: The same of the diffuse part, for material 1.
+    speckle: list[Tensor]
+    priors: int
+
+    @classmethod
+    def of(
+        cls, part: FocusedObjective[Any], signal: Tensor, face: FaceParameters, samples: int
+    ) -> _Seen:
+        rendered = part.physics.signal(face, like=face)[0]
+        signal = signal.to(rendered.device)
+        gain = (rendered.conj() * signal).sum() / rendered.abs().square().sum()
+        speckle = [gain * s for s in part.physics.diffuse_draws(face, samples)]
+        return cls(part.comparison(rendered, face), gain * rendered, speckle, part.priors)
+
+
+def _compared(seen: Sequence[_Seen], extra: Sequence[Tensor]) -> Tensor:
+    """(M,) residuals, without a prior, if the recordings were the face's signals and ``extra``; of
+    several as :class:`~radarbook.fitting.objectives.JointObjective` joins them."""
+    rows = [one.against(one.own + more) for one, more in zip(seen, extra, strict=True)]
+    data = [row[: len(row) - one.priors] for one, row in zip(seen, rows, strict=True)]
+    return torch.cat([d / len(data) ** 0.5 for d in data])
 
 
 def _slopes(face: OneFace) -> tuple[Tensor, Tensor]:
@@ -175,16 +209,14 @@ def _slopes(face: OneFace) -> tuple[Tensor, Tensor]:
     return residual, jacobian
 
 
-def _roughness(
-    against: Callable[[Tensor], Tensor], own: Tensor, residual: Tensor, speckle: list[Tensor]
-) -> float:
+def _roughness(seen: Sequence[_Seen], residual: Tensor) -> float:
     """The material factor whose diffuse reflection leaves as large a residual (M,) as the fit."""
-
-    def loss(extra: Tensor) -> float:
-        return float(against(own + extra)[: len(residual)].square().sum())
-
-    few = speckle[:6]
+    few = min(6, len(seen[0].speckle))
     # Small enough for the loss to grow as the diffuse power.
     probe = 0.05
-    each = sum(loss(probe * s) for s in few) / len(few) / probe**2
+    losses = (
+        float(_compared(seen, [probe * one.speckle[n] for one in seen]).square().sum())
+        for n in range(few)
+    )
+    each = sum(losses) / few / probe**2
     return math.sqrt(float(residual.square().sum()) / each)

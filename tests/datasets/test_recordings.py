@@ -88,6 +88,38 @@ def test_the_empty_filtered_frame_is_preferred_and_both_can_be_asked_for(tmp_pat
         assert found[0].meta["empty_filtered"] is (choice is not False)
 
 
+def test_hdf5_keeps_pose_and_pairs(tmp_path):
+    turn = torch.tensor([[0.6, 0, 0.8], [0, 1, 0], [-0.8, 0, 0.6]], dtype=torch.float64)
+    product = Array(torch.rand(3, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64))
+    moved = product.moved(turn, torch.tensor([0.1, 0.0, 0.05], dtype=torch.float64))
+    waveform = Waveform(torch.tensor([60e9, 61e9], dtype=torch.float64))
+    path = tmp_path / "moved.h5"
+    write_recording(path, Recording(torch.from_numpy(noise((5, 3, 2))), moved, waveform))
+    back = read_recording(path)
+    assert back.array.pairs is None
+    assert torch.equal(back.array.rotation, moved.rotation)
+    assert torch.equal(back.array.origin, moved.origin)
+    assert torch.allclose(back.array.own().tx, product.tx, atol=1e-12)
+    with h5py.File(path, "a") as file:
+        file["pose/rotation"][0, 0] = 2.0
+    with pytest.raises(InputError, match=r"moved.h5: pose rotation: expected orthonormal rows"):
+        read_recording(path)
+    # A file without a pose is one of an array that was not moved.
+    with h5py.File(path, "a") as file:
+        del file["pose"]
+    assert not read_recording(path).array.is_moved
+    some = product.replace(pairs=torch.tensor([[0, 4], [2, 1], [1, 1]]))
+    path = tmp_path / "pairs.h5"
+    write_recording(path, Recording(torch.from_numpy(noise((3, 2))), some, waveform))
+    back = read_recording(path)
+    assert back.array.pairs.tolist() == [[0, 4], [2, 1], [1, 1]]
+    with h5py.File(path, "a") as file:
+        assert [d.label for d in file["signal"].dims] == ["pair", "frequency"]
+        file["pairs"][0, 0] = 7
+    with pytest.raises(InputError, match=r"pairs.h5: array pairs: expected tx numbers of 0 to 2"):
+        read_recording(path)
+
+
 def test_hdf5_and_back_with_any_array(tmp_path):
     array = Array(torch.rand(3, 3, dtype=torch.float64), torch.rand(5, 3, dtype=torch.float64))
     waveform = Waveform(torch.tensor([60e9, 61e9], dtype=torch.float64))

@@ -24,7 +24,7 @@ from radarbook.datasets.recordings.axes import (
 from radarbook.datasets.recordings.recording import Recording
 from radarbook.errors import InputError
 from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of, text_of
-from radarbook.radar.array import POSITION_UNITS, Array, likely_position_unit
+from radarbook.radar.array import POSITION_UNITS, Array, Pose, likely_position_unit
 from radarbook.radar.signal import as_complex, check_signal
 from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform
 
@@ -95,12 +95,16 @@ def _recording_in(
         waveform = given
         notes += [f"{path}: the frequencies in the file are not used"] * ("frequency" in file)
     array = _array_of(tx, rx, waveform, path)
+    if "pairs" in file:
+        array = array.replace(pairs=_pairs_in(file, path, array))
+    if "pose" in file:
+        array = array.replace(**_pose_in(file, path))
     dataset = _dataset(file, "signal", path)
     # By the shape first: a damaged one could ask for any amount of memory.
-    shape = (len(rx), len(tx), len(waveform))
-    if dataset.shape != shape:
-        check_signal(np.broadcast_to(np.complex64(1), dataset.shape), str(path), shape)
-    signal = check_signal(as_complex(dataset[()], str(path)), str(path), shape)
+    shape = array.signal_shape(len(waveform)), array.axes
+    if dataset.shape != shape[0]:
+        check_signal(np.broadcast_to(np.complex64(1), dataset.shape), str(path), *shape)
+    signal = check_signal(as_complex(dataset[()], str(path)), str(path), *shape)
     if values is not None:
         signal, more = in_order(signal, values, str(path))
         notes += more
@@ -168,6 +172,31 @@ def _positions(file: h5py.File, name: str, path: Path, unit: str | None) -> NDAr
     return numbers(dataset[()], f"{path}: {name}") * POSITION_UNITS[unit]
 
 
+def _pairs_in(file: h5py.File, path: Path, array: Array) -> Tensor:
+    """(pairs, 2) numbers of transmitter and receiver."""
+    value = _dataset(file, "pairs", path)[()]
+    if not np.issubdtype(np.asarray(value).dtype, np.integer):
+        raise InputError(f"{path}: pairs: expected whole numbers, found {np.asarray(value).dtype}")
+    try:
+        return array.replace(pairs=torch.from_numpy(value.astype(np.int64))).every_pair()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _pose_in(file: h5py.File, path: Path) -> dict[str, Tensor]:
+    """Rotation and origin (m) of the array's own frame; missing ones are those of no movement."""
+    group, found = file["pose"], {}
+    for name in ("rotation", "origin"):
+        if name in group:
+            values = numbers(_dataset(group, name, path)[()], f"{path}: pose/{name}")
+            found[name] = torch.from_numpy(values)
+    try:
+        pose = Pose.of(found.get("rotation"), found.get("origin"), "pose")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return {"rotation": pose.rotation, "origin": pose.translation}
+
+
 def _calibration_in(file: h5py.File, path: Path) -> dict[str, Any]:
     value = file.attrs.get("calibration")
     text = "{}" if value is None else text_of(value)
@@ -195,7 +224,10 @@ def _reference_depth_in(file: h5py.File, path: Path) -> Tensor | None:
 
 
 def write_recording(path: str | os.PathLike[str], recording: Recording) -> None:
-    """Write a recording in our own HDF5 layout, atomically (complex64; the book's data page)."""
+    """Write a recording in our own HDF5 layout, atomically (complex64; the book's data page).
+
+    Pairs of an array and its pose in the radar frame are kept where it has any.
+    """
     with new_hdf5(path) as file:
         file.attrs["layout"] = SIGNAL_LAYOUT
         file.attrs["layout_version"] = SIGNAL_LAYOUT_VERSION
@@ -208,16 +240,28 @@ def write_recording(path: str | os.PathLike[str], recording: Recording) -> None:
         signal = file.create_dataset(
             "signal", data=recording.signal.detach().cpu().numpy().astype(np.complex64)
         )
-        signal.attrs["description"] = "complex amplitude, [rx, tx, frequency]"
+        array = recording.array
+        signal.attrs["description"] = f"complex amplitude, [{', '.join(array.axes)}]"
+        for axis, label in enumerate(array.axes):
+            signal.dims[axis].label = label
         columns = {
             "rx": (recording.array.rx, "m", "receiver positions x, y, z"),
             "tx": (recording.array.tx, "m", "transmitter positions x, y, z"),
             "frequency": (recording.waveform.frequencies, "Hz", "frequency steps, ascending"),
         }
-        for axis, (name, (values, unit, description)) in enumerate(columns.items()):
+        for name, (values, unit, description) in columns.items():
             dataset = file.create_dataset(name, data=values.detach().cpu().numpy())
             dataset.attrs["unit"], dataset.attrs["description"] = unit, description
-            signal.dims[axis].label = name
+        if array.pairs is not None:
+            pairs = file.create_dataset("pairs", data=array.pairs.cpu().numpy())
+            pairs.attrs["description"] = "numbers of transmitter and receiver of each channel, of 0"
+        if array.is_moved:
+            pose = file.create_group("pose")
+            pose.attrs["description"] = "the array's own frame in the frame of tx and rx"
+            rotation = pose.create_dataset("rotation", data=array.rotation.cpu().numpy())
+            rotation.attrs["description"] = "its axes x, y, z as columns; antennas look along z"
+            origin = pose.create_dataset("origin", data=array.origin.cpu().numpy())
+            origin.attrs["unit"] = "m"
         if recording.reference_depth is not None:
             depth = file.create_dataset("reference_depth", data=recording.reference_depth.numpy())
             depth.attrs["unit"] = "m"

@@ -8,7 +8,8 @@ c = conj(face) target, sample by sample, a face moved by δ is as coherent with 
 
     γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                       (physics page, Eq. (6.4))
 
-which needs no rendering. Its maxima are climbed to from hundreds of starts at once; the few that
+which needs no rendering. Of several recordings, each with a complex gain of its own, the moduli of
+their sums are added. Its maxima are climbed to from hundreds of starts at once; the few that
 are coherent enough are rendered, and the loss decides among them. Integer ambiguity resolution in
 satellite navigation is the same (Teunissen 1995): a real-valued estimate and its uncertainty, then
 a search over the cycles that these allow.
@@ -27,7 +28,7 @@ from radarbook.errors import InputError
 from radarbook.fitting import tuned
 from radarbook.fitting.methods.base import FaceByFace, Iteration, Method, Problem
 from radarbook.fitting.methods.levenberg import Damped, Known, LevenbergMarquardt, OneFace
-from radarbook.fitting.objectives.phase import PhaseObjective
+from radarbook.fitting.objectives.base import Phases
 from radarbook.seeds import torch_stream
 
 
@@ -42,10 +43,18 @@ class CoherenceModel:
         Derivatives of ``face``.
     width, middle : Tensor (K,)
         Of the prior: standard deviations, and the most probable move.
+    counts : tuple of int, optional
+        Samples of each recording, in their order; None: all are of one.
     """
 
     def __init__(
-        self, face: Tensor, target: Tensor, jacobian: Tensor, width: Tensor, middle: Tensor
+        self,
+        face: Tensor,
+        target: Tensor,
+        jacobian: Tensor,
+        width: Tensor,
+        middle: Tensor,
+        counts: tuple[int, ...] | None = None,
     ) -> None:
         product = face.conj() * target
         # Phases of weaker samples are those of side lobes.
@@ -54,6 +63,7 @@ class CoherenceModel:
         self._weight = (product[kept].abs() / product[kept].abs().sum()).float()
         self._slopes = (jacobian[kept] / face[kept, None]).imag.float()
         self._width, self._middle = width.to(self._slopes), middle.to(self._slopes)
+        self._counts = [int(some.sum()) for some in kept.split(counts or len(kept))]
 
     def climb(self, moves: Tensor, steps: int = tuned.COHERENCE_STEPS) -> tuple[Tensor, Tensor]:
         """Moves (B, K) to the maxima above them, and γ less the prior (B,) there.
@@ -69,13 +79,14 @@ class CoherenceModel:
         moves = moves.to(curvature)
         for _ in range(steps):
             cosine, sine, sums = self._sums(moves)
-            sums = sums / sums.norm(dim=1, keepdim=True).clamp(min=1e-12)
-            gradient = (sine * sums[:, :1] - cosine * sums[:, 1:]) @ self._slopes
+            sums = sums / sums.norm(dim=2, keepdim=True).clamp(min=1e-12)
+            along, across = self._of_samples(sums)
+            gradient = (sine * along - cosine * across) @ self._slopes
             gradient = gradient - strength * (moves - self._middle)
             moves = moves + gradient @ inverse
         _, _, sums = self._sums(moves)
         penalty = (strength * (moves - self._middle).square()).sum(1)
-        return moves.double().cpu(), (sums.norm(dim=1) - 0.5 * penalty).double().cpu()
+        return moves.double().cpu(), (sums.norm(dim=2).sum(1) - 0.5 * penalty).double().cpu()
 
     def coherence(self, moves: Tensor, others: Tensor) -> Tensor:
         """(B, O): how coherent faces moved by (B, K) and by (O, K) are, 0 to 1."""
@@ -83,13 +94,28 @@ class CoherenceModel:
             torch.polar(torch.ones_like(phase), phase)
             for phase in (m.to(self._slopes) @ self._slopes.T for m in (moves, others))
         )
-        return ((mine * self._weight) @ theirs.conj().T).abs().cpu()
+        parts = zip(
+            *((x.split(self._counts, 1)) for x in (mine * self._weight, theirs)), strict=True
+        )
+        return torch.stack([(x @ y.conj().T).abs() for x, y in parts]).sum(0).cpu()
+
+    def _of_samples(self, sums: Tensor) -> tuple[Tensor, Tensor]:
+        """Two columns (B, M), or (B, 1) of one recording, of what (B, G, 2) each has."""
+        if len(self._counts) > 1:
+            counts = torch.tensor(self._counts, device=sums.device)
+            sums = sums.repeat_interleave(counts, dim=1)
+        return sums[..., 0], sums[..., 1]
 
     def _sums(self, moves: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weighted cosines and sines (B, M) of the remaining phases, and their sums (B, 2)."""
+        """Weighted cosines and sines (B, M) of the remaining phases, and their sums (B, G, 2) over
+        each recording."""
         phase = self._angle - moves @ self._slopes.T
         cosine, sine = torch.cos(phase) * self._weight, torch.sin(phase) * self._weight
-        return cosine, sine, torch.stack([cosine.sum(1), sine.sum(1)], dim=1)
+        sums = [
+            torch.stack([x.sum(1) for x in wave.split(self._counts, 1)], dim=1)
+            for wave in (cosine, sine)
+        ]
+        return cosine, sine, torch.stack(sums, dim=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +181,7 @@ class _Place:
     """The best face of a step: the objective frozen near it, its residual and Jacobian."""
 
     face: OneFace
-    phases: PhaseObjective
+    phases: Phases
     x: Tensor
     residual: Tensor
     jacobian: Tensor
@@ -177,14 +203,18 @@ class _Place:
     def rotated(self, residual: Tensor) -> Tensor:
         """(M, K) the Jacobian of a face of this residual nearby."""
         (now, _), (before, _) = self.samples(residual), self.samples(self.residual)
-        rows = rotated(self.derivatives, before, now)
+        counts = self.phases.sample_counts(self.face.face)
+        columns = zip(
+            self.derivatives.split(counts, 1), before.split(counts), now.split(counts), strict=True
+        )  # each recording has its own gain
+        rows = torch.cat([rotated(*some) for some in columns], dim=1)
         return torch.cat([torch.view_as_real(rows).flatten(1).T, self.jacobian[2 * len(now) :]])
 
 
 class CycleIteration(FaceByFace):
     def __init__(self, options: CycleSearch, problem: Problem, vectors: Tensor) -> None:
         super().__init__(problem, vectors)
-        if not isinstance(problem.objective, PhaseObjective):
+        if not isinstance(problem.objective, Phases):
             raise InputError("cycle search: expected a loss on phases (PhaseObjective)")
         self.options, self.phases = options, problem.objective
         self.begun = self.vectors.clone()
@@ -224,7 +254,7 @@ class CycleIteration(FaceByFace):
         self.done[face] = not fell or best == correct
         return loss
 
-    def _correct(self, phases: PhaseObjective, face: int, vector: Tensor, loss: Tensor) -> bool:
+    def _correct(self, phases: Phases, face: int, vector: Tensor, loss: Tensor) -> bool:
         """Whether the residual of a face is at the level predicted for a correct one."""
         return float(loss) < phases.enough(self.problem.parameters(vector[None]), face)
 
@@ -233,7 +263,8 @@ class CycleIteration(FaceByFace):
         face, free = place.face.face, self.problem.free
         middle = (self.begun[face] - place.face.vector)[free]
         samples = place.samples(place.residual)
-        model = CoherenceModel(*samples, -place.derivatives.T, self.spread, middle)
+        counts = place.phases.sample_counts(face)
+        model = CoherenceModel(*samples, -place.derivatives.T, self.spread, middle, counts)
         name = f"fitting/ambiguity/{self.options.seed}"
         stream = torch_stream(face, name, self.rounds)
         size = self.options.samples, len(free)

@@ -7,7 +7,7 @@ the result need them.
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from torch import Tensor
 
@@ -49,4 +49,44 @@ class Objective(Protocol):
         """The same for versions of one face within a millimetre or so of ``parameters`` (1), with
         visibility and subdivision frozen: smooth, and in less time. Itself where that makes no
         difference."""
+        ...
+
+
+@runtime_checkable
+class Phases(Objective, Protocol):
+    """An objective on the phases of one or several recordings, which can judge a face."""
+
+    @property
+    def prior(self) -> float:
+        """Weight of the prior against the normalised residual power."""
+        ...
+
+    @property
+    def double_bounce(self) -> bool:
+        """Whether reflections after the first are still to be subtracted from the targets."""
+        ...
+
+    def diffuse_share(self, parameters: FaceParameters) -> Tensor:
+        """(B,) normalised residual power that a correct face leaves without noise."""
+        ...
+
+    def power_maps(self, parameters: FaceParameters) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For each face the power (V,) of residual, face and predicted diffuse reflection."""
+        ...
+
+    def coherence(self, one: FaceParameters, other: FaceParameters) -> Tensor:
+        """(B,) 0 to 1: coherence of two faces."""
+        ...
+
+    def enough(self, parameters: FaceParameters, face: int) -> float:
+        """Loss below which a search among minima ends; 0 where nothing decides."""
+        ...
+
+    def target_samples(self, face: int) -> Tensor:
+        """(M,) complex; residuals are these less the face, real and imaginary parts side by
+        side."""
+        ...
+
+    def sample_counts(self, face: int) -> tuple[int, ...]:
+        """Samples of each recording, in their order; those of one share a complex gain."""
         ...

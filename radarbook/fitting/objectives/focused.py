@@ -118,7 +118,8 @@ class FocusedObjective(ABC, Generic[T]):
         and ranges that the targets are of."""
         centres = torch.stack([target.focus.points.mean(0) for target in self.targets])
         renderer = self.physics.renderer
-        part = self.physics.decimation.gated(signal, renderer.array, renderer.waveform, centres)
+        own = renderer.array.own()
+        part = self.physics.decimation.gated(signal, own, renderer.waveform, centres)
         return part.to(torch.complex64)
 
     def residuals(self, parameters: FaceParameters) -> Tensor:

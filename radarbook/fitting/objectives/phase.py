@@ -169,16 +169,22 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         """The loss of ``parameters`` (1), as one face, below which a search among minima ends:
         noise and the diffuse share leave as much. 0 where that share is too large to decide
         (:data:`~radarbook.fitting.tuned.LARGEST_DIFFUSE_SHARE`)."""
+        return allowed_residual(self.diffuse_share_of(parameters, face))
+
+    @torch.no_grad()
+    def diffuse_share_of(self, parameters: FaceParameters, face: int) -> float:
+        """:meth:`diffuse_share` of ``parameters`` (1), as one face."""
         signal = self.physics.signal(parameters)[0]
-        diffuse = float(self._diffuse_share(signal, parameters, face))
-        if diffuse >= tuned.LARGEST_DIFFUSE_SHARE:
-            return 0.0
-        return tuned.RESIDUAL_ALLOWED + (1 - tuned.RESIDUAL_ALLOWED) * diffuse
+        return float(self._diffuse_share(signal, parameters, face))
 
     def target_samples(self, face: int) -> Tensor:
         """(M,) complex weighted samples of a target. Residuals are these less the face, real and
         imaginary parts side by side."""
         return self.targets[face].profiles.flatten().to(torch.complex128)
+
+    def sample_counts(self, face: int) -> tuple[int, ...]:
+        """How many samples share a complex gain: all of them."""
+        return (self.targets[face].profiles.numel(),)
 
     def _retargeted(self, signal: Tensor, target: PhaseTarget) -> PhaseTarget:
         return replace(target, profiles=target.weighted(signal))
@@ -194,6 +200,14 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
         gain = (mine.conj() * wanted).sum((1, 2)) / power
         return torch.view_as_real(wanted - gain[:, None, None] * mine).flatten(1)
+
+
+def allowed_residual(diffuse: float) -> float:
+    """The loss that a correct face may have, whose diffuse share is this; 0 where that is too large
+    to decide (:data:`~radarbook.fitting.tuned.LARGEST_DIFFUSE_SHARE`)."""
+    if diffuse >= tuned.LARGEST_DIFFUSE_SHARE:
+        return 0.0
+    return tuned.RESIDUAL_ALLOWED + (1 - tuned.RESIDUAL_ALLOWED) * diffuse
 
 
 def _target(signal: Tensor, focus: RangeFocus, contrast: float) -> PhaseTarget:
