@@ -18,6 +18,7 @@ import torch
 import trimesh
 
 from radarbook import cli
+from radarbook.datasets.recordings import Recording, write_recording
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
 from radarbook.fitting import checkpoint, reconstruction
@@ -26,7 +27,7 @@ from radarbook.fitting.schedule import NEAR
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from radarbook.radar.waveform import qar50_waveform
-from tests.fitting.scenes import dome, face, renderer
+from tests.fitting.scenes import aside, dome, face, renderer
 from tests.test_cli import one_line
 
 Run = Callable[..., tuple[int, str, str]]
@@ -318,3 +319,35 @@ def test_strict_refuses_a_face_that_is_not_accepted(
     assert code == 0
     assert re.match(ACCEPTED, out)
     assert (tmp_path / "face.ply").exists()
+
+
+def test_recordings_of_several_arrays_are_fitted_together(
+    recorded: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """Their poses are in the files; a file without one may be an oversight."""
+    model, single = recorded
+    face_of = face((0.5, -0.5))
+    files = []
+    for number, degrees in enumerate((-20, 20)):
+        moved = renderer(64).replace(array=aside(degrees))
+        with torch.no_grad():
+            signal = (1 + 2j * number) * moved.signal(face_of.to(dtype=torch.float32))[0]
+        files.append(tmp_path / f"{number}.h5")
+        write_recording(files[-1], Recording(signal, moved.array, moved.waveform))
+    common = "--model", model, "--modes", 2, 1, "--noise", 0.05, "-o", tmp_path / "face.ply"
+    code, out, err = run(*files, *common)
+    assert code == 0
+    assert "2 recordings were fitted together" in out
+    assert "one pose" not in err
+    truth = dome().vertices(face_of.shape.float(), face_of.expression.float())[0]
+    found = read_mesh(tmp_path / "face.ply", "mm").vertices
+    assert float(np.linalg.norm(found - 1e-3 * truth.numpy(), axis=1).mean()) < 2e-4
+    code, out, err = run(single, single, *common, "--optimize", 0)
+    assert code == 0
+    assert "note: recordings of one pose are fitted as several shots" in err
+    code, out, err = run(*files, *common, "--through", "learned")
+    assert code == 2
+    assert "expected one file with --through learned, found 2" in one_line(err)
+    code, out, err = run(*files, *common, "--fit-delay")
+    assert code == 2
+    assert "fit of a delay: expected one recording, found 2" in one_line(err)

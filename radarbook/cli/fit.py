@@ -24,6 +24,7 @@ from radarbook.cli.options import (
     face_model_of,
     layer_of,
     recording_of,
+    say_notes,
     weights_file,
 )
 from radarbook.errors import InputError
@@ -39,7 +40,14 @@ if TYPE_CHECKING:
 
 @app.command()
 def reconstruct(
-    source: Annotated[Path, typer.Argument(metavar="SIGNAL.npy|image.h5")],
+    source: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SIGNAL.npy|image.h5 ...",
+            help="One file, or several recordings of one face by arrays whose poses are in the "
+            "files: they are fitted together.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
     model: Model = "procedural",
     optimize: Annotated[
@@ -137,6 +145,9 @@ def reconstruct(
     the limit of --optimize, the command writes the face reached so far. With --state FILE it
     can resume, also after a crash.
 
+    Several recordings of one face, by arrays at different places, are fitted together. Their poses
+    are in the files: an HDF5 recording of the project's layout holds rotation and origin.
+
     With --layer the fit models the layer's delay and attenuation. With --thickest its thickness and
     permittivity are fitted together with the face. The given permittivity should be right to a
     tenth.
@@ -152,7 +163,7 @@ def reconstruct(
             "--state": None if state is None else Target(state),
         },
         {
-            "SIGNAL": files_read(source),
+            "SIGNAL": [file for path in source for file in files_read(path)],
             "--model": model,
             "--calibration": calibration,
             "--encoder": None if encoder is None else weights_file(encoder),
@@ -169,7 +180,12 @@ def reconstruct(
         depths=(distance - 0.08, distance + 0.19),
         advice="state the face's distance with --distance",
     )
-    if _is_image(source):
+    if len(source) > 1 and through == "learned":
+        raise InputError(
+            f"SIGNAL: expected one file with --through learned, found {len(source)}; "
+            "several are fitted together through physics"
+        )
+    if _is_image(source[0]):
         options = {
             "--frequencies": frequencies,
             "--frequency-unit": frequency_unit,
@@ -179,7 +195,7 @@ def reconstruct(
         }
         for name, given in options.items():
             if given is not None:
-                raise InputError(f"{name}: expected with a recording, found the image {source}")
+                raise InputError(f"{name}: expected with a recording, found the image {source[0]}")
     if through == "physical":
         for name, weights in (("--encoder", encoder), ("--renderer", renderer)):
             if weights is not None:
@@ -222,7 +238,7 @@ def reconstruct(
                 raise InputError(
                     f"{name}: expected with --through physical, found --through learned"
                 )
-        found, note = _fit_learned(source, read, model, encoder, renderer, optimize, extent)
+        found, note = _fit_learned(source[0], read, model, encoder, renderer, optimize, extent)
         face_model = face_model_of(model, found.shape.shape[1], found.expression.shape[1])
         vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
         text, holds = f"{note}\n{pose_text(found)}", False
@@ -238,23 +254,43 @@ def reconstruct(
 
 
 def _fit_physical(
-    source: Path,
+    source: list[Path],
     read: Callable[[Path], Recording],
     face_model: MorphableModel,
     **settings: Any,
 ) -> Reconstruction:
     from radarbook.fitting import reconstruction
 
-    if _is_image(source):
-        raise InputError(
-            f"{source}: expected a raw recording to fit through physics, found an image; "
-            "pass the signal, or --through learned"
-        )
+    for path in source:
+        if _is_image(path):
+            raise InputError(
+                f"{path}: expected a raw recording to fit through physics, found an image; "
+                "pass the signal, or --through learned"
+            )
     state = settings["state_file"]
-    recording = read(source)
+    recordings = [read(path) for path in source]
+    say_notes(_shared_poses(recordings))
     if state is not None and state.exists():
         typer.echo(f"resuming from {state}")
-    return reconstruction.reconstruct(recording, face_model, progress=True, **settings)
+    return reconstruction.reconstruct(recordings, face_model, progress=True, **settings)
+
+
+def _shared_poses(recordings: list[Recording]) -> list[str]:
+    """A note if several recordings were made from one place, which may be an oversight."""
+    import torch
+
+    arrays = [one.array for one in recordings]
+    twice = any(
+        torch.equal(a.rotation, b.rotation) and torch.equal(a.origin, b.origin)
+        for n, a in enumerate(arrays)
+        for b in arrays[:n]
+    )
+    if not twice:
+        return []
+    return [
+        "recordings of one pose are fitted as several shots by one array; an array's pose is kept "
+        "in the project's HDF5 layout"
+    ]
 
 
 def _fit_learned(

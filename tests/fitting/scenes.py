@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
-from radarbook.radar.array import qar50
+from radarbook.radar.array import Array, qar50
 from radarbook.radar.image import RadarImage
 from radarbook.radar.imaging import Grid
 from radarbook.radar.layer import Layer
@@ -81,6 +82,17 @@ def face(
         translation=torch.tensor([translation], dtype=torch.float64),
         rendering=rendering,
     )
+
+
+def aside(degrees: float) -> Array:
+    """The QAR50 on a circle about a face at 0.3 m, turned towards it."""
+    a = math.radians(degrees)
+    turn = torch.tensor(
+        [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]],
+        dtype=torch.float64,
+    )
+    centre = torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
+    return qar50().moved(turn, centre - turn @ centre)
 
 
 class Blob:

@@ -31,22 +31,11 @@ from radarbook.radar.array import Array, qar50
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.seeds import torch_stream
-from tests.fitting.scenes import face, renderer
+from tests.fitting.scenes import aside, face, renderer
 
 FREE = ("shape", "expression", "translation", "rotation")
 TRUTH = face((0.5, -0.5), 0.3, (0.002, -0.001, 0.001))
 START = face((0.35, -0.4), 0.15, (0.0018, -0.0012, 0.0012))
-
-
-def aside(degrees: float) -> Array:
-    """The QAR50 on a circle about a face at 0.3 m, turned towards it."""
-    a = math.radians(degrees)
-    turn = torch.tensor(
-        [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]],
-        dtype=torch.float64,
-    )
-    centre = torch.tensor([0.0, 0.0, 0.3], dtype=torch.float64)
-    return qar50().moved(turn, centre - turn @ centre)
 
 
 def recorded(

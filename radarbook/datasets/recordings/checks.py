@@ -197,6 +197,7 @@ def conjugate_gain(recording: Recording) -> float:
     Negative for a sound signal; near 0 where the scene or a small array has no focus.
     """
     coarse, peak = recording.thinned(_ANTENNAS, _CHANNELS, _STEPS), strongest_range(recording)
+    coarse = replace(coarse, array=coarse.array.own())
     turned = replace(coarse, signal=coarse.signal.conj().resolve_conj())
     as_it_is = max(_focus(coarse, d) for d in _distances(peak, recording.waveform))
     conjugated = max(_focus(turned, d) for d in _distances(-peak, recording.waveform))
@@ -234,8 +235,11 @@ def outside_depths(
 ) -> list[str]:
     """Notes if an image of depths ``near`` to ``far`` (m) shows no target, or repeats it.
 
-    ``extent`` is the image's side, m. One line for each finding.
+    ``extent`` is the image's side, m. One line for each finding; none for an array that is moved,
+    as depths are along the z axis of the radar frame.
     """
+    if recording.array.is_moved:
+        return []
     span = recording.waveform.unambiguous_range
     front = max(float(p[:, 2].max()) for p in (recording.array.tx, recording.array.rx))
     if front >= near:
