@@ -299,8 +299,8 @@ def imaging_method(array: Array, waveform: Waveform, grid: Grid) -> ImagingMetho
                                                                         pairs; gradients to antenna
                                                                         positions
     ``"fast"``                the same for the skeleton of each cell of  arrays without pairs of at
-                              voxels (:mod:`~radarbook.radar.skeleton`), most 400 antennas a side
-                              within 1e-3
+                              voxels, within 1e-3                        most 400 antennas a side
+                              (:mod:`~radarbook.radar.skeleton`)
     ``"interpolated"``        a coarse grid by ``"fast"``, demodulated   the same, where the coarse
                               and interpolated, within 2e-3              grid has less than a third
                                                                         of the grid's voxels: voxels
