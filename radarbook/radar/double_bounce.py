@@ -3,10 +3,15 @@
 A patch gathers the facets of a cell about half a wavelength wide. Every two patches that see each
 other pass the wave from one to the other; the sum over all pairs is a matrix product,
 
-    S = Lᵣᵀ K Lₜ,   Eq. (2.12)
+    S = Σ Lᵣᵀ K Lₜ,   Eq. (2.12)
 
-with one column of L for each antenna and a sparse K, symmetric but for the polarisation. So the
-signal is reciprocal by construction, for flat and for curved surfaces alike, focused or not.
+over the field's three components, with one column of L for each antenna and a sparse, symmetric K.
+So the signal is reciprocal by construction, for flat and for curved surfaces alike, focused or not.
+
+L holds the field of each antenna after the patch has reflected it as its tangent plane does, at the
+antenna's own angle of incidence. The reflection at the receiver's end is applied to the receiver's
+field, which by reciprocity comes to the same. On stationary paths both mirror images are the ray
+between the patches, and the product is exact.
 
 By the principle of stationary phase a pair counts only where the path is nearly stationary on both
 patches. Pairs are weighed by a smooth window over the path's slope along the patch, which is 1 for
@@ -19,7 +24,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
 import torch
 import trimesh
 from torch import Tensor
@@ -28,11 +32,11 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
-from radarbook.radar.kernels.pairs import search
+from radarbook.radar.kernels.pairs import multiply, search
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import leg_gain
 from radarbook.radar.pieces import Pieces, group_columns, middle
-from radarbook.radar.polarisation import Polarisation, across, reflect
+from radarbook.radar.polarisation import Polarisation, Vector, across, mirrored
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, Facets, facets, wave
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
@@ -99,13 +103,14 @@ def double_bounce(
     # Patches that are in no pair have done their part.
     members, place = pairs.unique(return_inverse=True)
     patches = patches.only(members)
+    sides = (array.tx, array.rx), (polarisation.tx, polarisation.rx)
     legs = [
-        _legs(patches, antennas, column, size, waveform.wavelength)
-        for antennas, column in zip((array.tx, array.rx), group_columns(array), strict=True)
+        _legs(patches, antennas, column, size, waveform.wavelength, vector, permittivity, dtype)
+        for antennas, vector, column in zip(*sides, group_columns(array), strict=True)
     ]
     total = torch.zeros(shape, dtype=dtype, device=device)
     for some in place.split(_CHUNK):
-        links = _Links.of(patches, some, array, polarisation, permittivity, rough)
+        links = _Links.of(patches, some, array, rough)
         pattern = _Pattern.of(links.first, links.second, len(patches))
         tensors = (*links.values(), *legs[0], *legs[1])
         total = total + _sum(tensors, pattern, waveform.wavenumbers.to(device), layer, dtype)
@@ -123,15 +128,17 @@ def _sum(
 
     def signal(k: Tensor, *tensors: Tensor) -> Tensor:
         """(rx, tx) at one wavenumber."""
-        amplitude, length, lobe, there, back, *sides = tensors
+        amplitude, length, lobe, *sides = tensors
         strength = -((k / (2 * math.pi)) ** 2) * amplitude * (-0.5 * k**2 * lobe).exp()
-        carried = wave(strength, (-k * length) % (2 * math.pi))
-        values = torch.cat([carried * there, carried * back]).to(dtype)
+        carried = wave(strength, (-k * length) % (2 * math.pi)).to(dtype)
         sent, received = (
-            _crossed(layer, k, cosine, wave(gain, (-k * d) % (2 * math.pi)).to(dtype))
-            for gain, d, cosine in (sides[:3], sides[3:])
+            _crossed(layer, k, cosine, wave(gain, (-k * d) % (2 * math.pi)).to(dtype))[:, None]
+            * field
+            for gain, d, cosine, field in (sides[:4], sides[4:])
         )
-        return received.T @ _Product.apply(values, sent, pattern)
+        # The field's three components are three times as many columns.
+        passed = _Product.apply(torch.cat([carried, carried]), sent.flatten(1), pattern)
+        return received.flatten(0, 1).T @ passed.view(-1, sent.shape[2])
 
     out = []
     for k in wavenumbers:
@@ -202,15 +209,18 @@ class _Patches:
         toward, reach = _outlook(self, array)
         tensors = (self.centre, self.normal, toward, reach)
         arrays = [t.detach().cpu().numpy() for t in tensors]
-        count = search(*arrays, _MARGIN, _TAPER, _LEAST, np.empty((0, 2), dtype=np.int64))
+        # Room for far more pairs than a face has; a scene of more is searched twice.
+        found = np.empty((min(2**20, _MOST_PAIRS), 2), dtype=np.int64)
+        count = search(*arrays, _MARGIN, _TAPER, _LEAST, found)
         if count > _MOST_PAIRS:
             raise InputError(
                 f"mesh: expected at most {_MOST_PAIRS} pairs of patches for two reflections, "
                 f"found {count}: choose a larger patch_size, or one bounce"
             )
-        found = np.empty((count, 2), dtype=np.int64)
-        search(*arrays, _MARGIN, _TAPER, _LEAST, found)
-        pairs = torch.from_numpy(found).to(self.centre.device)
+        if count > len(found):
+            found = np.empty((count, 2), dtype=np.int64)
+            search(*arrays, _MARGIN, _TAPER, _LEAST, found)
+        pairs = torch.from_numpy(found[:count]).to(self.centre.device)
         points, triangles = vertices.cpu(), triangles.cpu()
         mesh = trimesh.Trimesh(points.numpy(), triangles.numpy(), process=False)
         embree, planes = RayMeshIntersector(mesh), facets(points, triangles)
@@ -261,30 +271,19 @@ def _free(
 @dataclass(frozen=True)
 class _Links:
     """N pairs of patches ``first`` and ``second`` (N,), without their frequency: amplitude (N,)
-    m⁴ · 1/m, length (N,) m, exponent of both lobes (N,) m², and what is left of the field on the
-    way from first to second and on the way back (N,), complex."""
+    m⁴ · 1/m, length (N,) m, and exponent of both lobes (N,) m². The same on the way back."""
 
     first: Tensor
     second: Tensor
     amplitude: Tensor
     length: Tensor
     lobe: Tensor
-    there: Tensor
-    back: Tensor
 
     def values(self) -> tuple[Tensor, ...]:
-        return self.amplitude, self.length, self.lobe, self.there, self.back
+        return self.amplitude, self.length, self.lobe
 
     @classmethod
-    def of(
-        cls,
-        patches: _Patches,
-        pairs: Tensor,
-        array: Array,
-        polarisation: Polarisation,
-        permittivity: complex | None,
-        rough: Tensor,
-    ) -> _Links:
+    def of(cls, patches: _Patches, pairs: Tensor, array: Array, rough: Tensor) -> _Links:
         i, j = pairs.unbind(1)
         toward, reach = _outlook(patches, array)
         step = patches.centre[j] - patches.centre[i]
@@ -302,24 +301,21 @@ class _Links:
         amplitude = amplitude * (fall[0] * fall[1]).clamp(min=1e-12).sqrt()
         # Coherent reflections keep √(1 - m²) of the amplitude each.
         amplitude = amplitude * (1 - rough.square()).clamp(min=0)
-        sent, taken = (
-            across(v, toward).to(torch.complex128) for v in (polarisation.tx, polarisation.rx)
-        )
-        ways = []
-        for a, b, way in ((i, j, step), (j, i, -step)):
-            once = reflect(sent[a], toward[a], way, permittivity)
-            twice = reflect(once, way, -toward[b], permittivity)
-            ways.append((twice * taken[b]).sum(1))
-            if polarisation.tx == polarisation.rx:
-                ways.append(ways[0])
-                break
-        return cls(i, j, amplitude, length, lobes[0] + lobes[1], ways[0], ways[1])
+        return cls(i, j, amplitude, length, lobes[0] + lobes[1])
 
 
 def _legs(
-    patches: _Patches, antennas: Tensor, column: Tensor, size: Tensor, wavelength: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gain, length and cosine to the z axis of the paths (P, A) between patches and antennas."""
+    patches: _Patches,
+    antennas: Tensor,
+    column: Tensor,
+    size: Tensor,
+    wavelength: float,
+    vector: Vector,
+    permittivity: complex | None,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gain, length and cosine to the z axis of the paths (P, A) between patches and antennas, and
+    the field (P, 3, A) of the antennas' polarisation after the patch's reflection."""
     path = patches.centre[:, None] - antennas
     length = path.square().sum(-1).sqrt()
     direction = path / length[..., None]
@@ -327,7 +323,8 @@ def _legs(
     gain = leg_gain(cosine, direction, length, size, wavelength)
     if patches.seen is not None:
         gain = gain * patches.seen[:, column.to(gain.device)]
-    return gain, length, direction[..., 2]
+    field = mirrored(across(vector, direction), direction, patches.normal[:, None], permittivity)
+    return gain, length, direction[..., 2], field.to(dtype).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -361,8 +358,12 @@ class _Pattern:
         if x.device.type != "cpu":
             matrix = torch.sparse_csr_tensor(begin, columns, values[order], shape)
             return matrix @ x
-        entries = (values[order].numpy(), columns.numpy(), begin.numpy())
-        return torch.from_numpy(scipy.sparse.csr_array(entries, shape=shape) @ x.numpy())
+        real, imaginary = (part.contiguous().numpy() for part in (x.real, x.imag))
+        out = np.zeros((2, *real.shape), dtype=real.dtype)
+        multiply(
+            begin.numpy(), columns.numpy(), values[order].numpy(), real, imaginary, out[0], out[1]
+        )
+        return torch.complex(*torch.from_numpy(out))
 
 
 class _Product(torch.autograd.Function):
@@ -378,11 +379,12 @@ class _Product(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
         values, x = ctx.saved_tensors
+        some = max(1, 2**22 // x.shape[1])
         pattern, conjugate = ctx.pattern, x.conj()
         entries = [
             (gradient[row] * conjugate[column]).sum(1)
             for row, column in zip(
-                pattern.rows.split(2**16), pattern.columns.split(2**16), strict=True
+                pattern.rows.split(some), pattern.columns.split(some), strict=True
             )
         ]
         back = pattern.product(values.conj().resolve_conj(), gradient.contiguous(), transposed=True)

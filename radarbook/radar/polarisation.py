@@ -110,3 +110,37 @@ def reflect(
     perpendicular = (field * side).sum(-1, keepdim=True)
     parallel = (field * before).sum(-1, keepdim=True)
     return te[..., None] * perpendicular * side - tm[..., None] * parallel * after
+
+
+def mirrored(
+    field: Tensor, incoming: Tensor, normal: Tensor, permittivity: complex | None
+) -> Tensor:
+    """The field after a reflection into the mirror image of its direction.
+
+    Parameters
+    ----------
+    field : Tensor (..., 3)
+        Real or complex, across ``incoming``.
+    incoming : Tensor (..., 3)
+        Unit, as the wave travels.
+    normal : Tensor (..., 3)
+        Unit, of the surface, against ``incoming``.
+    permittivity : complex or None
+        As :func:`reflect`'s, which gives the same for both directions.
+
+    Returns (..., 3) complex, across the mirror image. Differentiable.
+
+    Examples
+    --------
+    >>> along_z, along_y = torch.eye(3, dtype=torch.float64)[[2, 1]]
+    >>> wall = torch.tensor([0.6, 0.0, -0.8], dtype=torch.float64)
+    >>> mirrored(along_y, along_z, wall, None).real.tolist()
+    [0.0, -1.0, 0.0]
+    """
+    # Both parts of reflect's sum written with the normal: no plane of incidence is needed, and at
+    # normal incidence, where TE and TM agree, nothing is divided by zero.
+    cosine = -(incoming * normal).sum(-1, keepdim=True)
+    te, tm = fresnel_pair(cosine.clamp(0, 1), permittivity)
+    apart = (te - tm) / (1 - cosine.square()).clamp(min=1e-8)
+    upward = (field * normal).sum(-1, keepdim=True)
+    return te * field - (upward * apart * cosine) * incoming - (upward * (apart + 2 * tm)) * normal

@@ -1,6 +1,8 @@
-"""The search for pairs of patches that pass a wave on to each other, compiled by Numba.
+"""Pairs of patches that pass a wave on to each other, compiled by Numba for the CPU.
 
-Loops on the CPU: a matrix of all pairs, of which few are kept, takes ten times as long.
+The search is loops, as a matrix of all pairs, of which few are kept, takes ten times as long. The
+product with the sparse matrix of the pairs takes two thirds of SciPy's time, as vector instructions
+need real and imaginary parts apart.
 """
 
 from __future__ import annotations
@@ -49,3 +51,21 @@ def search(centre, normal, toward, reach, margin, taper, least, found):  # type:
                     found[count, 1] = j
                 count += 1
     return count
+
+
+@compiled(nogil=True)
+def multiply(begin, columns, values, real, imaginary, out_real, out_imaginary):  # type: ignore[no-untyped-def]
+    """K x of a complex matrix in compressed rows and x (P, A) = ``real`` + j ``imaginary``.
+
+    begin (P + 1,) and columns (N,) int64: row p has the entries begin[p] to begin[p + 1] of
+    ``values`` (N,). The sums are added to ``out_real`` and ``out_imaginary`` (P, A).
+    """
+    for row in range(len(begin) - 1):
+        sum_real, sum_imaginary = out_real[row], out_imaginary[row]
+        for entry in range(begin[row], begin[row + 1]):
+            column = columns[entry]
+            a, b = values[entry].real, values[entry].imag
+            for n in range(real.shape[1]):
+                x, y = real[column, n], imaginary[column, n]
+                sum_real[n] += a * x - b * y
+                sum_imaginary[n] += a * y + b * x
