@@ -162,6 +162,15 @@ def test_a_corner_reflects_by_three_bounces(tmp_path: Path, run: Callable) -> No
     # The axis of a corner sees three reflections, next to nothing with fewer.
     assert power[2] > 3 * power[0]
     assert power[2] > 2 * power[1]
+    corner = tmp_path / "corner.ply"
+    # One reflection has no polarisation; several have, and vertical is the default.
+    across = [
+        simulated(run, corner, "--bounces", n, "--polarisation", "horizontal")[0] for n in (1, 2)
+    ]
+    usual = [simulated(run, corner, "--bounces", n)[0] for n in (1, 2)]
+    assert np.array_equal(across[0], usual[0])
+    assert apart(across[1] - usual[0], usual[1] - usual[0]) > 0.1
     output = tmp_path / "x.npy"
-    assert run("simulate", tmp_path / "corner.ply", "-o", output, "--bounces", 0)[0] == 2
+    assert run("simulate", corner, "-o", output, "--bounces", 0)[0] == 2
+    assert run("simulate", corner, "-o", output, "--polarisation", "diagonal")[0] == 2
     assert not output.exists()

@@ -256,6 +256,10 @@ def test_a_layer_is_fitted(
         (("--strict", "--through", "learned"), "--strict: expected with --through physical"),
         ((*OPTION, "--through", "learned"), "--layer: expected with --through physical"),
         (("--bounces", 2, "--through", "learned"), "--bounces: expected with --through physical"),
+        (
+            ("--polarisation", "horizontal", "--through", "learned"),
+            "--polarisation: expected with --through physical",
+        ),
         (("--through", "learned"), "--modes: expected with --through physical"),
         (("--encoder", "a.safetensors"), "--encoder: expected with --through learned"),
         (("--renderer", "a.safetensors"), "--renderer: expected with --through learned"),

@@ -20,6 +20,7 @@ from radarbook.cli.options import (
     Frequencies,
     FrequencyUnit,
     Model,
+    PolarisationName,
     check,
     face_model_of,
     layer_of,
@@ -101,6 +102,7 @@ def reconstruct(
             help="Reflections of a path that a fit through physics models; default 2.",
         ),
     ] = None,
+    polarisation: PolarisationName = "vertical",
     frequencies: Frequencies = None,
     frequency_unit: FrequencyUnit = None,
     units: AntennaUnits = None,
@@ -156,6 +158,7 @@ def reconstruct(
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
     from radarbook.fitting import tuned
     from radarbook.fitting.reconstruction import pose_text
+    from radarbook.radar.polarisation import Polarisation
 
     check(
         {
@@ -212,6 +215,7 @@ def reconstruct(
             layer=layer_of(layer),
             thickest=thickest,
             bounces=bounces or tuned.BOUNCES,
+            polarisation=Polarisation.named(polarisation),
             delay=delay or 0.0,
             fit_delay=fit_delay,
             noise=noise or 0.0,
@@ -227,6 +231,7 @@ def reconstruct(
             "--layer": layer,
             "--thickest": thickest,
             "--bounces": bounces,
+            "--polarisation": None if polarisation == "vertical" else polarisation,
             "--delay": delay,
             "--fit-delay": fit_delay or None,
             "--noise": noise,

@@ -51,6 +51,13 @@ Occlusion = Annotated[bool, typer.Option(help="Whether surfaces hide what lies b
 Bounces = Annotated[
     int, typer.Option(min=1, max=6, help="Reflections of a path at most; 2 or more is slower.")
 ]
+PolarisationName = Annotated[
+    Literal["vertical", "horizontal"],
+    typer.Option(
+        "--polarisation",
+        help="Of the electric field of all antennas; decides paths of 2 or more reflections.",
+    ),
+]
 Material = Annotated[float, typer.Option(min=0, max=1, help="Roughness: 0 smooth, 1 fully rough.")]
 AntennaSize = Annotated[float, typer.Option(min=1e-4, max=0.02, help="Antenna side, metres.")]
 DynamicRange = Annotated[

@@ -32,6 +32,7 @@ from radarbook.cli.options import (
     OwnDepth,
     OwnExtent,
     Pixels,
+    PolarisationName,
     Reading,
     Shot,
     Units,
@@ -62,6 +63,7 @@ def simulate(
     layer: Between = None,
     occlusion: Occlusion = True,
     bounces: Bounces = 1,
+    polarisation: PolarisationName = "vertical",
     model_frame: ModelFrame = None,
     frequencies: Annotated[
         int, typer.Option(min=2, max=1024, help="Number of steps from 72 to 82 GHz.")
@@ -88,7 +90,7 @@ def simulate(
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
     _say(mesh, notes)
     signal = _mesh_signal(
-        mesh, scene, material, antenna_size, frequencies, layer, occlusion, bounces
+        mesh, scene, material, antenna_size, frequencies, layer, occlusion, bounces, polarisation
     )
     about: dict[str, str | bool] = {"mesh": mesh.name, "simulated": True}
     save_recording(output, Recording(torch.from_numpy(signal), qar50(), waveform, about))
@@ -202,6 +204,7 @@ def render(
     layer: Between = None,
     occlusion: Occlusion = True,
     bounces: Bounces = 1,
+    polarisation: PolarisationName = "vertical",
     model_frame: ModelFrame = None,
     pixels: Pixels = 128,
     extent: Extent = 0.30,
@@ -222,7 +225,9 @@ def render(
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
     _say(mesh, notes)
     _say(mesh, check_in_image(scene, extent, depth, str(mesh), units))
-    signal = _mesh_signal(mesh, scene, material, antenna_size, 128, layer, occlusion, bounces)
+    signal = _mesh_signal(
+        mesh, scene, material, antenna_size, 128, layer, occlusion, bounces, polarisation
+    )
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
 
@@ -254,11 +259,13 @@ def _mesh_signal(
     layer: tuple[float, float, str] | None,
     occlusion: bool,
     bounces: int,
+    polarisation: str,
 ) -> NDArray[np.complex64]:
     """Signal of a mesh, read from ``path``, in front of the QAR50; complex64 (rx, tx, f)."""
     import torch
 
     from radarbook.radar.array import qar50
+    from radarbook.radar.polarisation import Polarisation
     from radarbook.radar.renderer import mesh_signal
     from radarbook.radar.waveform import qar50_waveform
 
@@ -274,6 +281,7 @@ def _mesh_signal(
             layer=layer_of(layer),
             occlusion=occlusion,
             bounces=bounces,
+            polarisation=Polarisation.named(polarisation),
         )
     if not signal.any():
         raise InputError(

@@ -28,6 +28,7 @@ from radarbook.fitting.start import CoarseImager, centroid, mean_face_between
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid
+from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone
@@ -249,7 +250,11 @@ def _problem(
     renderer = recordings[0][1]
     layer, arrays = renderer.layer, [its.array for _, its in recordings]
     poses = [(a.rotation, a.origin) for a in arrays if a.is_moved]
+    # Named only where it is not the usual one: states written before it was one stay readable.
+    polarisation = renderer.polarisation
+    named = {} if polarisation == Polarisation() else {"polarisation": repr(polarisation)}
     return {
+        **named,
         "model": renderer.model.fingerprint,
         "signal": tensor_digest(*(one for one, _ in recordings)),
         "array": tensor_digest(*(x for a in arrays for x in (a.tx, a.rx)), *sum(poses, ())),

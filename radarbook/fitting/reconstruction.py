@@ -32,6 +32,7 @@ from radarbook.fitting.schedule import SCHEDULE, Level
 from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.layer import Layer
+from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.waveform import Waveform
 
 
@@ -223,6 +224,7 @@ def reconstruct(
     layer: Layer | None = None,
     thickest: float | None = None,
     bounces: int = tuned.BOUNCES,
+    polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     noise: float = 0.0,
     steps: int | None = None,
     start: FaceParameters | None = None,
@@ -253,6 +255,8 @@ def reconstruct(
         permittivity are fitted, too.
     bounces : int
         Reflections of a path that the fit models.
+    polarisation : Polarisation
+        Of the antennas; decides paths of two reflections and more.
     noise : float
         Expected normalised power of noise and channel errors, 0 to 1, which the residual may have
         in addition to the diffuse share.
@@ -321,7 +325,7 @@ def reconstruct(
     signals = [without_delay(one.signal, one.waveform, delay) for one in recordings]
     signal = signals[0]
     physical = physical_renderer(model, first.array, first.waveform, distance, bounces=bounces)
-    renderer = physical.replace(layer=layer)
+    renderer = physical.replace(layer=layer, polarisation=polarisation)
     renderers = [renderer.replace(array=r.array, waveform=r.waveform) for r in recordings]
     fitted = None
     if fit_delay:

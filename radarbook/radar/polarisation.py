@@ -55,6 +55,14 @@ class Polarisation:
                 )
 
     @classmethod
+    def named(cls, name: str) -> Polarisation:
+        """``"vertical"`` or ``"horizontal"``, of transmitters and receivers."""
+        vectors = {"vertical": (0.0, 1.0, 0.0), "horizontal": (1.0, 0.0, 0.0)}
+        if name not in vectors:
+            raise InputError(f"polarisation: expected {' or '.join(vectors)}, found {name!r}")
+        return cls(vectors[name], vectors[name])
+
+    @classmethod
     def linear(cls, tx: float, rx: float | None = None) -> Polarisation:
         """Linear, at angles from x towards y in degrees: 0 horizontal, 90 vertical. ``rx`` None:
         the transmitters'."""
