@@ -36,7 +36,7 @@ from radarbook.fitting.descend import descend
 from radarbook.fitting.methods import LBFGS, Adam, LevenbergMarquardt, Method
 from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.reconstruct import physical_renderer
-from radarbook.fitting.schedule import DESCENT, ENCODED, NEAR, Level
+from radarbook.fitting.schedule import DESCENT, ENCODED, REFINE, Level
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer
@@ -77,7 +77,7 @@ CONTENDERS = (
     Contender("phase", _PHASE, CLOSE, "lm", LevenbergMarquardt(), 12),
     Contender("power, coarse to fine", _FINER, FAR, "lm"),
     Contender("power, coarse to fine, then phase", [*_FINER, *DESCENT[1:]], FAR, "lm"),
-    Contender("power, coarse to fine, then phase", [*_FINER, *NEAR[1:]], FAR, "lm, ambiguity"),
+    Contender("power, coarse to fine, then phase", [*_FINER, *REFINE[1:]], FAR, "lm, ambiguity"),
 )
 
 

@@ -26,7 +26,7 @@ from radarbook.fitting.decimation import decimate
 from radarbook.fitting.descend import descend
 from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.plan import physical_plan
-from radarbook.fitting.schedule import NEAR
+from radarbook.fitting.schedule import REFINE
 from radarbook.fitting.uncertainty import uncertainty
 from radarbook.networks import encoder as module
 from radarbook.networks.channels import channel_names
@@ -202,7 +202,7 @@ def test_a_fit_without_expressions() -> None:
     plan = physical_plan(
         signal,
         physical,
-        schedule=[replace(NEAR[-1], prior=1e-5, steps=2)],
+        schedule=[replace(REFINE[-1], prior=1e-5, steps=2)],
         free=free,
         centres=torch.tensor([[0.0, 0.0, 0.31]]),
     )

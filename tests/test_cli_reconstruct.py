@@ -23,7 +23,7 @@ from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
 from radarbook.fitting import checkpoint, reconstruction
 from radarbook.fitting.objectives import PowerObjective
-from radarbook.fitting.schedule import NEAR
+from radarbook.fitting.schedule import REFINE
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from radarbook.radar.waveform import qar50_waveform
@@ -41,7 +41,7 @@ ACCEPTED = (
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command, with a schedule of six steps: a newcomer's takes minutes."""
-    short = (replace(NEAR[0], steps=3), replace(NEAR[1], steps=2), replace(NEAR[3], steps=1))
+    short = tuple(replace(REFINE[i], steps=steps) for i, steps in ((0, 3), (1, 2), (3, 1)))
     whole = reconstruction.reconstruct
     monkeypatch.setattr(reconstruction, "reconstruct", partial(whole, schedule=short))
 

@@ -54,27 +54,27 @@ class DelayedPhysics(ReducedPhysics):
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         there = None if like is None else at_true_range(like)
         made = super().signal(at_true_range(parameters), like=there)
-        return made * self._turn(parameters)[:, None, None]
+        return made * self._phase_factor(parameters)[:, None, None]
 
-    def near(self, face: FaceParameters) -> Self:
-        return super().near(at_true_range(face))
+    def frozen_at(self, face: FaceParameters) -> Self:
+        return super().frozen_at(at_true_range(face))
 
     def reflections(self, face: FaceParameters) -> Tensor | None:
         made = super().reflections(at_true_range(face))
-        return None if made is None else made * self._turn(face)[0]
+        return None if made is None else made * self._phase_factor(face)[0]
 
-    def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
-        turn = self._turn(face)[0]
-        return [draw * turn for draw in super().diffuse_draws(at_true_range(face), count)]
+    def speckle_samples(self, face: FaceParameters, count: int) -> list[Tensor]:
+        factor = self._phase_factor(face)[0]
+        return [sample * factor for sample in super().speckle_samples(at_true_range(face), count)]
 
-    def diffuse_power(self, face: FaceParameters, points: Tensor, turn: float) -> Tensor:
+    def diffuse_power(self, face: FaceParameters, points: Tensor, phase_per_metre: float) -> Tensor:
         # The true place of a point is nearer than its apparent one, in the same direction.
         nearer = 0.5 * C0 * float(delay_of(face))
         size = 1 - nearer / float(points[..., 2].mean())
         there = torch.cat([points[..., :2] * size, points[..., 2:] - nearer], dim=-1)
-        return super().diffuse_power(at_true_range(face), there, turn)
+        return super().diffuse_power(at_true_range(face), there, phase_per_metre)
 
-    def _turn(self, parameters: FaceParameters) -> Tensor:
+    def _phase_factor(self, parameters: FaceParameters) -> Tensor:
         """(B, f) phase factors of the delays. The carrier's phase is left out, because the complex
         gain of a recording is unknown."""
         f = self.waveform.frequencies

@@ -19,7 +19,7 @@ from radarbook.fitting.acceptance import delay_score
 from radarbook.fitting.descend import FitResult
 from radarbook.fitting.plan import final_objective
 from radarbook.fitting.reconstruct import reconstruct_through_physics
-from radarbook.fitting.schedule import ENCODED, NEAR, SCHEDULE, Level
+from radarbook.fitting.schedule import ENCODED, REFINE, SCHEDULE, Level
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.renderer import PhysicalRenderer
 
@@ -57,7 +57,7 @@ def fit_with_delay(
         With the recording's array and waveform.
     refined : sequence of Level
         Schedule of the fits after the first. None: :data:`~radarbook.fitting.schedule.ENCODED`
-        after a large step of the delay, :data:`~radarbook.fitting.schedule.NEAR` otherwise.
+        after a large step of the delay, :data:`~radarbook.fitting.schedule.REFINE` otherwise.
     start, schedule, steps, noise, progress
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
         the first fit, in one run. ``steps`` limits all fits together.
@@ -92,7 +92,7 @@ def fit_with_delay(
             break
         removed.append(step)
         start = _nearer(result.parameters, step)
-        schedule = refined or (ENCODED if abs(step) > tuned.DELAY_WIDE else NEAR)
+        schedule = refined or (ENCODED if abs(step) > tuned.DELAY_LARGE else REFINE)
     return DelayFit(sum(removed), result, tuple(removed))
 
 

@@ -16,7 +16,7 @@ class RangeFocus:
 
     I_f(x, y) = Σ S[rx, tx, f] e^{+jk_f (d_tx + d_rx)} at the point (x, y, depth(x, y)). Within the
     depth of focus, some 2 λ (R/D)² = ±18 mm for the QAR50 at 0.3 m, a scatterer δ behind that point
-    turns I_f by e^{-2jk_f δ}: the power over f is the power over range (Parseval), and the
+    multiplies I_f by e^{-2jk_f δ}: the power over f is the power over range (Parseval), and the
     phase from one frequency to the next gives its range.
 
     Parameters
@@ -37,7 +37,7 @@ class RangeFocus:
             phase = torch.remainder(wavenumbers[:, None, None] * distance, 2 * math.pi)
             self._tables.append(unit(phase.float()))
         #: Phase of the lag per metre behind a pixel's point, radians.
-        self.turn = 2 * float(physics.waveform.wavenumbers.diff().mean())
+        self.phase_per_metre = 2 * float(physics.waveform.wavenumbers.diff().mean())
 
     def lattice(self, columns: int) -> Tensor:
         """(H, W, 3) the points, where they were given row by row with so many columns."""
@@ -64,4 +64,4 @@ class RangeFocus:
     def range_difference(self, lag: Tensor, reference: Tensor) -> Tensor:
         """Range (m) of a lag (complex) less that of a reference: -angle / 2Δk, unambiguous within
         ±c/4Δf."""
-        return -torch.angle(lag * reference.conj()) / self.turn
+        return -torch.angle(lag * reference.conj()) / self.phase_per_metre

@@ -5,7 +5,7 @@ second antenna is left out (the others alias outside a face), some ten frequenci
 kept (their unambiguous range still holds a face's depth), and each pixel is focused at one depth
 only, the target's own: its few frequencies there are its range profile. The signal is the coherent
 part of what :func:`radarbook.radar.simulate.simulate` gives for the same antennas and frequencies,
-to some 1e-4 (single precision throughout); a test holds the two against each other.
+to some 1e-4 (single precision throughout); a test compares the two.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class ReducedPhysics:
     """Signals of faces at the antennas and frequencies of a :class:`Decimation`.
 
     The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
-    of one skin at one moment, no model knows them, and to draw some would be to fit noise. What the
-    diffuse part adds to an image on average is :meth:`diffuse_power`. Physics and settings (model,
-    permittivity, occlusion, layer, distance) are ``renderer``'s. Faces are in the radar frame; of a
-    moved array everything else is in the array's own frame, along whose z axis it looks: antennas,
-    pixels, what hides what, and how steep a facet is. Paths of several reflections are
-    not in the signal: :meth:`reflections` has them, for a fit to take them off its target.
+    of one skin at one moment, no model knows them, and a fit of sampled ones would fit noise.
+    :meth:`diffuse_power` is what the diffuse part adds to an image on average. Physics and
+    settings (model, permittivity, occlusion, layer, distance) are ``renderer``'s. Faces are in the
+    radar frame; of a moved array everything else is in the array's own frame, along whose z axis
+    it looks: antennas, pixels, what hides what, and how steep a facet is. Paths of several
+    reflections are not in the signal: a fit subtracts :meth:`reflections` from its target.
 
     ``facet_size`` (m) is how finely facets are divided, see
     :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is. ``tilts``, a pair
@@ -101,18 +101,18 @@ class ReducedPhysics:
         return replace(self, **{"_last_pieces": [], **options})
 
     def tilted(self, tilts: tuple[float, float]) -> Self:
-        """The same without what is steeper; pieces of a face are looked for once for both."""
+        """The same without what is steeper; pieces of a face are determined once for both."""
         return self.replace(tilts=tilts, _last_pieces=self._last_pieces)
 
-    def near(self, face: FaceParameters) -> Self:
-        """The same for faces that are within a millimetre of this one: which facets radiate and how
+    def frozen_at(self, face: FaceParameters) -> Self:
+        """The same for faces within a millimetre of this one: which facets radiate and how
         they are divided stays as it is for this face. To find it is half of what one signal
         takes. Nothing changes where ``coarse``."""
         if self._whole:
             return self
         return self.replace(frozen=self._pieces(self._vertices(face)[0]))
 
-    def behind(self, layer: Layer | None) -> Self:
+    def with_layer(self, layer: Layer | None) -> Self:
         """The same with another layer between array and faces, or with none."""
         return self.replace(
             renderer=self.renderer.replace(layer=layer), _last_pieces=self._last_pieces
@@ -236,7 +236,7 @@ class ReducedPhysics:
     @torch.no_grad()
     def _lit_in_any(self, vertices: Tensor) -> Pieces:
         """The triangles that radiate in any of the faces of vertices (B, N, 3), each face with
-        weights of its own."""
+        its own weights."""
         pieces = Pieces.whole(self.model.triangles)
         if self.tilts is None:
             return pieces
@@ -284,7 +284,7 @@ class ReducedPhysics:
     @torch.no_grad()
     def reflections(self, face: FaceParameters) -> Tensor | None:
         """(rx, tx, f): what paths of 2 … ``renderer.bounces`` reflections add to one face's signal;
-        None where the renderer knows of one reflection alone."""
+        None where the renderer models one reflection alone."""
         if self.renderer.bounces < 2:
             return None
         p = face.to(self.device, torch.float32)
@@ -306,8 +306,9 @@ class ReducedPhysics:
         )
 
     @torch.no_grad()
-    def diffuse_draws(self, face: FaceParameters, count: int) -> list[Tensor]:
-        """``count`` signals (rx, tx, f) of one face's diffuse part, each with phases of its own.
+    def speckle_samples(self, face: FaceParameters, count: int) -> list[Tensor]:
+        """``count`` signals (rx, tx, f) of one face's diffuse part, independent speckle
+        realisations.
 
         For material 1; they grow in proportion to it.
         """
@@ -322,13 +323,13 @@ class ReducedPhysics:
             layer = Layer(layer.distance, layer.thickness, layer.permittivity)
         signals = []
         for n in range(count):
-            turns = torch.rand(len(pieces), generator=torch_stream(n, "fitting/speckle"))
-            speckle = replace(pieces, phase=2 * math.pi * turns.to(self.device))
+            share = torch.rand(len(pieces), generator=torch_stream(n, "fitting/speckle"))
+            speckle = replace(pieces, phase=2 * math.pi * share.to(self.device))
             signals.append(self._simulated(vertices, p, speckle, layer)[0])
         return signals
 
     @torch.no_grad()
-    def diffuse_power(self, face: FaceParameters, points: Tensor, turn: float) -> Tensor:
+    def diffuse_power(self, face: FaceParameters, points: Tensor, phase_per_metre: float) -> Tensor:
         """(3, V): what the diffuse part adds to :meth:`RangeFocus.power_and_lag` on average, for
         material 1 (it grows as the material factor's square).
 
@@ -336,7 +337,7 @@ class ReducedPhysics:
         square. A full aperture's is taken for a Gaussian of the same height and power, so that
         facets reach pixels through two small matrices. A layer attenuates and delays it; occlusion
         is left out. Not differentiated: it is smooth, and what a face's change by millimetres does
-        to it is small beside the coherent part's change.
+        to it is small compared with the coherent part's change.
 
         Parameters
         ----------
@@ -344,7 +345,7 @@ class ReducedPhysics:
             One face.
         points : Tensor (H, W, 3), metres
             Focused pixels, on a lattice in x and y.
-        turn : float
+        phase_per_metre : float
             Phase of the lag per metre behind a pixel's point, radians.
         """
         p, points = face.to(self.device, torch.float32), points.to(self.device)
@@ -379,12 +380,12 @@ class ReducedPhysics:
         along = _gauss(y, f.centre[:, 1], sigma[:, 1])
         steps = len(self.waveform)
         # The lag's phase: of the facet's depth less the pixel's, which factorises.
-        behind = 0.0 if layer is None else layer.delay(self.waveform)
-        angle = -turn * (f.centre[:, 2] + behind)
-        near = points[..., 2].float() * turn
+        delay = 0.0 if layer is None else layer.delay(self.waveform)
+        angle = -phase_per_metre * (f.centre[:, 2] + delay)
+        pixel = points[..., 2].float() * phase_per_metre
         parts = power * torch.stack([torch.ones_like(angle), angle.cos(), angle.sin()])
         whole, real, imaginary = (along.T * parts[:, None]) @ across
-        lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(near), near)
+        lag = torch.complex(real, imaginary) * torch.polar(torch.ones_like(pixel), pixel)
         planes = [steps * whole, (steps - 1) * lag.real, (steps - 1) * lag.imag]
         return torch.stack(planes).flatten(1)
 
@@ -397,7 +398,7 @@ def _gauss(places: Tensor, centre: Tensor, sigma: Tensor) -> Tensor:
     nearest = ((centre - first) / step).round().clamp(-reach - 1, len(places) + reach)
     index = nearest[:, None] + torch.arange(-reach, reach + 1, device=places.device)
     height = torch.exp(-0.5 * ((first + step * index - centre[:, None]) / sigma[:, None]).square())
-    # What lies beside the places is written to a margin, which is cut off.
+    # What lies outside the places is written to a margin, which is cut off.
     out = height.new_zeros(len(centre), len(places) + 2 * (2 * reach + 1))
     out.scatter_(1, index.long() + 2 * reach + 1, height)
     return out[:, 2 * reach + 1 : -2 * reach - 1]

@@ -222,7 +222,7 @@ class _FaceAndLayer:
     constant apparent range, then the layer's place.
 
     ``vector`` (width,) holds the face's fixed columns, ``weight`` is that of the permittivity's
-    prior, which is the last residual. ``objective`` may be frozen near a face.
+    prior, which is the last residual. ``objective`` may be frozen at a face.
     """
 
     objective: PhaseObjective

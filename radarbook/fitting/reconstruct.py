@@ -145,7 +145,7 @@ def reconstruct_through_physics(
     steps : int
         At most so many steps in this call, 0 for none; None: as many as the schedule has.
     schedule : sequence of Level
-        Coarse to fine; :data:`ENCODED` for a start some 2 mm off, :data:`NEAR` for one that is
+        Coarse to fine; :data:`ENCODED` for a start some 2 mm off, :data:`REFINE` for one that is
         nearly correct.
     noise : float
         Normalised power of noise and channel errors that an accepted face may leave in addition to

@@ -85,7 +85,7 @@ _FINE = (
 #: From a start within a millimetre or so of the truth. The search among minima [0018, 0019] comes
 #: before the last descents; flat valleys need exact Jacobians, approximate ones have errors of a
 #: twentieth [0011].
-NEAR = (
+REFINE = (
     *_FINE,
     Level("cycles of all", method=CycleSearch(), steps=3),
     Level("phase of all", steps=8),
@@ -109,7 +109,7 @@ ENCODED = (
     Level("0.35 σ", smoothing=WIDE, method=Ensemble(width=0.35), fidelity="coarse"),
     Level("14 and 7 mm", smoothing=WIDE, steps=6, fidelity="coarse", prior=4e-4),
     Level("7 and 3 mm", smoothing=MIDDLE, steps=6, fidelity="reduced", prior=1e-4),
-    *NEAR,
+    *REFINE,
 )
 #: From the mean face at the image's centroid.
 SCHEDULE = (

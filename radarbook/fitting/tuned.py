@@ -146,7 +146,7 @@ COHERENCE_LEVEL, COHERENCE_PRIOR, COHERENCE_STEPS = 0.05, 2e-4, 40
 # -- acceptance ----------------------------------------------------------------------------------
 
 #: A face is not accepted if fewer than this share of faces are as far from the mean: two runs of
-#: one face agreed at 7.4 mm, with three coefficients near −3 [0013].
+#: one face agreed at 7.4 mm, with three coefficients close to −3 [0013].
 RARE = 1e-3
 #: A correct face's residual may exceed the predicted diffuse power by this share of it, plus this
 #: normalised power: for the whole recording, and for its highlights [0028].
@@ -171,7 +171,7 @@ INDEPENDENT = 1500
 LARGEST_DELAY = 4e-10
 #: Steps of the delay, at most; the step, s, at which the fit ends (0.15 mm of range); and the step,
 #: s, after which the fit of the face starts from an ensemble, because it moves by over 1 mm.
-DELAY_ROUNDS, DELAY_SMALL, DELAY_WIDE = 6, 1e-12, 2e-11
+DELAY_ROUNDS, DELAY_SMALL, DELAY_LARGE = 6, 1e-12, 2e-11
 
 # -- layer ---------------------------------------------------------------------------------------
 
@@ -206,5 +206,5 @@ UNCERTAINTY_SAMPLES = 48
 
 # -- learned fit ---------------------------------------------------------------------------------
 
-#: Sampled faces that show how an encoder errs: deviations are then known to a sixteenth.
+#: Sampled faces that show an encoder's errors: deviations are then known to a sixteenth.
 ENCODER_FACES = 128

@@ -176,7 +176,7 @@ class _Seen:
         rendered = part.physics.signal(face, like=face)[0]
         signal = signal.to(rendered.device)
         gain = (rendered.conj() * signal).sum() / rendered.abs().square().sum()
-        speckle = [gain * s for s in part.physics.diffuse_draws(face, samples)]
+        speckle = [gain * s for s in part.physics.speckle_samples(face, samples)]
         return cls(part.comparison(rendered, face), gain * rendered, speckle, part.priors)
 
 

@@ -24,7 +24,7 @@ from radarbook.fitting.methods import (
 )
 from radarbook.fitting.objectives import ImageObjective
 from radarbook.fitting.reconstruct import reconstruct_through_physics
-from radarbook.fitting.schedule import NEAR, Level
+from radarbook.fitting.schedule import REFINE, Level
 from radarbook.radar.image import RadarImage
 from radarbook.training.checkpoints import save_tensors
 from tests.fitting.scenes import Blob, face, renderer
@@ -224,9 +224,9 @@ def test_a_killed_fit_through_physics_goes_on_from_its_file(
     physical = renderer()
     truth = face((0.4, -0.3), 0.3, (0.002, -0.001, 0.003))
     signal = physical.signal(truth.to(dtype=torch.float32))[0]
-    cycles = replace(NEAR[1], steps=2)
+    cycles = replace(REFINE[1], steps=2)
     first = Level("ensemble", smoothing=(0.0068,), method=Ensemble(width=0.2), steps=2)
-    schedule = (first, replace(NEAR[0], steps=3), cycles)
+    schedule = (first, replace(REFINE[0], steps=3), cycles)
     options: dict[str, Any] = {
         "schedule": schedule,
         "start": face(),

@@ -114,22 +114,22 @@ def test_steep_facets_hardly_show() -> None:
 
 
 @pytest.mark.parametrize("layer", [None, Layer(0.2, 4e-3, 1.9 - 0.08j)], ids=["bare", "covered"])
-def test_diffuse_power_is_the_mean_of_many_draws(layer: Layer | None) -> None:
+def test_diffuse_power_is_the_mean_of_many_samples(layer: Layer | None) -> None:
     physical = renderer(layer=layer)
     reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     p = face((0.5, -0.5), 0.3, material=1.0)
     side = torch.arange(-8, 9, dtype=torch.float64) * 4.5e-3
     y, x = torch.meshgrid(side, side, indexing="ij")
     focus = RangeFocus(reduced, torch.stack([x, y, torch.full_like(x, 0.31)], -1).reshape(-1, 3))
-    draws = torch.stack([focus.power_and_lag(s) for s in reduced.diffuse_draws(p, 16)]).mean(0)
-    stated = reduced.diffuse_power(p, focus.lattice(17), focus.turn)
-    # 16 draws of exponentially distributed speckle, smoothed over some five pixels: 8 % in a
+    samples = torch.stack([focus.power_and_lag(s) for s in reduced.speckle_samples(p, 16)]).mean(0)
+    stated = reduced.diffuse_power(p, focus.lattice(17), focus.phase_per_metre)
+    # 16 samples of exponentially distributed speckle, smoothed over some five pixels: 8 % in a
     # pixel; the Gaussian in place of the point-spread function, and all of it in focus: 10 %.
-    power, expected = (smooth(v.reshape(3, 17, 17), 1.2)[0] for v in (draws, stated))
-    assert float(stated[0].sum()) == pytest.approx(float(draws[0].sum()), rel=0.12)
+    power, expected = (smooth(v.reshape(3, 17, 17), 1.2)[0] for v in (samples, stated))
+    assert float(stated[0].sum()) == pytest.approx(float(samples[0].sum()), rel=0.12)
     bright = power > 0.3 * power.max()
     assert ((expected / power)[bright] - 1).abs().mean() < 0.15
-    behind = [torch.complex(*smooth(v.reshape(3, 17, 17), 1.2)[1:]) for v in (stated, draws)]
+    behind = [torch.complex(*smooth(v.reshape(3, 17, 17), 1.2)[1:]) for v in (stated, samples)]
     assert focus.range_difference(*behind)[bright].abs().mean() < 1.5e-3
 
 
@@ -281,17 +281,17 @@ def test_near_a_face_nothing_is_decided_anew(monkeypatch: pytest.MonkeyPatch) ->
     here, there = face(), face((0.1, -0.1), 0.1)
     with torch.no_grad():
         own, like = reduced.signal(here), reduced.signal(FaceParameters.cat([there] * 2), like=here)
-        near = reduced.near(here)
+        frozen = reduced.frozen_at(here)
         monkeypatch.setattr(ReducedPhysics, "_divided", None)
-        assert torch.equal(near.signal(here), own)
-        found, steep = near.signal(there)[0], near.tilted(STEEP).signal(there)[0]
+        assert torch.equal(frozen.signal(here), own)
+        found, steep = frozen.signal(there)[0], frozen.tilted(STEEP).signal(there)[0]
     # Sums in another order, as one face is shared out to threads.
     assert float((found - like[0]).norm() / like[0].norm()) < 1e-6
     assert not torch.equal(steep, found)
     coarse = ReducedPhysics(
         physical, decimate(physical.array, physical.waveform), facet_size=math.inf, coarse=True
     )
-    assert coarse.near(here) is coarse
+    assert coarse.frozen_at(here) is coarse
 
 
 def test_what_is_remembered_of_a_face_is_that_face_s() -> None:

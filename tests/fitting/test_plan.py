@@ -8,7 +8,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.methods import CycleSearch, LevenbergMarquardt, PoseSearch
 from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.restarts import Plan
-from radarbook.fitting.schedule import DESCENT, NEAR, SCHEDULE
+from radarbook.fitting.schedule import DESCENT, REFINE, SCHEDULE
 from radarbook.fitting.space import UNKNOWN
 from tests.fitting.scenes import face, renderer
 
@@ -56,8 +56,8 @@ def test_a_near_start_is_judged_but_has_one_run() -> None:
     physical = renderer()
     with torch.no_grad():
         signal = physical.signal(face((0.5, -0.5), 0.3).to(dtype=torch.float32))
-    plan = physical_plan(signal, physical, schedule=NEAR)
-    assert [stage.name for stage in plan.stages] == [level.name for level in NEAR]
+    plan = physical_plan(signal, physical, schedule=REFINE)
+    assert [stage.name for stage in plan.stages] == [level.name for level in REFINE]
     assert len(plan.runs) == 1
     assert len(plan.last) == 2
     assert plan.accept is not None

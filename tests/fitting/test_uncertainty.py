@@ -17,7 +17,7 @@ from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
 from radarbook.fitting.objectives import FocusedObjective, PowerObjective
 from radarbook.fitting.plan import physical_plan
-from radarbook.fitting.schedule import NEAR
+from radarbook.fitting.schedule import REFINE
 from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.tuned import UNMODELLED
 from radarbook.fitting.uncertainty import Uncertainty, _slopes, uncertainty
@@ -42,7 +42,7 @@ def _fitted(
     stages = physical_plan(
         signal,
         physical,
-        schedule=[replace(NEAR[level], prior=prior)],
+        schedule=[replace(REFINE[level], prior=prior)],
         free=FREE,
         centres=torch.tensor([[0.0, 0.0, 0.31]]),
     ).stages
@@ -137,7 +137,7 @@ def test_unexplained_power_counts_as_speckle() -> None:
     part = decimate(physical.array, physical.waveform)
 
     def sure(signal: Tensor, material: float, noise: float | None) -> Tensor:
-        plan = physical_plan(signal, physical, schedule=NEAR[-1:], free=FREE)
+        plan = physical_plan(signal, physical, schedule=REFINE[-1:], free=FREE)
         objective = plan.stages[0].objective
         assert isinstance(objective, FocusedObjective)
         found = face((0.5, -0.3), 0.2, material=material)
@@ -163,7 +163,7 @@ def test_unexplained_power_counts_as_speckle() -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     physical = renderer()
     signal = physical.signal(face().to(dtype=torch.float32))
-    objective = physical_plan(signal, physical, schedule=NEAR[-1:], free=FREE).stages[0].objective
+    objective = physical_plan(signal, physical, schedule=REFINE[-1:], free=FREE).stages[0].objective
     assert isinstance(objective, FocusedObjective)
     two = FaceParameters.cat([face(), face()])
     with pytest.raises(InputError, match="expected one face, found 2"):

@@ -178,7 +178,7 @@ class CycleSearch(Method):
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """The best face of a step: the objective frozen near it, its residual and Jacobian."""
+    """The best face of a step: the objective frozen at it, its residual and Jacobian."""
 
     face: OneFace
     phases: Phases
@@ -336,8 +336,8 @@ def rotated(derivatives: Tensor, before: Tensor, now: Tensor) -> Tensor:
     brings them closest to a target: so the component of a derivative along the face does not count,
     and the effect of the rest on the gain is neglected (variable projection after Kaufman 1975).
     """
-    turn = torch.sgn(now * before.conj()) * (now.norm() / before.norm())
-    return _across(_across(derivatives, before) * turn, now)
+    factor = torch.sgn(now * before.conj()) * (now.norm() / before.norm())
+    return _across(_across(derivatives, before) * factor, now)
 
 
 def _across(rows: Tensor, face: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ class LevenbergMarquardt(Method):
 class OneFace:
     """The least-squares problem of one face: its free columns, the others fixed.
 
-    ``objective`` may already be frozen near a face.
+    ``objective`` may already be frozen at a face.
     """
 
     problem: Problem

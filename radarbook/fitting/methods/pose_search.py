@@ -17,7 +17,7 @@ from radarbook.seeds import torch_stream
 class PoseSearch(Method):
     """Samples of position and orientation about the best so far, narrower from step to step.
 
-    Highlights move as a face turns. So the centroid of an image gives the position of a face of
+    Highlights move when a face rotates. So the centroid of an image gives the position of a face of
     unknown orientation to 1 or 2 cm, sometimes to 3: beyond the reach of an ensemble about the
     start. A pose has few dimensions, and smoothed power changes little between samples: some two
     hundred halve the error, or reduce it more if it is large. Other parameters keep their values.

@@ -152,19 +152,19 @@ class FocusedObjective(ABC, Generic[T]):
 
     def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
-        :meth:`~radarbook.fitting.forward.ReducedPhysics.near`: smooth, and in less time."""
+        :meth:`~radarbook.fitting.forward.ReducedPhysics.frozen_at`: smooth, and in less time."""
         return replace(
             self,
-            physics=self.physics.near(parameters),
-            changes=None if self.changes is None else self.changes.near(parameters),
+            physics=self.physics.frozen_at(parameters),
+            changes=None if self.changes is None else self.changes.frozen_at(parameters),
         )
 
     def with_layer(self, layer: Layer | None) -> Self:
         """The same with another layer between array and faces, or with none."""
         return replace(
             self,
-            physics=self.physics.behind(layer),
-            changes=None if self.changes is None else self.changes.behind(layer),
+            physics=self.physics.with_layer(layer),
+            changes=None if self.changes is None else self.changes.with_layer(layer),
         )
 
     def comparison(
@@ -191,7 +191,7 @@ class FocusedObjective(ABC, Generic[T]):
         focus = target.focus
         # Rows of pixels are as long as columns.
         side = math.isqrt(len(focus.points))
-        return self.physics.diffuse_power(parameters, focus.lattice(side), focus.turn)
+        return self.physics.diffuse_power(parameters, focus.lattice(side), focus.phase_per_metre)
 
     @abstractmethod
     def _retargeted(self, signal: Tensor, target: T) -> T:

@@ -33,9 +33,9 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
 
     The residual is target less face, after the complex gain that makes it least, over the target's
     norm. So the loss is the normalised residual power: the share of the recording's weighted power
-    that the face does not explain, 0 for a perfect fit and 1 where nothing agrees. Phases turn once
-    in half a wavelength of depth, 2 mm, so highlights must be right to about half a millimetre
-    first; then they are known to hundredths. Diffuse reflection and noise remain in the residual.
+    that the face does not explain, 0 for a perfect fit and 1 where nothing agrees. Half a
+    wavelength of depth, 2 mm, is a cycle of the phase, so highlights must be right to
+    about half a millimetre first; then they are known to hundredths. Diffuse reflection and noise remain in the residual.
 
     Where the renderer follows paths of several reflections, what they add to a face is subtracted
     from the target first. It is weak, and stays the same while derivatives are taken: those are of
