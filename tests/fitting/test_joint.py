@@ -26,7 +26,7 @@ from radarbook.fitting.reconstruct import (
 )
 from radarbook.fitting.reconstruction import reconstruct
 from radarbook.fitting.restarts import restarts
-from radarbook.fitting.schedule import DESCENT, NEAR, SCHEDULE, Level
+from radarbook.fitting.schedule import DESCENT, REFINE, SCHEDULE, Level
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.layer import Layer
 from radarbook.radar.renderer import PhysicalRenderer
@@ -116,7 +116,7 @@ def test_the_derivatives_are_those_of_the_loss(pair: Pair) -> None:
 
 
 def _fit(
-    signals: list[Tensor], renderers: list[PhysicalRenderer], schedule: Sequence[Level] = NEAR
+    signals: list[Tensor], renderers: list[PhysicalRenderer], schedule: Sequence[Level] = REFINE
 ) -> FitResult:
     return restarts(physical_plan(signals, renderers, schedule=schedule, free=FREE), START)
 
@@ -132,7 +132,7 @@ def test_the_same_recording_twice_is_one_recording() -> None:
     for one, two in zip(once.history, twice.history, strict=True):
         assert torch.allclose(one.vectors, two.vectors, atol=1e-5)
         assert torch.allclose(one.losses, two.losses, rtol=1e-5)
-    once, twice = (_fit(signals * n, renderers * n, NEAR[1:3]) for n in (1, 2))
+    once, twice = (_fit(signals * n, renderers * n, REFINE[1:3]) for n in (1, 2))
     objective = final_objective(signals, renderers)
     assert float(objective.coherence(once.parameters, twice.parameters)) > 0.999
     assert float(twice.losses) == pytest.approx(float(once.losses), rel=1e-2)
@@ -295,7 +295,7 @@ def test_a_joint_reconstruction_states_what_it_is_of(pair: Pair) -> None:
     recordings = [
         Recording(s[0], r.array, r.waveform) for s, r in zip(signals, renderers, strict=True)
     ]
-    near, model = (*DESCENT[1:2], *NEAR[2:4]), renderers[0].model
+    near, model = (*DESCENT[1:2], *REFINE[2:4]), renderers[0].model
     found = reconstruct(recordings, model, start=START, schedule=near, bounces=1)
     assert found.recordings == 2
     assert "2 recordings were fitted together" in str(found)

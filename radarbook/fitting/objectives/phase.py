@@ -35,7 +35,8 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
     norm. So the loss is the normalised residual power: the share of the recording's weighted power
     that the face does not explain, 0 for a perfect fit and 1 where nothing agrees. Half a
     wavelength of depth, 2 mm, is a cycle of the phase, so highlights must be right to
-    about half a millimetre first; then they are known to hundredths. Diffuse reflection and noise remain in the residual.
+    about half a millimetre first; then they are known to
+    hundredths. Diffuse reflection and noise remain in the residual.
 
     Where the renderer follows paths of several reflections, what they add to a face is subtracted
     from the target first. It is weak, and stays the same while derivatives are taken: those are of
