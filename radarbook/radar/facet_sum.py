@@ -35,6 +35,7 @@ class ForwardProblem:
     pieces : Pieces
         Of each mesh, or of one that all share.
     vertices : Tensor (B, N, 3), metres
+        What :meth:`~radarbook.radar.pieces.Pieces.points` gives of the meshes' vertices.
     array, waveform
         As they were given, on any device.
     permittivity : complex, optional
@@ -103,12 +104,7 @@ def responses(
     precision: seen from its own centre, a facet needs single precision only. Other parameters as in
     :func:`~radarbook.radar.scattering.facet_response`."""
     toward = torch.nn.functional.normalize(middle(array).to(f.centre) - f.centre, dim=1).to(dtype)
-    local = Facets(
-        (f.corners - f.centre[:, None]).to(dtype),
-        torch.zeros_like(f.centre, dtype=dtype),
-        f.normal.to(dtype),
-        f.area.to(dtype),
-    )
+    local = f.about_centre(dtype)
     diffuse = None if phase is None else phase.to(dtype)
     k = wavenumbers.to(local.area)
     return facet_response(local, toward, k, material, permittivity, diffuse)

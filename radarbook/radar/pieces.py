@@ -1,4 +1,8 @@
-"""Facets that radiate: which triangles of a mesh are lit and seen, and how they are divided."""
+"""Facets that radiate: which triangles of a mesh are lit and seen, and how they are divided.
+
+Triangles are flat, or patches of the smooth surface through the vertices
+(:mod:`radarbook.radar.surface`), which are divided on the surface.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,15 @@ from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.scattering import Facets, facets, middles
 from radarbook.radar.skeleton import antenna_groups
+from radarbook.radar.surface import SmoothSurface
 from radarbook.seeds import torch_stream
 
 #: Edges longer than this are divided before a facet radiates, m: with their own phase integrals
 #: such facets give a -30 dB image that correlates 0.999 with the converged one (book, section 3).
 FACET_SIZE = 3e-3
+#: Pieces of a smooth surface whose edges bulge by more are divided, too, m, at :data:`FACET_SIZE`:
+#: a hundredth of a wavelength. It falls as the facet size's square, as the bulges of pieces do.
+BULGE = 40e-6
 _MAX_LEVEL = 8
 
 
@@ -51,6 +59,8 @@ class Pieces:
         Factors of the responses.
     edge : float, optional
         Longest edge, m, where it is known.
+    surface : SmoothSurface, optional
+        That the triangles are patches of; None: they are flat.
 
     Examples
     --------
@@ -74,11 +84,13 @@ class Pieces:
     columns: tuple[Tensor, Tensor] | None = None
     weight: Tensor | None = None
     edge: float | None = None
+    surface: SmoothSurface | None = None
 
     @classmethod
-    def whole(cls, triangles: Tensor) -> Pieces:
+    def whole(cls, triangles: Tensor, surface: SmoothSurface | None = None) -> Pieces:
         """All triangles as they are, lit or not."""
-        return cls(triangles, torch.arange(len(triangles), device=triangles.device))
+        every = torch.arange(len(triangles), device=triangles.device)
+        return cls(triangles, every, surface=surface)
 
     @classmethod
     def of(
@@ -89,6 +101,7 @@ class Pieces:
         *,
         visibility: Tensor | None = None,
         facet_size: float = FACET_SIZE,
+        smooth: bool = False,
         seed: int | None = 0,
         memory: int = MEMORY_BUDGET,
     ) -> Pieces:
@@ -116,7 +129,15 @@ class Pieces:
         item = item[torch.cat(lit)] if lit else item
         edges = every.corners[item] - every.corners[item].roll(1, dims=1)
         longest = edges.square().sum(-1).amax(1).sqrt()
-        level = torch.log2(longest / facet_size).ceil().clamp(0, _MAX_LEVEL).long()
+        level = torch.log2(longest / facet_size).ceil()
+        surface = None
+        if smooth:
+            surface = SmoothSurface.of(points, triangles)
+            bulges = surface.bulges(points).flatten(0, -3)[item]
+            most = bulges.square().sum(-1).amax(1).sqrt()
+            limit = BULGE * (facet_size / FACET_SIZE) ** 2
+            level = torch.maximum(level, (torch.log2(most / limit) / 2).ceil())
+        level = level.clamp(0, _MAX_LEVEL).long()
         tables = _division(int(level.max()) if len(level) else 0).to(points)
         first = torch.tensor([(4**i - 1) // 3 for i in range(_MAX_LEVEL + 1)], device=device)
         pieces = 4**level
@@ -143,6 +164,7 @@ class Pieces:
             None if seen is None else seen[item],
             group_columns(array),
             edge=float((longest * 0.5**level).max()) if len(level) else 0.0,
+            surface=surface,
         )
 
     def __len__(self) -> int:
@@ -200,19 +222,28 @@ class Pieces:
         )
         return by_tx, by_rx
 
+    def points(self, vertices: Tensor) -> Tensor:
+        """What :meth:`facets` takes, of vertices (N, 3) or (B, N, 3): the same, and of a smooth
+        surface its bulges after them; differentiable."""
+        return vertices if self.surface is None else self.surface.points(vertices)
+
     def facets(self, vertices: Tensor, index: Tensor | None = None) -> Facets:
         """The facets, or those numbered ``index``; differentiable, in the vertices' precision.
 
-        Of vertices (N, 3), or (B, N, 3): pieces with ``mesh`` are each of their mesh (P), others of
-        all meshes, one after the other (B · P).
+        Of vertices (N, 3), or (B, N, 3), as :meth:`points` gives them: pieces with ``mesh`` are
+        each of their mesh (P), others of all meshes, one after the other (B · P).
         """
         pieces = self if index is None else self.only(index)
-        corners = pieces.triangles[pieces.parent]
+        corners = pieces._rows(vertices.shape[-2])
         repeated = 1
         if pieces.mesh is not None and vertices.ndim == 3:
             corners = corners + (pieces.mesh * vertices.shape[1])[:, None]
         elif vertices.ndim == 3:
             corners, repeated = all_triangles(vertices, corners), len(vertices)
+        if pieces.surface is not None:
+            control = vertices.reshape(-1, 3)[corners].unflatten(0, (repeated, len(pieces)))
+            nodes = (pieces._patch_weights().to(vertices.dtype) @ control).flatten(0, 1)
+            return Facets.bent(nodes[:, :3], nodes[:, 3:])
         whole = facets(vertices.reshape(-1, 3), corners)
         if pieces.corners is None or pieces.share is None:
             return whole
@@ -222,13 +253,37 @@ class Pieces:
         parts = parts.flatten(0, 1)
         return Facets(parts, middles(parts), whole.normal, area.flatten())
 
+    def _rows(self, count: int) -> Tensor:
+        """(P, 3) rows of the triangles' corners among a mesh's ``count`` points, or (P, 6) with
+        those of their edges' bulges."""
+        corners = self.triangles[self.parent]
+        if self.surface is None:
+            return corners
+        first = count - 3 * len(self.triangles) + 3 * self.parent
+        edges = torch.arange(3, device=first.device) + first[:, None]
+        return torch.cat([corners, edges], 1)
+
+    def _patch_weights(self) -> Tensor:
+        """(P, 6, 6), or (6, 6) of whole triangles: corners and middles of edges of the pieces, in
+        terms of corners and bulges of the triangles."""
+        corners = self.corners
+        if corners is None:
+            corners = torch.eye(3, dtype=torch.float64, device=self.parent.device)
+        b = torch.cat([corners, (corners + corners.roll(-1, -2)) / 2], -2)
+        return torch.cat([b, 4 * b * b.roll(-1, -1)], -1)
+
     @torch.no_grad()
     def centres(self, vertices: Tensor) -> Tensor:
-        """(P, 3) of vertices (N, 3), or (B, N, 3) where pieces are each of their mesh."""
-        corners = self.triangles[self.parent]
+        """(P, 3) of vertices (N, 3), or (B, N, 3) where pieces are each of their mesh, as
+        :meth:`points` gives them."""
+        corners = self._rows(vertices.shape[-2])
         if self.mesh is not None and vertices.ndim == 3:
             corners = corners + (self.mesh * vertices.shape[1])[:, None]
         places = vertices.detach().reshape(-1, 3)[corners]
+        if self.surface is not None:
+            weights = self._patch_weights().to(places)
+            middle = (weights[..., :3, :].sum(-2) + 3 * weights[..., 3:, :].sum(-2)) / 12
+            return (middle[..., None] * places).sum(-2)
         if self.corners is None:
             return middles(places)
         return torch.einsum("pc,pcx->px", self.corners.to(places).mean(1), places)

@@ -1,4 +1,4 @@
-"""How a flat triangular facet scatters: physical optics (book, :ref:`physics`, section 2).
+"""How a facet, flat or bent, scatters: physical optics (book, :ref:`physics`, section 2).
 
 Everything here is differentiable with respect to every tensor that comes in, works in the dtype
 of its input, and is per facet: how facets meet antennas is :mod:`radarbook.radar.simulate`.
@@ -18,18 +18,61 @@ SKIN_PERMITTIVITY = 6.6 - 8.9j
 
 @dataclass(frozen=True)
 class Facets:
-    """N triangles: corners (N, 3, 3) m, centre (N, 3) m, unit normal (N, 3), area (N,) m²."""
+    """N triangles: corners (N, 3, 3) m, centre (N, 3) m, unit normal (N, 3), area (N,) m².
+
+    Of a bent facet ``parts`` (N, S, 3, 3) are the corners of S flat parts, and ``share`` (N, S)
+    their shares of the area; None: the triangle is flat.
+    """
 
     corners: Tensor
     centre: Tensor
     normal: Tensor
     area: Tensor
+    parts: Tensor | None = None
+    share: Tensor | None = None
+
+    @classmethod
+    def bent(cls, corners: Tensor, middle: Tensor) -> Facets:
+        """Of corners (N, 3, 3) and the middles (N, 3, 3) of the bent edges 01, 12 and 20: four flat
+        parts. The normal is the mean one, the centre that of the parts."""
+        a, b, c = corners.unbind(1)
+        ab, bc, ca = middle.unbind(1)
+        parts = torch.stack([a, ab, ca, ab, b, bc, ca, bc, c, bc, ca, ab], 1).unflatten(1, (4, 3))
+        one, two, three = parts.unbind(2)
+        cross = torch.linalg.cross(two - one, three - one, dim=-1)
+        floor = torch.finfo(cross.dtype).tiny
+        twice = cross.square().sum(-1).clamp(min=floor).sqrt()
+        total, whole = twice.sum(1), cross.sum(1)
+        normal = whole / whole.square().sum(1, keepdim=True).clamp(min=floor).sqrt()
+        centre = (a + b + c + 3 * (ab + bc + ca)) / 12
+        return cls(corners, centre, normal, total / 2, parts, twice / total[:, None])
 
     def __len__(self) -> int:
         return len(self.area)
 
     def __getitem__(self, index: Tensor) -> Facets:
-        return Facets(self.corners[index], self.centre[index], self.normal[index], self.area[index])
+        parts, share = (None if v is None else v[index] for v in (self.parts, self.share))
+        return Facets(
+            self.corners[index],
+            self.centre[index],
+            self.normal[index],
+            self.area[index],
+            parts,
+            share,
+        )
+
+    def about_centre(self, dtype: torch.dtype) -> Facets:
+        """The same seen from their own centres, in a real precision: numbers so small that single
+        precision is enough."""
+        parts = self.parts
+        return Facets(
+            (self.corners - self.centre[:, None]).to(dtype),
+            torch.zeros_like(self.centre, dtype=dtype),
+            self.normal.to(dtype),
+            self.area.to(dtype),
+            None if parts is None else (parts - self.centre[:, None, None]).to(dtype),
+            None if self.share is None else self.share.to(dtype),
+        )
 
 
 def facets(vertices: Tensor, triangles: Tensor) -> Facets:
@@ -58,15 +101,22 @@ def facet_response(
 ) -> Tensor:
     """(k, N) complex scattering length of each facet, metres, without obliquity: Eq. (2.3).
 
-    Coherent part (jk/2π) Γ A times the mean over the facet of its own two-way phase; diffuse part
+    Coherent part (jk/2π) Γ A times the mean over the facet, or over the flat parts of a bent one,
+    of its own two-way phase; diffuse part
     |Γ| √(A/π) with the phases ``diffuse_phase`` (N,), or none. ``toward`` (N, 3) is the mean of
     the unit vectors to transmitter and receiver, which stands for all antennas. ``material`` is
     the diffuse fraction m of the amplitude: 1 - m² of the power stays coherent.
     """
     gamma = fresnel((toward * f.normal).sum(-1), permittivity)
     # Two-way path of a corner beyond the centre's.
-    slope = -2 * ((f.corners - f.centre[:, None]) @ toward[:, :, None])[..., 0]
-    aperture = phase_integral(wavenumbers[:, None, None] * slope)
+    if f.parts is None or f.share is None:
+        slope = -2 * ((f.corners - f.centre[:, None]) @ toward[:, :, None])[..., 0]
+        aperture = phase_integral(wavenumbers[:, None, None] * slope)
+    else:
+        offset = f.parts - f.centre[:, None, None]
+        slope = -2 * (offset * toward[:, None, None]).sum(-1)
+        each = phase_integral(wavenumbers[:, None, None, None] * slope)
+        aperture = (f.share * each).sum(-1)
     coherent = (1j / (2 * math.pi)) * wavenumbers[:, None] * (gamma * f.area) * aperture
     # The floor keeps the gradient finite at a perfectly rough surface.
     smooth = (1 - material.square()).clamp(min=1e-12).sqrt()

@@ -45,6 +45,7 @@ def simulate(
     visibility: Tensor | None = None,
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
+    smooth: bool = False,
     seed: int | None = 0,
     pieces: Pieces | None = None,
     method: Method | None = None,
@@ -76,13 +77,16 @@ def simulate(
         one for all meshes or one a mesh; with its own echo where ``layer.echo``.
     facet_size : float
         Facets with longer edges are divided into 4, 16, … before they radiate, m.
+    smooth : bool
+        Whether triangles are patches of the smooth surface through the vertices
+        (:mod:`radarbook.radar.surface`), or flat.
     seed : int or None
         Of the diffuse part's phases, which belong to the facets and do not move with them. None:
         the coherent part alone.
     pieces : Pieces, optional
         What radiates, decided before for one mesh and the same for all of these, on the vertices'
-        device: visibility, facet_size and seed are then not looked at, and the layer's place is
-        not checked.
+        device: visibility, facet_size, smooth and seed are then not looked at, and the layer's
+        place is not checked.
     method : str, optional
         ``"direct"`` sums every facet into every pair and frequency in float64; ``"cells"`` goes
         through the skeletons of cells of facets (:mod:`radarbook.radar.cells`); ``"kernels"``
@@ -122,8 +126,8 @@ def simulate(
         return simulate_channels(
             simulate, vertices, triangles, array, waveform, material=material,
             antenna_size=antenna_size, permittivity=permittivity, visibility=visibility,
-            layer=layer, facet_size=facet_size, seed=seed, pieces=pieces, method=method,
-            memory=memory,
+            layer=layer, facet_size=facet_size, smooth=smooth, seed=seed, pieces=pieces,
+            method=method, memory=memory,
         )  # fmt: skip
     batch = vertices if vertices.ndim == 3 else vertices[None]
     size, rough = (
@@ -143,12 +147,14 @@ def simulate(
             array,
             visibility=seen,
             facet_size=facet_size,
+            smooth=smooth,
             seed=seed,
             memory=memory,
         )
         slab = None if layer is None else layer[some]
+        points = mine.points(batch[some])
         return ForwardProblem(
-            mine, batch[some], array, waveform, permittivity, rough[some], size[some], slab
+            mine, points, array, waveform, permittivity, rough[some], size[some], slab
         )
 
     differentiated = torch.is_grad_enabled() and any(

@@ -19,6 +19,10 @@ from radarbook.radar.legs import GRAZING
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 _PI, _TURNS = np.float32(math.pi), np.float32(0.5 / math.pi)
 _THREE, _TINY = np.float32(3), np.finfo(np.float32).tiny
+_FOUR, _TWELVE = np.float32(4), np.float32(12)
+#: Corners (0, 1, 2) and middles of the edges 01, 12, 20 (3, 4, 5) of the flat parts of a bent
+#: facet.
+_PARTS = np.array([[0, 3, 5], [3, 1, 4], [5, 4, 2], [4, 5, 3]])
 #: 2 / n!, of the phase integral's series.
 _F4, _F5, _F6, _F7, _F8, _F9, _F10, _F11 = (np.float32(2 / math.factorial(n)) for n in range(4, 12))
 #: Below, a sinc is 1.
@@ -198,6 +202,14 @@ def _phase_integral(a, b, c):  # type: ignore[no-untyped-def]
     return share * (first_imaginary - second_imaginary), -share * (first_real - second_real)
 
 
+@compiled(inline="always")
+def _cross(at, i, j, k):  # type: ignore[no-untyped-def]
+    """Twice the area of the triangle of the rows i, j, k of ``at``, along its normal."""
+    ux, uy, uz = at[j, 0] - at[i, 0], at[j, 1] - at[i, 1], at[j, 2] - at[i, 2]
+    vx, vy, vz = at[k, 0] - at[i, 0], at[k, 1] - at[i, 1], at[k, 2] - at[i, 2]
+    return uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+
+
 @compiled(nogil=True)
 def radiators_kernel(  # type: ignore[no-untyped-def]
     vertices,
@@ -208,6 +220,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     weight,
     has_pieces,
     has_weight,
+    is_smooth,
     middle,
     wavenumbers,
     weights,
@@ -221,13 +234,20 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     """Pieces one by one: their ``centre`` and ``normal`` (P, 3), and their scattering length times
     ``weight`` at every frequency, ``out`` (f, P, 2).
 
-    Arguments as in :func:`radarbook.radar.kernels.launch.radiators_on_cpu`, ``smooth`` the root of
-    the coherent share of power; what is not looked at of any size.
+    Of a smooth surface the bulges follow the ``vertices``, three a triangle. Arguments as in
+    :func:`radarbook.radar.kernels.launch.radiators_on_cpu`, ``smooth`` the root of the coherent share of power; what is not looked at of any size.
     """
     at = np.empty((3, 3), np.float32)
-    piece = np.empty((3, 3), np.float32)
+    piece, bary, path = (
+        np.empty((6, 3), np.float32),
+        np.empty((6, 2), np.float32),
+        np.empty(6, np.float32),
+    )
     nodes = len(wavenumbers)
     toward, length = np.empty(3, np.float32), np.empty((nodes, 2), np.float32)
+    bulges = len(vertices) - 3 * len(triangles)
+    points = 6 if is_smooth else 3
+    share_of = np.empty(4, np.float32)
     for n in range(len(parent)):
         t = parent[n]
         for i in range(3):
@@ -235,40 +255,74 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
                 at[i, x] = vertices[triangles[t, i], x]
         ux, uy, uz = at[1, 0] - at[0, 0], at[1, 1] - at[0, 1], at[1, 2] - at[0, 2]
         vx, vy, vz = at[2, 0] - at[0, 0], at[2, 1] - at[0, 1], at[2, 2] - at[0, 2]
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        twice = math.sqrt(max(nx * nx + ny * ny + nz * nz, _TINY))
+        # Corners from the triangle's first: small numbers, which round less than places do.
+        for i in range(3):
+            if has_pieces:
+                p, q = corners[n, i, 1], corners[n, i, 2]
+            else:
+                p, q = _ONE if i == 1 else _ZERO, _ONE if i == 2 else _ZERO
+            bary[i, 0], bary[i, 1] = p, q
+        if is_smooth:
+            # Middles of the edges 01, 12 and 20 as well, and all six on the patch.
+            for i in range(3):
+                j = (i + 1) % 3
+                for x in range(2):
+                    bary[3 + i, x] = _HALF * (bary[i, x] + bary[j, x])
+        for i in range(points):
+            p, q = bary[i, 0], bary[i, 1]
+            piece[i, 0], piece[i, 1], piece[i, 2] = (
+                p * ux + q * vx,
+                p * uy + q * vy,
+                p * uz + q * vz,
+            )
+            if is_smooth:
+                r = _ONE - p - q
+                first, second, third = _FOUR * r * p, _FOUR * p * q, _FOUR * q * r
+                row = bulges + 3 * t
+                for x in range(3):
+                    piece[i, x] += (
+                        first * vertices[row, x]
+                        + second * vertices[row + 1, x]
+                        + third * vertices[row + 2, x]
+                    )
+        if is_smooth:
+            nx, ny, nz, area = _ZERO, _ZERO, _ZERO, _ZERO
+            for s in range(4):
+                cx, cy, cz = _cross(piece, _PARTS[s, 0], _PARTS[s, 1], _PARTS[s, 2])
+                share_of[s] = math.sqrt(max(cx * cx + cy * cy + cz * cz, _TINY))
+                nx, ny, nz, area = nx + cx, ny + cy, nz + cz, area + share_of[s]
+            for s in range(4):
+                share_of[s] /= area
+            twice = math.sqrt(max(nx * nx + ny * ny + nz * nz, _TINY))
+            area *= _HALF
+        else:
+            nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+            twice = math.sqrt(max(nx * nx + ny * ny + nz * nz, _TINY))
+            area = _HALF * twice
+            if has_pieces:
+                area *= share[n]
         nx, ny, nz = nx / twice, ny / twice, nz / twice
         normal[n, 0], normal[n, 1], normal[n, 2] = nx, ny, nz
-        area = _HALF * twice
-        # Corners from the triangle's first: small numbers, which round less than places do.
-        if has_pieces:
-            area *= share[n]
-            for i in range(3):
-                p, q = corners[n, i, 1], corners[n, i, 2]
-                piece[i, 0], piece[i, 1], piece[i, 2] = (
-                    p * ux + q * vx,
-                    p * uy + q * vy,
-                    p * uz + q * vz,
-                )
-        else:
-            piece[0, :] = _ZERO
-            piece[1, 0], piece[1, 1], piece[1, 2] = ux, uy, uz
-            piece[2, 0], piece[2, 1], piece[2, 2] = vx, vy, vz
         far = _ZERO
         for x in range(3):
-            mean = (piece[0, x] + piece[1, x] + piece[2, x]) / _THREE
+            mean = piece[0, x] + piece[1, x] + piece[2, x]
+            if is_smooth:
+                mean = (mean + _THREE * (piece[3, x] + piece[4, x] + piece[5, x])) / _TWELVE
+            else:
+                mean = mean / _THREE
             centre[n, x] = at[0, x] + mean
             toward[x] = middle[x] - centre[n, x]
             far += toward[x] * toward[x]
-            for i in range(3):
+            for i in range(points):
                 piece[i, x] -= mean
         away = _ONE / math.sqrt(far)
         cosine = (toward[0] * nx + toward[1] * ny + toward[2] * nz) * away
-        # Two-way paths of two corners beyond the centre's; the third's makes their sum 0.
+        # Two-way paths beyond the centre's.
         slope = -_TWO * away
-        a = piece[0, 0] * toward[0] + piece[0, 1] * toward[1] + piece[0, 2] * toward[2]
-        b = piece[1, 0] * toward[0] + piece[1, 1] * toward[1] + piece[1, 2] * toward[2]
-        a, b = slope * a, slope * b
+        for i in range(points):
+            path[i] = slope * (
+                piece[i, 0] * toward[0] + piece[i, 1] * toward[1] + piece[i, 2] * toward[2]
+            )
         # The half-space's reflection, Eq. (2.5).
         if conducts:
             gamma = np.complex64(-1)
@@ -283,7 +337,20 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         # (jk / 2π) Γ A times the phase integral, Eqs. (2.3) and (2.4).
         for j in range(nodes):
             k = wavenumbers[j]
-            real, imaginary = _phase_integral(k * a, k * b, -k * (a + b))
+            if is_smooth:
+                real, imaginary = _ZERO, _ZERO
+                for s in range(4):
+                    a, b, c = path[_PARTS[s, 0]], path[_PARTS[s, 1]], path[_PARTS[s, 2]]
+                    mean = (a + b + c) / _THREE
+                    a, b = a - mean, b - mean
+                    re, im = _phase_integral(k * a, k * b, -k * (a + b))
+                    cosine, sine = _turned(-k * mean * _TURNS)
+                    real += share_of[s] * (re * cosine - im * sine)
+                    imaginary += share_of[s] * (re * sine + im * cosine)
+            else:
+                # The third corner's makes their sum 0.
+                a, b = path[0], path[1]
+                real, imaginary = _phase_integral(k * a, k * b, -k * (a + b))
             length[j, 0] = -k * strength * (gamma.real * imaginary + gamma.imag * real)
             length[j, 1] = k * strength * (gamma.real * real - gamma.imag * imaginary)
         for f in range(len(out)):

@@ -97,7 +97,7 @@ class Samples:
         count, meshes = len(pieces), len(material)
         phase = pieces.phase
         found = facet_response(
-            Facets(f.corners - f.centre[:, None], torch.zeros_like(f.centre), f.normal, f.area),
+            f.about_centre(f.centre.dtype),
             torch.nn.functional.normalize(self.response.middle - f.centre, dim=1),
             self.response.wavenumbers,
             material.repeat_interleave(count),
@@ -416,7 +416,8 @@ def radiators_on_cpu(
 
     What :func:`radarbook.radar.scattering.facets` and
     :func:`~radarbook.radar.scattering.facet_response` give, Eqs. (2.3) to (2.5), the coherent part
-    alone, in single precision, for vertices (N, 3) float32; not differentiable.
+    alone, in single precision, for vertices (N, 3) float32 as :meth:`Pieces.points` gives them; not
+    differentiable.
     """
     from radarbook.radar.kernels.cpu import radiators_kernel  # compiles: seconds at first
 
@@ -431,6 +432,7 @@ def radiators_on_cpu(
         *(value.detach().contiguous().numpy() for value in given),
         pieces.corners is not None,
         pieces.weight is not None,
+        pieces.surface is not None,
         response.middle.numpy(),
         response.wavenumbers.numpy(),
         response.weights.numpy(),
