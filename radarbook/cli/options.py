@@ -47,6 +47,14 @@ ModelFrame = Annotated[
         "centre it and put its foremost point at this distance, metres.",
     ),
 ]
+Smooth = Annotated[
+    bool,
+    typer.Option(
+        "--smooth/--flat",
+        help="Whether triangles are bent to the smooth surface through the vertices; edges sharper "
+        "than 70° stay sharp.",
+    ),
+]
 Occlusion = Annotated[bool, typer.Option(help="Whether surfaces hide what lies behind them.")]
 Bounces = Annotated[
     int, typer.Option(min=1, max=6, help="Reflections of a path at most; 2 or more is slower.")

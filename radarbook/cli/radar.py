@@ -35,6 +35,7 @@ from radarbook.cli.options import (
     PolarisationName,
     Reading,
     Shot,
+    Smooth,
     Units,
     check,
     layer_of,
@@ -62,6 +63,7 @@ def simulate(
     antenna_size: AntennaSize = 2e-3,
     layer: Between = None,
     occlusion: Occlusion = True,
+    smooth: Smooth = False,
     bounces: Bounces = 1,
     polarisation: PolarisationName = "vertical",
     model_frame: ModelFrame = None,
@@ -90,7 +92,7 @@ def simulate(
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
     _say(mesh, notes)
     signal = _mesh_signal(
-        mesh, scene, material, antenna_size, frequencies, layer, occlusion, bounces, polarisation
+        mesh, scene, material, antenna_size, frequencies, layer, occlusion, smooth, bounces, polarisation
     )
     about: dict[str, str | bool] = {"mesh": mesh.name, "simulated": True}
     save_recording(output, Recording(torch.from_numpy(signal), qar50(), waveform, about))
@@ -203,6 +205,7 @@ def render(
     antenna_size: AntennaSize = 2e-3,
     layer: Between = None,
     occlusion: Occlusion = True,
+    smooth: Smooth = False,
     bounces: Bounces = 1,
     polarisation: PolarisationName = "vertical",
     model_frame: ModelFrame = None,
@@ -226,7 +229,7 @@ def render(
     _say(mesh, notes)
     _say(mesh, check_in_image(scene, extent, depth, str(mesh), units))
     signal = _mesh_signal(
-        mesh, scene, material, antenna_size, 128, layer, occlusion, bounces, polarisation
+        mesh, scene, material, antenna_size, 128, layer, occlusion, smooth, bounces, polarisation
     )
     recording = Recording(torch.from_numpy(signal), qar50(), qar50_waveform(), {"mesh": mesh.name})
     _write_image(recording, output, pixels, extent, depth, dynamic_range, png)
@@ -258,6 +261,7 @@ def _mesh_signal(
     frequencies: int,
     layer: tuple[float, float, str] | None,
     occlusion: bool,
+    smooth: bool,
     bounces: int,
     polarisation: str,
 ) -> NDArray[np.complex64]:
@@ -280,6 +284,7 @@ def _mesh_signal(
             antenna_size=antenna_size,
             layer=layer_of(layer),
             occlusion=occlusion,
+            smooth=smooth,
             bounces=bounces,
             polarisation=Polarisation.named(polarisation),
         )

@@ -64,6 +64,7 @@ def mesh_signal(
     polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
+    smooth: bool = False,
     seed: int = 0,
     method: Method | None = None,
     memory: int = MEMORY_BUDGET,
@@ -73,9 +74,10 @@ def mesh_signal(
     Parameters are those of :func:`~radarbook.radar.simulate.simulate`, and
 
     occlusion : bool
-        Whether a mesh hides parts of itself (:mod:`radarbook.radar.visibility`).
+        Whether a mesh hides parts of itself (:mod:`radarbook.radar.visibility`), as flat triangles.
     bounces : int
-        Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+        Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower), of
+        flat triangles whether ``smooth`` or not.
     polarisation : Polarisation
         Of the antennas; decides paths of several reflections.
 
@@ -93,6 +95,7 @@ def mesh_signal(
         permittivity=permittivity,
         layer=layer,
         facet_size=facet_size,
+        smooth=smooth,
         seed=seed,
         method=method,
         memory=memory,
@@ -147,8 +150,8 @@ class PhysicalRenderer:
         Array to the nose-tip side of the untransformed mean face, m.
     window
         Along frequency, see :func:`~radarbook.radar.imaging.back_project`.
-    permittivity, facet_size, seed
-        Of skin, of the facets, and of the diffuse phases: see
+    permittivity, facet_size, smooth, seed
+        Of skin, of the facets, whether they are bent, and of the diffuse phases: see
         :func:`~radarbook.radar.simulate.simulate`.
     occlusion : bool
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
@@ -189,6 +192,7 @@ class PhysicalRenderer:
     window: Window = "rectangular"
     permittivity: complex | None = SKIN_PERMITTIVITY
     facet_size: float = FACET_SIZE
+    smooth: bool = False
     occlusion: bool = True
     bounces: int = 1
     polarisation: Polarisation = field(default_factory=Polarisation)
@@ -230,6 +234,7 @@ class PhysicalRenderer:
             polarisation=self.polarisation,
             layer=self.layer,
             facet_size=self.facet_size,
+            smooth=self.smooth,
             seed=self.seed,
             method=self.method,
             memory=self.memory,
@@ -260,6 +265,8 @@ class PhysicalRenderer:
             options["layer"] = self.layer.settings()
         if self.sharp_depth:
             options["sharp_depth"] = True
+        if self.smooth:
+            options["smooth"] = True
         if self.bounces > 1:
             options["polarisation"] = [list(self.polarisation.tx), list(self.polarisation.rx)]
         return {

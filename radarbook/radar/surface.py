@@ -28,8 +28,9 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from radarbook.radar.scattering import facets
 
-#: Triangles that meet at more than this angle have an edge between them, radians.
-CREASE = math.radians(45.0)
+#: Triangles that meet at more than this angle have an edge between them, radians. Lips and nostrils
+#: of face models meet at up to 60° and are round: 45° loses 0.15 % of coherence with the fine face.
+CREASE = math.radians(70.0)
 #: Bulges below this part of the edge are rounding, not curvature, and are 0: 3 nm of 3 mm.
 _FLAT = 1e-6
 

@@ -235,7 +235,8 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
     ``weight`` at every frequency, ``out`` (f, P, 2).
 
     Of a smooth surface the bulges follow the ``vertices``, three a triangle. Arguments as in
-    :func:`radarbook.radar.kernels.launch.radiators_on_cpu`, ``smooth`` the root of the coherent share of power; what is not looked at of any size.
+    :func:`radarbook.radar.kernels.launch.radiators_on_cpu`, ``smooth`` the
+    root of the coherent share of power; what is not looked at of any size.
     """
     at = np.empty((3, 3), np.float32)
     piece, bary, path = (
