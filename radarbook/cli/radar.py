@@ -271,6 +271,7 @@ def _mesh_signal(
     from radarbook.radar.array import qar50
     from radarbook.radar.polarisation import Polarisation
     from radarbook.radar.renderer import mesh_signal
+    from radarbook.radar.surface import SmoothSurface
     from radarbook.radar.waveform import qar50_waveform
 
     vertices, triangles = mesh
@@ -284,7 +285,7 @@ def _mesh_signal(
             antenna_size=antenna_size,
             layer=layer_of(layer),
             occlusion=occlusion,
-            smooth=smooth,
+            surface=SmoothSurface.of(vertices, triangles) if smooth else None,
             bounces=bounces,
             polarisation=Polarisation.named(polarisation),
         )

@@ -32,7 +32,6 @@ from radarbook.radar.pieces import FACET_SIZE, Pieces, middle
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.scattering import Facets, facets, fresnel
 from radarbook.radar.simulate import simulate
-from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
@@ -232,16 +231,16 @@ class ReducedPhysics:
         pieces = self._pieces(vertices)
         if self.tilts is None:
             return pieces
-        return pieces.weighted(self._tilt_weight(pieces.facets(pieces.points(vertices))))
+        return pieces.weighted(self._tilt_weight(pieces.flat().facets(vertices)))
 
     @torch.no_grad()
     def _lit_in_any(self, vertices: Tensor) -> Pieces:
         """The triangles that radiate in any of the faces of vertices (B, N, 3), each face with
         its own weights."""
-        pieces = self._every(vertices)
+        pieces = self._every
         if self.tilts is None:
             return pieces
-        weight = self._tilt_weight(pieces.facets(pieces.points(vertices)))
+        weight = self._tilt_weight(pieces.flat().facets(vertices))
         return pieces.weighted(weight.unflatten(0, (len(vertices), -1)))
 
     def _tilt_weight(self, f: Facets) -> Tensor:
@@ -257,7 +256,7 @@ class ReducedPhysics:
     def _pieces(self, vertices: Tensor) -> Pieces:
         """What radiates if it is not too steep, of vertices (N, 3)."""
         if self._whole:
-            return self._every(vertices)
+            return self._every
         if self.frozen is not None:
             return self.frozen
         known = self._last_pieces[:1]  # other threads may be at it, too
@@ -266,11 +265,10 @@ class ReducedPhysics:
             self._last_pieces[:] = known
         return known[0][1]
 
-    def _every(self, vertices: Tensor) -> Pieces:
-        """All triangles, whole, of vertices (N, 3) or (B, N, 3)."""
-        triangles = self.model.triangles
-        smooth = self.renderer.smooth
-        return Pieces.whole(triangles, SmoothSurface.of(vertices, triangles) if smooth else None)
+    @cached_property
+    def _every(self) -> Pieces:
+        """All triangles, whole."""
+        return Pieces.whole(self.model.triangles, self.renderer.surface)
 
     def _divided(self, vertices: Tensor) -> Pieces:
         """Triangles that are lit and seen, divided; of all tilts."""
@@ -284,7 +282,7 @@ class ReducedPhysics:
             self.array,
             visibility=seen,
             facet_size=self.facet_size,
-            smooth=self.renderer.smooth,
+            surface=self.renderer.surface,
             seed=None,
         )
         return pieces.to(torch.float32)

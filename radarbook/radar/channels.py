@@ -68,7 +68,7 @@ def simulate_channels(
         return torch.stack(every)
     shared = pieces or Pieces.of(
         vertices, triangles, product, visibility=visibility,
-        facet_size=options["facet_size"], smooth=options["smooth"], seed=options["seed"],
+        facet_size=options["facet_size"], surface=options["surface"], seed=options["seed"],
         memory=options["memory"],
     )  # fmt: skip
     order = neighbours(array.tx[tx].detach().cpu(), array.rx[rx].detach().cpu()).to(tx.device)

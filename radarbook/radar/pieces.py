@@ -101,7 +101,7 @@ class Pieces:
         *,
         visibility: Tensor | None = None,
         facet_size: float = FACET_SIZE,
-        smooth: bool = False,
+        surface: SmoothSurface | None = None,
         seed: int | None = 0,
         memory: int = MEMORY_BUDGET,
     ) -> Pieces:
@@ -130,9 +130,7 @@ class Pieces:
         edges = every.corners[item] - every.corners[item].roll(1, dims=1)
         longest = edges.square().sum(-1).amax(1).sqrt()
         level = torch.log2(longest / facet_size).ceil()
-        surface = None
-        if smooth:
-            surface = SmoothSurface.of(points, triangles)
+        if surface is not None:
             bulges = surface.bulges(points).flatten(0, -3)[item]
             most = bulges.square().sum(-1).amax(1).sqrt()
             limit = BULGE * (facet_size / FACET_SIZE) ** 2
@@ -221,6 +219,10 @@ class Pieces:
             for column, some in zip(self.columns, (tx, rx), strict=True)
         )
         return by_tx, by_rx
+
+    def flat(self) -> Pieces:
+        """The same of flat triangles."""
+        return self if self.surface is None else replace(self, surface=None)
 
     def points(self, vertices: Tensor) -> Tensor:
         """What :meth:`facets` takes, of vertices (N, 3) or (B, N, 3): the same, and of a smooth

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import torch
@@ -21,6 +22,7 @@ from radarbook.radar.pieces import FACET_SIZE
 from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
 from radarbook.radar.simulate import Method, simulate
+from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform, qar50_waveform
 
@@ -64,7 +66,7 @@ def mesh_signal(
     polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
-    smooth: bool = False,
+    surface: SmoothSurface | None = None,
     seed: int = 0,
     method: Method | None = None,
     memory: int = MEMORY_BUDGET,
@@ -77,7 +79,7 @@ def mesh_signal(
         Whether a mesh hides parts of itself (:mod:`radarbook.radar.visibility`), as flat triangles.
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower), of
-        flat triangles whether ``smooth`` or not.
+        flat triangles with any ``surface``.
     polarisation : Polarisation
         Of the antennas; decides paths of several reflections.
 
@@ -95,7 +97,7 @@ def mesh_signal(
         permittivity=permittivity,
         layer=layer,
         facet_size=facet_size,
-        smooth=smooth,
+        surface=surface,
         seed=seed,
         method=method,
         memory=memory,
@@ -150,9 +152,12 @@ class PhysicalRenderer:
         Array to the nose-tip side of the untransformed mean face, m.
     window
         Along frequency, see :func:`~radarbook.radar.imaging.back_project`.
-    permittivity, facet_size, smooth, seed
-        Of skin, of the facets, whether they are bent, and of the diffuse phases: see
+    permittivity, facet_size, seed
+        Of skin, of the facets, and of the diffuse phases: see
         :func:`~radarbook.radar.simulate.simulate`.
+    smooth : bool
+        Whether the face's triangles are patches of the smooth surface through its vertices
+        (:mod:`radarbook.radar.surface`), or flat. Creases are those of the model's mean face.
     occlusion : bool
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
@@ -219,6 +224,14 @@ class PhysicalRenderer:
             **options,
         )
 
+    @cached_property
+    def surface(self) -> SmoothSurface | None:
+        """What the faces' triangles are patches of; None where they are flat."""
+        if not self.smooth:
+            return None
+        mean = self.model.shape_mean + self.model.expression_mean
+        return SmoothSurface.of(mean, self.model.triangles)
+
     def signal(self, parameters: FaceParameters) -> Tensor:
         """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
         return mesh_signal(
@@ -234,7 +247,7 @@ class PhysicalRenderer:
             polarisation=self.polarisation,
             layer=self.layer,
             facet_size=self.facet_size,
-            smooth=self.smooth,
+            surface=self.surface,
             seed=self.seed,
             method=self.method,
             memory=self.memory,

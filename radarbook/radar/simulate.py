@@ -20,6 +20,7 @@ from radarbook.radar.legs import leg_gain
 from radarbook.radar.pieces import FACET_SIZE, Pieces
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, wave
 from radarbook.radar.skeleton import unit
+from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone, divide
 
@@ -45,7 +46,7 @@ def simulate(
     visibility: Tensor | None = None,
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
-    smooth: bool = False,
+    surface: SmoothSurface | None = None,
     seed: int | None = 0,
     pieces: Pieces | None = None,
     method: Method | None = None,
@@ -77,15 +78,16 @@ def simulate(
         one for all meshes or one a mesh; with its own echo where ``layer.echo``.
     facet_size : float
         Facets with longer edges are divided into 4, 16, … before they radiate, m.
-    smooth : bool
-        Whether triangles are patches of the smooth surface through the vertices
-        (:mod:`radarbook.radar.surface`), or flat.
+    surface : SmoothSurface, optional
+        The smooth surface through the vertices that triangles are patches of, decided before for
+        all of these meshes (:meth:`~radarbook.radar.surface.SmoothSurface.of`); None: they are
+        flat.
     seed : int or None
         Of the diffuse part's phases, which belong to the facets and do not move with them. None:
         the coherent part alone.
     pieces : Pieces, optional
         What radiates, decided before for one mesh and the same for all of these, on the vertices'
-        device: visibility, facet_size, smooth and seed are then not looked at, and the layer's
+        device: visibility, facet_size, surface and seed are then not looked at, and the layer's
         place is not checked.
     method : str, optional
         ``"direct"`` sums every facet into every pair and frequency in float64; ``"cells"`` goes
@@ -126,7 +128,7 @@ def simulate(
         return simulate_channels(
             simulate, vertices, triangles, array, waveform, material=material,
             antenna_size=antenna_size, permittivity=permittivity, visibility=visibility,
-            layer=layer, facet_size=facet_size, smooth=smooth, seed=seed, pieces=pieces,
+            layer=layer, facet_size=facet_size, surface=surface, seed=seed, pieces=pieces,
             method=method, memory=memory,
         )  # fmt: skip
     batch = vertices if vertices.ndim == 3 else vertices[None]
@@ -147,7 +149,7 @@ def simulate(
             array,
             visibility=seen,
             facet_size=facet_size,
-            smooth=smooth,
+            surface=surface,
             seed=seed,
             memory=memory,
         )

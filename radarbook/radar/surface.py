@@ -98,8 +98,23 @@ class SmoothSurface:
     def bulges(self, vertices: Tensor) -> Tensor:
         """(F, 3, 3) m, or (B, F, 3, 3): bulges of the edges 01, 12 and 20 of each triangle.
 
-        Differentiable, in the vertices' precision. Exactly 0 where the surface is flat.
+        Differentiable, in the vertices' precision. Exactly 0 where the surface is flat. On a CPU by
+        compiled code (:mod:`radarbook.radar.kernels.bending`), differentiable once.
         """
+        if vertices.device.type != "cpu":
+            return self._bulges(vertices)
+        from radarbook.radar.kernels.bending import Bulges  # compiles, which takes seconds at first
+
+        batch = vertices.reshape(-1, *vertices.shape[-2:])
+        groups = self.groups.expand(len(batch), *self.triangles.shape)
+        found = [
+            Bulges.apply(mesh, self.triangles, own, _FLAT)
+            for mesh, own in zip(batch, groups, strict=True)
+        ]
+        return torch.stack(found).reshape(*vertices.shape[:-2], *self.triangles.shape, 3)
+
+    def _bulges(self, vertices: Tensor) -> Tensor:
+        """As :meth:`bulges`, by torch's operations."""
         corners = vertices[..., self.triangles, :]
         normal = self.normals(vertices)
         chord = corners.roll(-1, -2) - corners
