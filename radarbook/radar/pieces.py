@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.scattering import Facets, facets, middles
@@ -27,7 +28,8 @@ FACET_SIZE = 3e-3
 #: Pieces of a smooth surface whose edges bulge by more are divided, too, m, at :data:`FACET_SIZE`:
 #: a hundredth of a wavelength. It falls as the facet size's square, as the bulges of pieces do.
 BULGE = 40e-6
-_MAX_LEVEL = 8
+#: Divisions of a triangle into four, at most: a million pieces.
+_MAX_LEVEL = 10
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ class Pieces:
         """Of vertices (N, 3) or (B, N, 3), with visibility (F, G) or (B, F, G) or None; float64.
 
         Parameters are those of :func:`~radarbook.radar.simulate.simulate`; of ``seed`` None there
-        are no diffuse phases.
+        are no diffuse phases. Raises :class:`~radarbook.errors.InputError` for edges that more than
+        ten divisions would leave too long.
         """
         points, device = vertices.detach().double(), vertices.device
         triangles = triangles.to(device)
@@ -135,8 +138,15 @@ class Pieces:
             most = bulges.square().sum(-1).amax(1).sqrt()
             limit = BULGE * (facet_size / FACET_SIZE) ** 2
             level = torch.maximum(level, (torch.log2(most / limit) / 2).ceil())
-        level = level.clamp(0, _MAX_LEVEL).long()
-        tables = _division(int(level.max()) if len(level) else 0).to(points)
+        level = level.clamp(min=0).long()
+        deepest = int(level.max()) if len(level) else 0
+        if deepest > _MAX_LEVEL:
+            raise InputError(
+                f"triangles: expected edges of at most {2**_MAX_LEVEL} facet sizes "
+                f"({2**_MAX_LEVEL * facet_size:.3g} m), found {float(longest.max()):.3g} m; divide "
+                "them or state a larger facet_size"
+            )
+        tables = _division(deepest).to(points)
         first = torch.tensor([(4**i - 1) // 3 for i in range(_MAX_LEVEL + 1)], device=device)
         pieces = 4**level
         owner = torch.repeat_interleave(torch.arange(len(item), device=device), pieces)

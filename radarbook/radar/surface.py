@@ -99,11 +99,11 @@ class SmoothSurface:
         """(F, 3, 3) m, or (B, F, 3, 3): bulges of the edges 01, 12 and 20 of each triangle.
 
         Differentiable, in the vertices' precision. Exactly 0 where the surface is flat. On a CPU by
-        compiled code (:mod:`radarbook.radar.kernels.bending`), differentiable once.
+        compiled code (:mod:`radarbook.radar.bending`), differentiable once.
         """
         if vertices.device.type != "cpu":
             return self._bulges(vertices)
-        from radarbook.radar.kernels.bending import Bulges  # compiles, which takes seconds at first
+        from radarbook.radar.bending import Bulges  # compiles, which takes seconds at first
 
         batch = vertices.reshape(-1, *vertices.shape[-2:])
         groups = self.groups.expand(len(batch), *self.triangles.shape)

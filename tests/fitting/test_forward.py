@@ -309,3 +309,27 @@ def test_what_is_remembered_of_a_face_is_that_face_s() -> None:
                 assert torch.equal(found, fresh)
                 found.zero_()  # the caller's own
                 assert torch.equal(kept.signal(p), fresh)
+
+
+@pytest.mark.parametrize("way", ["divided", "whole"])
+def test_smooth_faces_are_the_simulators(way: str) -> None:
+    """The same surface in a fit as in the renderer, whose faces radiate from bent triangles."""
+    physical = renderer(32)
+    options = {"facet_size": math.inf, "coarse": True} if way == "whole" else {}
+    flat = ReducedPhysics(physical, decimate(physical.array, physical.waveform), **options)
+    bent = flat.replace(renderer=physical.replace(smooth=True))
+    p = face((0.5, -1.0), 0.7, (0.01, -0.02, 0.01), material=0.3)
+    vertices = to_radar(bent.model, p, physical.distance)
+    triangles = bent.model.triangles
+    seen = None if bent.coarse else visibility(vertices, triangles, bent.array)
+    reference = simulate(
+        vertices, triangles, bent.array, bent.waveform, visibility=seen, material=0.3,
+        antenna_size=p.antenna_size, surface=bent.renderer.surface, seed=None, method="direct",
+        facet_size=min(bent.facet_size, 1.0),
+    )  # fmt: skip
+    variable = p.replace(translation=p.translation.clone().requires_grad_())
+    with torch.no_grad():
+        found = bent.signal(p), bent.near(p).signal(p)
+        assert (flat.signal(p) - reference).norm() > 0.01 * reference.norm()
+    for signal in (*found, bent.signal(variable)):
+        assert (signal - reference).norm() < 5e-4 * reference.norm()

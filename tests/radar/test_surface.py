@@ -10,6 +10,7 @@ import torch
 import trimesh
 
 from benchmarks.referee.surface import Patches, _divided
+from radarbook.errors import InputError
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
@@ -20,6 +21,7 @@ from radarbook.radar.pieces import Pieces
 from radarbook.radar.simulate import simulate
 from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import qar50_waveform
+from tests.fitting.scenes import face, renderer
 
 ARRAY = qar50().subset(tx=torch.arange(0, 94, 8), rx=torch.arange(0, 94, 8))
 WAVEFORM = qar50_waveform(5)
@@ -323,3 +325,20 @@ def test_flat_meshes_radiate_as_they_did():
         simulate(*mesh, ARRAY, WAVEFORM, method="direct", **bent) for bent in ({}, _smooth(mesh))
     )
     assert _relative(smooth, flat) < 1e-10
+
+
+def test_a_renderer_states_that_it_is_smooth():
+    """So that flat and smooth images never lie in one dataset; flat ones keep their fingerprint."""
+    flat = renderer()
+    smooth = flat.replace(smooth=True)
+    assert flat.surface is None
+    assert "smooth" not in flat.settings()
+    assert smooth.settings() == {**flat.settings(), "smooth": True}
+    p = face((0.5, -0.5))
+    assert _relative(smooth.signal(p), flat.signal(p)) > 0.01
+
+
+def test_edges_that_cannot_be_divided_are_refused():
+    wall = torch.tensor([[-4.0, -4, 5], [4, -4, 5], [0, 4, 5]], dtype=torch.float64)
+    with pytest.raises(InputError, match=r"edges of at most 1024 facet sizes \(3\.07 m\), found 8"):
+        Pieces.of(wall, torch.tensor([[0, 2, 1]]), ARRAY)
