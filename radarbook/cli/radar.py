@@ -92,7 +92,16 @@ def simulate(
     scene, notes = read_scene(mesh, units, model_frame=model_frame)
     _say(mesh, notes)
     signal = _mesh_signal(
-        mesh, scene, material, antenna_size, frequencies, layer, occlusion, smooth, bounces, polarisation
+        mesh,
+        scene,
+        material,
+        antenna_size,
+        frequencies,
+        layer,
+        occlusion,
+        smooth,
+        bounces,
+        polarisation,
     )
     about: dict[str, str | bool] = {"mesh": mesh.name, "simulated": True}
     save_recording(output, Recording(torch.from_numpy(signal), qar50(), waveform, about))
