@@ -43,6 +43,18 @@ def save_fit(path: str | os.PathLike[str], state: FitState, about: Mapping[str, 
 
     ``about`` describes the problem: any JSON-able mapping (infinities may be in it) that differs
     for another problem. :func:`load_fit` compares it.
+
+    Examples
+    --------
+    >>> from radarbook.faces.parameters import FaceParameters
+    >>> start = FaceParameters.neutral(1, n_shape=2, n_expression=1)
+    >>> save_fit("fit.safetensors", FitState.at(start), {"signal": "first"})
+    >>> load_fit("fit.safetensors", {"signal": "first"}).steps
+    0
+    >>> load_fit("fit.safetensors", {"signal": "second"})
+    Traceback (most recent call last):
+        ...
+    radarbook.errors.InputError: fit.safetensors: the state of another fit: ...
     """
     tensors: dict[str, Tensor] = {}
     tree = _pack(_as_tree(state), "state", tensors)

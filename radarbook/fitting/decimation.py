@@ -52,6 +52,14 @@ def decimate(
     An even number of antennas is taken for two lines (the QAR50's columns and rows), each thinned
     by itself so that ends and symmetry stay. Raises :class:`~radarbook.errors.InputError` where
     the waveform's steps are not equal.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> part = decimate(qar50(), qar50_waveform(128))
+    >>> tuple(part(torch.zeros(94, 94, 128)).shape)
+    (1, 48, 48, 9)
     """
     gaps = waveform.frequencies.diff()
     if len(gaps) == 0 or float((gaps - gaps.mean()).abs().max()) > 1e-6 * float(gaps.mean()):

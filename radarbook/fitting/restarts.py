@@ -70,6 +70,22 @@ def restarts(
 
     ``start`` and the options are as in :func:`~radarbook.fitting.descend.descend`. In the end each
     face has the run of lowest loss.
+
+    Examples
+    --------
+    Without ``accept`` only agreement of two runs ends the restarts, so that a second run is made:
+
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.methods import Adam
+    >>> from radarbook.fitting.objectives import ImageObjective
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> truth = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> start = truth.replace(translation=truth.translation + 0.002)
+    >>> objective = ImageObjective(target=renderer.render(truth), renderer=renderer)
+    >>> stage = Stage(objective=objective, method=Adam(), steps=1, free=("translation",))
+    >>> restarts(Plan(runs=((stage,), (stage,))), start).runs
+    2
     """
     walk = Walk.of(plan.stages, start, limit=limit, callback=callback, resume=resume)
     state, space = walk.state, walk.space

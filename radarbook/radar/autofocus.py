@@ -55,6 +55,12 @@ def sharpness(volume: Tensor, measure: Measure = "moment") -> float:
     ``"moment"``: N Σ|I|⁴ / (Σ|I|²)² of N voxels, the normalised fourth moment, from 1 (all equal)
     to N (all in one). ``"entropy"``: N e^{-H} with the entropy H = -Σ p ln p of the shares of power
     p, from 1 to N, too; it gives bright points less weight.
+
+    Examples
+    --------
+    >>> spread, point = torch.ones(1, 1, 4), torch.tensor([[[0.0, 2.0, 0.0, 0.0]]])
+    >>> sharpness(point) > sharpness(spread)
+    True
     """
     power = volume.abs().double().square().reshape(-1)
     share = power / power.sum().clamp(min=1e-300)

@@ -229,6 +229,18 @@ def calibrate(
 
     Raises :class:`~radarbook.errors.InputError` for fewer than 4 frequency steps, a target that is
     not in front of the array, and a signal without a clear echo.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.simulate import simulate_points
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(32)
+    >>> signal = simulate_points(torch.tensor([[0.0, 0.0, 0.4]]), torch.ones(1), array, waveform)
+    >>> delayed = without_delay(signal, waveform, -1e-10)
+    >>> found = calibrate(delayed, array, waveform, Corner((0, 0, 0.4)))
+    >>> round(1e12 * found.delay)  # ps
+    100
     """
     array.require_signal(signal, len(waveform))
     if len(waveform) < 4:

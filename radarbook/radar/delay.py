@@ -21,6 +21,14 @@ def without_delay(signal: Tensor, waveform: Waveform, seconds: float) -> Tensor:
     e^{+j2πfτ}. So what a recording shows at range r moves to r - cτ/2: a positive delay brings it
     nearer, by 15 mm for 0.1 ns. Raises :class:`~radarbook.errors.InputError` for a delay that is
     not finite or beyond 100 ns.
+
+    Examples
+    --------
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> waveform = qar50_waveform(8)
+    >>> delayed = torch.exp(-2j * math.pi * 1e-10 * waveform.frequencies)
+    >>> torch.allclose(without_delay(delayed, waveform, 1e-10), torch.ones(8).to(delayed))
+    True
     """
     if not abs(seconds) <= MOST:
         raise InputError(
@@ -33,5 +41,11 @@ def without_delay(signal: Tensor, waveform: Waveform, seconds: float) -> Tensor:
 
 
 def range_of_delay(seconds: float) -> float:
-    """Metres by which a delay of so many seconds moves what is seen away from the array."""
+    """Metres by which a delay of so many seconds moves what is seen away from the array.
+
+    Examples
+    --------
+    >>> round(1e3 * range_of_delay(1e-10), 1)  # mm
+    15.0
+    """
     return C0 * seconds / 2

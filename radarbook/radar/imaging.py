@@ -167,6 +167,11 @@ def frequency_window(kind: Window, count: int) -> Tensor:
 
     ``"edges"`` is 1 + 2u² for u from -1 to 1 over the band: a lobe in depth narrower by a seventh,
     side lobes of -7 dB, 0.6 dB of signal to noise; for :func:`image_from_volume`'s ``sharp``.
+
+    Examples
+    --------
+    >>> [round(weight, 3) for weight in frequency_window("hann", 3).tolist()]
+    [0.75, 1.5, 0.75]
     """
     if kind == "rectangular":
         weights = torch.ones(count, dtype=torch.float64)
@@ -266,6 +271,18 @@ def project(
     ``volume`` (z, y, x) or (B, z, y, x) complex reflectivities; returns (rx, tx, f) or
     (B, rx, tx, f), or (pair, f) and (B, pair, f), of the same dtype. Differentiable as
     :func:`back_project` is.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(8)
+    >>> grid = Grid.regular(0.1, 9, 0.27, 0.33, 5)
+    >>> volume = torch.ones(1, 5, 9, 9, dtype=torch.complex64)
+    >>> signal = project(volume, array, waveform, grid)
+    >>> back = back_project(signal, array, waveform, grid)  # the adjoint: <P v, P v> = <v, B P v>
+    >>> torch.allclose(signal.abs().square().sum(), (volume * back).sum().real, rtol=1e-2)
+    True
     """
     if (
         volume.ndim not in (3, 4)
@@ -312,6 +329,13 @@ def imaging_method(array: Array, waveform: Waveform, grid: Grid) -> ImagingMetho
 
     Bounds are relative to the largest voxel. ``"fast"`` of an array with pairs is ``"clusters"``.
     Measured by ``python -m benchmarks.renderer``.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> imaging_method(qar50(), qar50_waveform(24), Grid.regular(0.3, 64, 0.23, 0.47, 33))
+    'fast'
     """
     array, grid = grid.seen(array)
     if array.pairs is None and max(array.channels) <= _MANY:

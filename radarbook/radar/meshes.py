@@ -19,7 +19,15 @@ SceneMesh = tuple[Tensor, Tensor]
 
 
 def sphere(centre: tuple[float, float, float], radius: float, facet: float) -> SceneMesh:
-    """A sphere of icosahedral facets about ``facet`` metres on a side; vertices on the sphere."""
+    """A sphere of icosahedral facets about ``facet`` metres on a side; vertices on the sphere.
+
+    Examples
+    --------
+    >>> vertices, triangles = sphere((0.0, 0.0, 0.35), radius=0.03, facet=0.01)
+    >>> radii = (vertices - torch.tensor([0, 0, 0.35])).norm(dim=1)
+    >>> bool((radii - 0.03).abs().max() < 1e-6)
+    True
+    """
     edge = 1.05 * radius  # of the icosahedron that the subdivision starts from
     levels = max(0, math.ceil(math.log2(edge / facet)))
     ball = trimesh.creation.icosphere(subdivisions=levels, radius=radius)
@@ -36,6 +44,12 @@ def plate(
     """A flat rectangle that faces the array: its normal is -z, then turned by ``tilt``.
 
     ``tilt`` is (about y, about x), radians, right-handed in the radar frame.
+
+    Examples
+    --------
+    >>> vertices, triangles = plate((0.0, 0.0, 0.3), 0.1, 0.05, facet=0.05)
+    >>> len(vertices), len(triangles), vertices[0].tolist()
+    (6, 4, [-0.05, -0.025, 0.3])
     """
     nx, ny = (max(1, round(side / facet)) for side in (width, height))
     x, y = np.linspace(-width / 2, width / 2, nx + 1), np.linspace(-height / 2, height / 2, ny + 1)
@@ -52,6 +66,12 @@ def corner(apex: tuple[float, float, float], edge: float, facet: float) -> Scene
     """A triangular trihedral corner reflector that opens towards the array (its axis is -z).
 
     ``edge`` is the length of the three edges that meet at the apex, metres.
+
+    Examples
+    --------
+    >>> vertices, triangles = corner((0.0, 0.0, 0.35), edge=0.03, facet=0.05)
+    >>> len(triangles), round(float(vertices[:, 2].max()), 9)  # the apex is the farthest point
+    (12, 0.35)
     """
     # Three mutually orthogonal edges, symmetric about -z.
     ring = np.radians([90, 210, 330])
@@ -69,7 +89,15 @@ def corner(apex: tuple[float, float, float], edge: float, facet: float) -> Scene
 
 
 def join(*meshes: SceneMesh) -> SceneMesh:
-    """Several meshes as one."""
+    """Several meshes as one.
+
+    Examples
+    --------
+    >>> one = plate((0.0, 0.0, 0.3), 0.1, 0.1, facet=0.1)
+    >>> vertices, triangles = join(one, plate((0.0, 0.0, 0.4), 0.1, 0.1, facet=0.1))
+    >>> len(vertices), triangles.max().item()
+    (8, 7)
+    """
     offsets = np.cumsum([0] + [len(vertices) for vertices, _ in meshes])
     faces = [t + int(o) for (_, t), o in zip(meshes, offsets[:-1], strict=True)]
     return torch.cat([vertices for vertices, _ in meshes]), torch.cat(faces)

@@ -84,6 +84,13 @@ def mesh_signal(
         Of the antennas; decides paths of several reflections.
 
     Returns (rx, tx, f) for vertices (N, 3), (B, rx, tx, f) for (B, N, 3), complex.
+
+    Examples
+    --------
+    >>> from radarbook.radar.meshes import plate
+    >>> vertices, triangles = plate((0.0, 0.0, 0.3), 0.02, 0.02, facet=2e-3)
+    >>> tuple(mesh_signal(vertices.float(), triangles, qar50(), qar50_waveform(2)).shape)
+    (94, 94, 2)
     """
     seen = visibility(vertices, triangles, array, memory=memory) if occlusion else None
     signal = simulate(

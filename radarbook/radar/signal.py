@@ -97,6 +97,11 @@ def as_complex(values: NDArray[Any], source: str) -> NDArray[np.complexfloating]
 
     Raises :class:`~radarbook.errors.InputError` for anything else, real numbers included: half of
     a signal is missing there.
+
+    Examples
+    --------
+    >>> as_complex(np.array([(1, 2)], dtype=[("re", "f4"), ("im", "f4")]), "signal").tolist()
+    [(1+2j)]
     """
     if np.issubdtype(values.dtype, np.complexfloating):
         return values
@@ -120,6 +125,14 @@ def read_signal(
     """Read and check the signal of a ``.npy`` file. Raises :class:`~radarbook.errors.InputError`.
 
     The frequencies of a file are read by :func:`read_frequencies`.
+
+    Examples
+    --------
+    >>> np.save("wrong.npy", np.ones((94, 94), np.complex64))
+    >>> read_signal("wrong.npy")
+    Traceback (most recent call last):
+        ...
+    radarbook.errors.InputError: wrong.npy: expected a signal of shape (94, 94, 128) = ...
     """
     arrays = read_npy(path)
     if len(arrays) > 1:
@@ -130,7 +143,13 @@ def read_signal(
 
 
 def frequencies_path(path: str | os.PathLike[str]) -> Path:
-    """The file of frequencies next to a signal: ``a.frequencies.json`` of ``a.npy``."""
+    """The file of frequencies next to a signal: ``a.frequencies.json`` of ``a.npy``.
+
+    Examples
+    --------
+    >>> frequencies_path("radar/a.npy").name
+    'a.frequencies.json'
+    """
     path = Path(path)
     return path.with_name(f"{path.stem}.frequencies.json")
 
@@ -146,6 +165,13 @@ def write_signal(
     frequencies go into ``<name>.frequencies.json`` with a checksum of the signal, so that neither
     is ever read with another's. ``waveform`` None: the QAR50's; raises
     :class:`~radarbook.errors.InputError` where the signal has another number of steps.
+
+    Examples
+    --------
+    >>> signal = np.ones((2, 2, 3), np.complex64)
+    >>> write_signal("short.npy", signal, qar50_waveform(3))
+    >>> read_signal("short.npy", (2, 2, 3)).shape, read_frequencies("short.npy").tolist()
+    ((2, 2, 3), [72000000000.0, 77000000000.0, 82000000000.0])
     """
     buffer = io.BytesIO()
     np.save(buffer, np.asarray(signal).astype(np.complex64), allow_pickle=False)

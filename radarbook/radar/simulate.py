@@ -267,6 +267,14 @@ def simulate_points(
     Tensor (rx, tx, f) or (B, rx, tx, f)
         complex64 for float32 positions, complex128 for float64, on the amplitudes' device.
         Differentiable with respect to positions, amplitudes and the array's positions.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> points, amplitudes = torch.tensor([[0.0, 0.0, 0.3], [0.0, 0.0, 0.4]]), torch.ones(2)
+    >>> tuple(simulate_points(points, amplitudes, qar50(), qar50_waveform(4)).shape)
+    (94, 94, 4)
     """
     if positions.ndim not in (2, 3) or positions.shape[-1] != 3:
         raise InputError(f"positions: expected (P, 3) or (B, P, 3), found {tuple(positions.shape)}")

@@ -59,6 +59,15 @@ def visibility(
         Bytes of working memory to stay within: as many meshes and views at a time.
 
     Raises :class:`~radarbook.errors.InputError` for an unknown way.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.meshes import sphere
+    >>> ball = sphere((0.0, 0.0, 0.35), radius=0.03, facet=5e-3)
+    >>> seen = visibility(*ball, qar50())
+    >>> bool(0.3 < seen.mean() < 0.5)  # less than half of a ball is seen from anywhere
+    True
     """
     if way is None:
         way = "embree" if vertices.device.type == "cpu" else "buffer"

@@ -96,6 +96,11 @@ def stepped(start: float, stop: float, count: int, unit: str = "Hz") -> Waveform
     """``count`` equal steps from ``start`` to ``stop``, both included, in ``unit``.
 
     Raises :class:`~radarbook.errors.InputError` unless they ascend between 1e9 and 1e12 Hz.
+
+    Examples
+    --------
+    >>> stepped(76, 78, 5, "GHz").frequencies.tolist()
+    [76000000000.0, 76500000000.0, 77000000000.0, 77500000000.0, 78000000000.0]
     """
     if unit not in FREQUENCY_UNITS:
         raise InputError(f"unit: expected one of {', '.join(FREQUENCY_UNITS)}, found '{unit}'")
@@ -109,7 +114,13 @@ def stepped(start: float, stop: float, count: int, unit: str = "Hz") -> Waveform
 
 
 def likely_frequency_unit(lowest: float, highest: float) -> str | None:
-    """The unit in which both numbers are a radar's frequencies, where there is just one."""
+    """The unit in which both numbers are a radar's frequencies, where there is just one.
+
+    Examples
+    --------
+    >>> likely_frequency_unit(72, 82)
+    'GHz'
+    """
     units = [
         unit
         for unit, hertz in FREQUENCY_UNITS.items()

@@ -227,6 +227,18 @@ def write_recording(path: str | os.PathLike[str], recording: Recording) -> None:
     """Write a recording in our own HDF5 layout, atomically (complex64; the book's data page).
 
     Pairs of an array and its pose in the radar frame are kept where it has any.
+
+    Examples
+    --------
+    >>> from radarbook.datasets.recordings import read_recording
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.simulate import simulate_points
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(4)
+    >>> signal = simulate_points(torch.tensor([[0.0, 0.0, 0.3]]), torch.ones(1), array, waveform)
+    >>> write_recording("point.h5", Recording(signal, array, waveform))
+    >>> torch.equal(read_recording("point.h5").signal, signal)
+    True
     """
     with new_hdf5(path) as file:
         file.attrs["layout"] = SIGNAL_LAYOUT
