@@ -304,7 +304,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
                 area *= share[n]
         nx, ny, nz = nx / twice, ny / twice, nz / twice
         normal[n, 0], normal[n, 1], normal[n, 2] = nx, ny, nz
-        far = _ZERO
+        square = _ZERO
         for x in range(3):
             mean = piece[0, x] + piece[1, x] + piece[2, x]
             if is_smooth:
@@ -313,13 +313,13 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
                 mean = mean / _THREE
             centre[n, x] = at[0, x] + mean
             toward[x] = middle[x] - centre[n, x]
-            far += toward[x] * toward[x]
+            square += toward[x] * toward[x]
             for i in range(points):
                 piece[i, x] -= mean
-        away = _ONE / math.sqrt(far)
-        cosine = (toward[0] * nx + toward[1] * ny + toward[2] * nz) * away
+        inverse_length = _ONE / math.sqrt(square)
+        cosine = (toward[0] * nx + toward[1] * ny + toward[2] * nz) * inverse_length
         # Two-way paths beyond the centre's.
-        slope = -_TWO * away
+        slope = -_TWO * inverse_length
         for i in range(points):
             path[i] = slope * (
                 piece[i, 0] * toward[0] + piece[i, 1] * toward[1] + piece[i, 2] * toward[2]
