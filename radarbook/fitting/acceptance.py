@@ -163,7 +163,14 @@ def _allowed(diffuse: float, tolerance: float, floor: float) -> float:
 
 
 def plausible(parameters: FaceParameters) -> Tensor:
-    """(B,) whether at least one face in a thousand is as far from the mean as these."""
+    """(B,) whether at least one face in a thousand is as far from the mean as these.
+
+    Examples
+    --------
+    >>> mean = FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> plausible(mean).tolist(), plausible(mean.replace(shape=mean.shape + 2.5)).tolist()
+    ([True], [False])
+    """
     coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double().cpu()
     return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], tuned.RARE))
 

@@ -32,7 +32,14 @@ def delay_of(parameters: FaceParameters) -> Tensor:
 
 
 def with_delay(parameters: FaceParameters, seconds: float) -> FaceParameters:
-    """Parameters of a fit with a delay: the same faces at the same apparent range."""
+    """Parameters of a fit with a delay: the same faces at the same apparent range.
+
+    Examples
+    --------
+    >>> face = with_delay(FaceParameters.neutral(1, n_shape=10, n_expression=7), 1e-11)
+    >>> round(1e12 * float(delay_of(face)))  # ps
+    10
+    """
     vectors, space = parameters.normalised().clone(), ParameterSpace.of(parameters)
     vectors[:, space.span(COLUMN).start] = seconds / tuned.LARGEST_DELAY
     return space.unpack(vectors)

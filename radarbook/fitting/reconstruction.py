@@ -205,7 +205,14 @@ def progress_text(result: FitResult, state_file: Path | None = None) -> str:
 
 
 def pose_text(parameters: FaceParameters) -> str:
-    """Two lines: translation and rotation of the first face."""
+    """Two lines: translation and rotation of the first face.
+
+    Examples
+    --------
+    >>> print(pose_text(FaceParameters.neutral(1, n_shape=10, n_expression=7)))
+    translation +0.0 +0.0 +0.0 mm (x, y, z in the radar frame)
+    rotation +0.0 +0.0 +0.0 degrees (yaw, pitch, roll)
+    """
     x, y, z = (1e3 * parameters.translation[0]).tolist()
     yaw, pitch, roll = parameters.rotation[0].rad2deg().tolist()
     return (

@@ -370,7 +370,13 @@ def _numbers(chosen: Tensor | None, count: int, name: str) -> Tensor:
 
 
 def likely_position_unit(farthest: float) -> tuple[str, ...]:
-    """Units in which the largest coordinate of an array may be written, if not metres."""
+    """Units in which the largest coordinate of an array may be written, if not metres.
+
+    Examples
+    --------
+    >>> "mm" in likely_position_unit(72.0)
+    True
+    """
     return ("mm", "cm") if farthest <= _CENTIMETRES else ("mm",)
 
 

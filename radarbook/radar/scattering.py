@@ -133,6 +133,11 @@ def phase_integral(phases: Tensor) -> Tensor:
     second divided difference of exp at -jφ (Hermite-Genocchi). Closed form where the corner
     phases differ, its Taylor series about the mean phase where they nearly agree, so value and
     gradient are exact to rounding everywhere.
+
+    Examples
+    --------
+    >>> float(phase_integral(torch.zeros(3)).abs())  # equal phases add up
+    1.0
     """
     a, b, c = phases.unbind(-1)
     mean = ((a + b + c) / 3)[..., None]
@@ -174,6 +179,11 @@ def fresnel(cosine: Tensor, permittivity: complex | None) -> Tensor:
     """Reflection coefficient of a half-space, the mean of both polarisations: Eq. (2.5).
 
     Parameters and dtype as :func:`fresnel_pair`'s.
+
+    Examples
+    --------
+    >>> round(float(fresnel(torch.tensor(1.0), 4.0).real), 3)  # (1 - 2) / (1 + 2)
+    -0.333
     """
     te, tm = fresnel_pair(cosine, permittivity)
     return (te + tm) / 2
@@ -206,6 +216,12 @@ def element_pattern(direction: Tensor, size: Tensor | float, wavelength: float) 
 
     ``direction`` (..., 3) from the antenna, unit; ``size`` the aperture's side, m. 1 on the axis,
     isotropic for size 0.
+
+    Examples
+    --------
+    >>> ahead = torch.tensor([0.0, 0.0, 1.0])
+    >>> float(element_pattern(ahead, 2e-3, 3.9e-3))
+    1.0
     """
     return aperture_pattern(direction[..., 0], direction[..., 1], size / wavelength)
 

@@ -96,7 +96,13 @@ def in_radar_frame(
 
 
 def likely_unit(reach: float, units: Units = "m") -> Units:
-    """The unit in which coordinates up to ``reach`` (m, as read in ``units``) are a usual scene."""
+    """The unit in which coordinates up to ``reach`` (m, as read in ``units``) are a usual scene.
+
+    Examples
+    --------
+    >>> likely_unit(220.0)
+    'mm'
+    """
     in_file = max(reach, 1e-300) / METRES[units]
     candidates: tuple[Units, ...] = ("m", "cm", "mm", "um")
     return min(candidates, key=lambda unit: abs(math.log(in_file * METRES[unit] / _USUAL_REACH)))

@@ -43,6 +43,13 @@ def repaired(points: Points, triangles: Triangles) -> tuple[Triangles, list[str]
 
     The notes are one sentence each; a sound mesh comes back as it is, without notes. Raises
     :class:`~radarbook.errors.InputError` if no triangle has an area.
+
+    Examples
+    --------
+    >>> points = np.array([[0, 0, 0.3], [0.1, 0, 0.3], [0, 0.1, 0.3]])
+    >>> triangles, notes = repaired(points, np.array([[0, 1, 2]]))  # of normal +z
+    >>> triangles.tolist(), len(notes)
+    ([[0, 2, 1]], 1)
     """
     solid = _has_area(points, triangles)
     if not solid.any():

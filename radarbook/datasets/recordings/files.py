@@ -170,6 +170,14 @@ def find_recordings(
     Frames in MAROON's ``calibrated_data`` folders, ``.npy`` files in ``folder`` itself, and
     HDF5 files of our own layout anywhere below it. ``empty_filtered``: True or False for only the
     filtered or only the raw frames; None takes the filtered one of each frame if it exists.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Path("day").mkdir()
+    >>> np.save("day/b.npy", np.ones((94, 94, 128), np.complex64))
+    >>> [found.path.name for found in find_recordings("day")]
+    ['b.npy']
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -236,6 +244,16 @@ def save_recording(path: str | os.PathLike[str], recording: Recording) -> None:
     (:func:`~radarbook.radar.signal.write_signal`); raises
     :class:`~radarbook.errors.InputError` for another array, which a ``.npy`` file cannot state,
     and as :func:`saved_files` does.
+
+    Examples
+    --------
+    >>> from radarbook.radar.simulate import simulate_points
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> array, waveform = qar50(), qar50_waveform(4)
+    >>> signal = simulate_points(torch.tensor([[0.0, 0.0, 0.3]]), torch.ones(1), array, waveform)
+    >>> save_recording("point.npy", Recording(signal, array, waveform))
+    >>> len(read_recording("point.npy").waveform)
+    4
     """
     saved_files(path, recording.waveform)
     if has_hdf5_suffix(path):

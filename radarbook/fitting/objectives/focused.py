@@ -225,7 +225,16 @@ class FocusedObjective(ABC, Generic[T]):
 
 
 def smooth(images: Tensor, sigma: float) -> Tensor:
-    """(..., H, W) under a Gaussian of ``sigma`` pixels, zero outside; 0 leaves them as they are."""
+    """(..., H, W) under a Gaussian of ``sigma`` pixels, zero outside; 0 leaves them as they are.
+
+    Examples
+    --------
+    >>> image = torch.zeros(9, 9)
+    >>> image[4, 4] = 1.0
+    >>> blurred = smooth(image, 1.0)
+    >>> round(float(blurred.sum()), 5), bool(blurred[4, 4] < 0.2)
+    (1.0, True)
+    """
     if sigma <= 0:
         return images
     reach = math.ceil(2.5 * sigma)
