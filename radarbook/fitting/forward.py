@@ -25,6 +25,7 @@ from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import Decimation
 from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces
+from radarbook.radar.double_bounce import PATCH_SIZE
 from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import cosine_with_z, gain_and_length
@@ -57,10 +58,12 @@ class ReducedPhysics:
     reflections are not in the signal: a fit subtracts :meth:`reflections` from its target.
 
     ``facet_size`` (m) is how finely facets are divided, see
-    :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is. ``tilts``, a pair
-    of degrees, leaves out what is steeper and so mirrors nothing into the array (:data:`STEEP`
-    keeps a third of a face's facets and changes its signal by some 6 %, :data:`STEEPEST` a fifth
-    and 13 %): enough for derivatives and for faces that are not yet right. ``coarse`` leaves
+    :func:`~radarbook.radar.simulate.simulate`; infinite leaves the mesh as it is. ``patch_size``
+    (m) is the side of the patches whose pairs make two reflections, see
+    :func:`~radarbook.radar.double_bounce.double_bounce`. ``tilts``, a pair of
+    degrees, leaves out what is steeper and so mirrors nothing into the array (:data:`STEEP` keeps a
+    third of a face's facets and changes its signal by some 6 %, :data:`STEEPEST` a fifth and 13 %):
+    enough for derivatives and for faces that are not yet right. ``coarse`` leaves
     occlusion out and lets every face have its own lit facets: for faces that differ by
     millimetres, where freezing what is seen would do more harm than ignoring it.
     """
@@ -69,6 +72,7 @@ class ReducedPhysics:
     decimation: Decimation
     _: KW_ONLY
     facet_size: float = FACET_SIZE
+    patch_size: float = PATCH_SIZE
     tilts: tuple[float, float] | None = None
     coarse: bool = False
     #: What is lit, seen and how it is divided, where that is not decided for each face.
@@ -309,6 +313,7 @@ class ReducedPhysics:
             visibility=seen,
             layer=None if self.renderer.layer is None else self.renderer.layer.to(self.device),
             facet_size=self.facet_size,
+            patch_size=self.patch_size,
         )
 
     @torch.no_grad()
