@@ -68,8 +68,8 @@ def simulate_channels(
         return torch.stack(every)
     shared = pieces or Pieces.of(
         vertices, triangles, product, visibility=visibility,
-        facet_size=options["facet_size"], surface=options["surface"], seed=options["seed"],
-        memory=options["memory"],
+        facet_size=options["facet_size"], surface=options["surface"], near=False,
+        seed=options["seed"], memory=options["memory"],
     )  # fmt: skip
     order = neighbours(array.tx[tx].detach().cpu(), array.rx[rx].detach().cpu()).to(tx.device)
     parts = []

@@ -93,7 +93,13 @@ def double_bounce(
     rough, size = (torch.as_tensor(v, device=device).double() for v in (material, antenna_size))
     array, points = array.to(device), vertices.double()
     pieces = Pieces.of(
-        points, triangles, array, visibility=visibility, facet_size=patch_size, seed=None
+        points,
+        triangles,
+        array,
+        visibility=visibility,
+        facet_size=patch_size,
+        near=False,
+        seed=None,
     )
     patches = _Patches.of(pieces, points, patch_size)
     pairs = patches.pairs(points.detach(), pieces.triangles, array, patch_size)

@@ -77,7 +77,8 @@ def simulate(
         A dielectric slab that every leg crosses (:mod:`radarbook.radar.layer`), its parameters
         one for all meshes or one a mesh; with its own echo where ``layer.echo``.
     facet_size : float
-        Facets with longer edges are divided into 4, 16, … before they radiate, m.
+        Facets with longer edges are divided into 4, 16, … before they radiate, m; nearer to the
+        array than 0.3 m of the QAR50, into smaller ones (:data:`~radarbook.radar.pieces.NEAR`).
     surface : SmoothSurface, optional
         The smooth surface through the vertices that triangles are patches of, decided before for
         all of these meshes (:meth:`~radarbook.radar.surface.SmoothSurface.of`); None: they are

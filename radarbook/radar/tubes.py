@@ -89,7 +89,13 @@ def ray_tubes(
     signals = []
     for sender, sent, weights in ways:
         pieces = Pieces.of(
-            points, triangles, sender, visibility=weights, facet_size=facet_size, seed=None
+            points,
+            triangles,
+            sender,
+            visibility=weights,
+            facet_size=facet_size,
+            near=False,
+            seed=None,
         )
         total = torch.zeros(
             len(waveform), len(sender.rx), len(sender.tx), dtype=dtype, device=vertices.device

@@ -329,7 +329,7 @@ def test_smooth_faces_are_the_simulators(way: str) -> None:
     )  # fmt: skip
     variable = p.replace(translation=p.translation.clone().requires_grad_())
     with torch.no_grad():
-        found = bent.signal(p), bent.near(p).signal(p)
+        found = bent.signal(p), bent.frozen_at(p).signal(p)
         assert (flat.signal(p) - reference).norm() > 0.01 * reference.norm()
     for signal in (*found, bent.signal(variable)):
         assert (signal - reference).norm() < 5e-4 * reference.norm()
