@@ -9,6 +9,10 @@ from radarbook.errors import InputError
 from radarbook.radar.gate import RangeGate
 from radarbook.radar.waveform import Waveform
 
+#: Power per sample of what is outside the interval, relative to what is inside. A tenth of it would
+#: change echoes two cells of resolution beyond the interval by 23 % of their power instead of 16 %.
+_FLOOR = 1e-2
+
 
 def without_ranges(signal: Tensor, waveform: Waveform, near: float, far: float) -> Tensor:
     """``signal`` without what lies at half paths of ``near`` to ``far``.
@@ -49,7 +53,7 @@ def without_ranges(signal: Tensor, waveform: Waveform, near: float, far: float) 
             f"{waveform.unambiguous_range / 2:.3g} m, found {far - near:.3g} m"
         )
     k = waveform.wavenumbers.cpu()
-    inside = RangeGate(reach=(far - near) / 2).weights(waveform, torch.arange(len(k)))
+    inside = RangeGate(reach=(far - near) / 2, floor=_FLOOR).weights(waveform, torch.arange(len(k)))
     apart = k[:, None] - k
     middle = torch.polar(torch.ones_like(apart), -apart * (near + far))
     keep = torch.eye(len(k), dtype=torch.float64) - middle * inside
