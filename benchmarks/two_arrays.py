@@ -1,6 +1,6 @@
 """Fits to the recordings of two arrays around one face, alone and together.
 
-    python -m benchmarks.two_arrays --faces 2 --json data/results/two_arrays_procedural.json
+    python -m benchmarks.two_arrays --faces 3 --json data/results/two_arrays_procedural.json
 
 Two QAR50 on a circle about the middle of the volume, at -20 and +20 degrees of azimuth, both turned
 towards it. Each face is posed (the model's distribution) and simulated on facets of 0.7 mm, with
@@ -32,6 +32,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.reconstruct import physical_renderer, uncertainty_through_physics
 from radarbook.fitting.schedule import ENCODED
+from radarbook.provenance import hardware
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid
 
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--faces", type=int, default=2)
+    parser.add_argument("--faces", type=int, default=3)
     parser.add_argument("--first", type=int, default=FIRST, help="number of the first face")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--degrees", type=float, nargs=2, default=(-20.0, 20.0))
@@ -146,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append({"face": number, "arrays": label, **fit_row(model, mine, truth, start)})
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
             if chosen.json:
-                write_json(chosen.json, {"summary": summary(rows), "rows": rows})
+                kept = {"hardware": hardware(), "summary": summary(rows), "rows": rows}
+                write_json(chosen.json, kept)
     for line in summary(rows):
         print("  ".join(f"{key} {value}" for key, value in line.items()))
 
