@@ -137,14 +137,14 @@ def fit_layer(
         if not better.loss < (1 - tuned.LAYER_GAIN) * best.loss:
             break
         best = better
-    visited = visited or [_descended(problem, best.x)]
-    best = min(visited, key=lambda end: end.loss)
+    minima = _distinct(problem, visited or [_descended(problem, best.x)])
+    best = minima[0]
     place = problem.place(best.x)
     return LayerFit(
         problem.at(best.x),
         family.layer(place),
         best.loss / (1 + family.penalty(place)),
-        tuple((family.layer(problem.place(end.x)), end.loss) for end in visited),
+        tuple((family.layer(problem.place(end.x)), end.loss) for end in minima),
         problem.count.tried,
     )
 
@@ -254,6 +254,11 @@ class _FaceAndLayer:
     def place(self, x: Tensor) -> Tensor:
         return x[len(self.problem.free) :]
 
+    def close(self, one: Tensor, other: Tensor) -> bool:
+        """Whether the layers of two unknowns are of one minimum."""
+        apart = (self.place(one) - self.place(other)).abs()
+        return bool(apart[0] < tuned.LAYER_APART and apart[1] < 1)
+
     def at(self, x: Tensor) -> FaceParameters:
         """The face (1), at its true range."""
         vector = self.vector.index_copy(0, self.problem.free, x[: len(self.problem.free)])
@@ -318,10 +323,6 @@ def _scan(problem: _FaceAndLayer, x: Tensor, visited: Sequence[_End]) -> list[Te
         loss = float(rows.square().sum() - along.square().sum()) * (1 + family.penalty(place))
         return loss, torch.cat([x[:count] + move, place])
 
-    def close(place: Tensor, end: _End) -> bool:
-        apart = (place - problem.place(end.x)).abs()
-        return bool(apart[0] < tuned.LAYER_APART and apart[1] < 1)
-
     places = family.grid()
     found = [[followed(place) for place in row] for row in places]
     losses = torch.tensor([[loss for loss, _ in row] for row in found])
@@ -330,10 +331,17 @@ def _scan(problem: _FaceAndLayer, x: Tensor, visited: Sequence[_End]) -> list[Te
         losses < (1 + tuned.LAYER_MARGIN) * float(residual[:-1].square().sum())
     )
     minima = sorted((found[i][j] for i, j in lowest.nonzero().tolist()), key=lambda pair: pair[0])
-    chosen = [
-        end for _, end in minima if not any(close(problem.place(end), seen) for seen in visited)
-    ]
+    chosen = [end for _, end in minima if not any(problem.close(end, seen.x) for seen in visited)]
     return chosen[: tuned.LAYER_MINIMA]
+
+
+def _distinct(problem: _FaceAndLayer, ends: Sequence[_End]) -> list[_End]:
+    """The best end of each minimum, best first: several descents may come to one."""
+    distinct: list[_End] = []
+    for end in sorted(ends, key=lambda end: end.loss):
+        if not any(problem.close(end.x, other.x) for other in distinct):
+            distinct.append(end)
+    return distinct
 
 
 def _descended(problem: _FaceAndLayer, x: Tensor) -> _End:

@@ -143,12 +143,13 @@ def test_the_same_recording_twice_is_one_recording() -> None:
     assert two.diffuse == pytest.approx(one.diffuse, rel=1e-6)
     assert two.highlight_residual == pytest.approx(one.highlight_residual, rel=0.01)
     assert two.accepted == one.accepted
-    # The speckle is the same one, too, so it does not average out.
+    # The speckle is the same one, too, so it does not average out. Difference quotients of single
+    # precision are equal to some 1e-3 where sums are divided otherwise.
     sure = [
         uncertainty_through_physics(signals * n, renderers * n, once.parameters).deviations()
         for n in (1, 2)
     ]
-    assert torch.allclose(sure[0], sure[1], rtol=1e-4)
+    assert torch.allclose(sure[0], sure[1], rtol=2e-3)
 
 
 def test_two_arrays_know_more_than_one() -> None:

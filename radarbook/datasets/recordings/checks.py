@@ -235,10 +235,11 @@ def outside_depths(
 ) -> list[str]:
     """Notes if an image of depths ``near`` to ``far`` (m) shows no target, or repeats it.
 
-    ``extent`` is the image's side, m. One line for each finding; none for an array that is moved,
-    as depths are along the z axis of the radar frame.
+    ``extent`` is the image's side, m. One line for each finding; none for an array that is turned
+    away from the z axis of the radar frame, along which depths are.
     """
-    if recording.array.is_moved:
+    looks = recording.array.rotation[:, 2].cpu()
+    if not torch.allclose(looks, torch.eye(3, dtype=looks.dtype)[2]):
         return []
     span = recording.waveform.unambiguous_range
     front = max(float(p[:, 2].max()) for p in (recording.array.tx, recording.array.rx))
