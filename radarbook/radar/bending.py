@@ -138,7 +138,7 @@ def _gradient(  # type: ignore[no-untyped-def]
                 out[triangles[f, (i + 1) % 3], x] += slope[i, x]
 
 
-class Bulges(torch.autograd.Function):
+class _Bulges(torch.autograd.Function):
     """(F, 3, 3) of vertices (N, 3) on a CPU, triangles and groups (F, 3), for autograd."""
 
     @staticmethod
@@ -167,3 +167,22 @@ class Bulges(torch.autograd.Function):
             out.numpy(),
         )
         return out, None, None, None
+
+
+def bulges(vertices: Tensor, triangles: Tensor, groups: Tensor, flat: float) -> Tensor:
+    """Bulges of the edges of one mesh on a CPU: as
+    :meth:`~radarbook.radar.surface.SmoothSurface.bulges`, compiled and differentiable once.
+
+    Parameters
+    ----------
+    vertices : Tensor (N, 3), float32 or float64, m
+    triangles : Tensor (F, 3), int64
+    groups : Tensor (F, 3), int64
+        Which normal each corner has.
+    flat : float
+        Bulges below this part of an edge are 0.
+
+    Returns a Tensor (F, 3, 3) of the vertices' dtype: edges 01, 12 and 20 of each triangle.
+    """
+    found: Tensor = _Bulges.apply(vertices, triangles, groups, flat)
+    return found

@@ -309,23 +309,16 @@ def project(
 def imaging_method(array: Array, waveform: Waveform, grid: Grid) -> ImagingMethod:
     """The quickest method for an array and a grid.
 
-    ========================= ========================================= ==========================
-    method                    what it computes                          chosen for
-    ========================= ========================================= ==========================
-    ``"direct"``              every pair and frequency for every voxel   few voxels of arrays with
-                                                                        pairs; gradients to antenna
-                                                                        positions
-    ``"fast"``                the same for the skeleton of each cell of  arrays without pairs of at
-                              voxels, within 1e-3                        most 400 antennas a side
-                              (:mod:`~radarbook.radar.skeleton`)
-    ``"interpolated"``        a coarse grid by ``"fast"``, demodulated   the same, where the coarse
-                              and interpolated, within 2e-3              grid has less than a third
-                                                                        of the grid's voxels: voxels
-                                                                        finer than about 1 mm
-    ``"clusters"``            clusters of neighbouring pairs             any other array: pairs,
-                              (:mod:`~radarbook.radar.clusters`),        rasters, synthetic
-                              within 1e-3                                apertures, large sides
-    ========================= ========================================= ==========================
+    - ``"direct"``: every pair and frequency for every voxel. For few voxels of arrays with pairs,
+      and for gradients to antenna positions.
+    - ``"fast"``: the same for the skeleton of each cell of voxels
+      (:mod:`~radarbook.radar.skeleton`), within 1e-3. For arrays without pairs of at most 400
+      antennas a side.
+    - ``"interpolated"``: a coarse grid by ``"fast"``, demodulated and interpolated, within 2e-3.
+      For the same arrays, where the coarse grid has less than a third of the grid's voxels: voxels
+      finer than about 1 mm.
+    - ``"clusters"``: clusters of neighbouring pairs (:mod:`~radarbook.radar.clusters`), within
+      1e-3. For any other array: pairs, rasters, synthetic apertures, large sides.
 
     Bounds are relative to the largest voxel. ``"fast"`` of an array with pairs is ``"clusters"``.
     Measured by ``python -m benchmarks.renderer``.

@@ -103,12 +103,12 @@ class SmoothSurface:
         """
         if vertices.device.type != "cpu":
             return self._bulges(vertices)
-        from radarbook.radar.bending import Bulges  # compiles, which takes seconds at first
+        from radarbook.radar.bending import bulges  # compiles, which takes seconds at first
 
         batch = vertices.reshape(-1, *vertices.shape[-2:])
         groups = self.groups.expand(len(batch), *self.triangles.shape)
         found = [
-            Bulges.apply(mesh, self.triangles, own, _FLAT)
+            bulges(mesh, self.triangles, own, _FLAT)
             for mesh, own in zip(batch, groups, strict=True)
         ]
         return torch.stack(found).reshape(*vertices.shape[:-2], *self.triangles.shape, 3)
