@@ -69,7 +69,7 @@ def physical_plan(
         Unknowns of the fit; each stage has those that it can determine.
     centres : Tensor (B, 3), or a sequence, optional
         About where the faces' images are, m, in the array's own frame; None: their centroids. What
-        is more than 0.1 m nearer or farther is removed before frequencies are left out
+        is more than 0.08 m nearer or farther is removed before frequencies are left out
         (:class:`RangeGate`).
     antennas, depth
         As in :func:`~radarbook.fitting.decimation.decimate`. With fewer samples ghosts of the face
