@@ -4,7 +4,7 @@
 
 Two QAR50 on a circle about the middle of the volume, at -20 and +20 degrees of azimuth, both turned
 towards it. Each face is posed (the model's distribution) and simulated on facets of 0.7 mm, with
-speckle, noise and channel errors at the nominal level drawn anew for each array; nothing is
+speckle, noise and channel errors at the nominal level sampled for each array; nothing is
 reflected twice, as double bounce of a moved array is not simulated. Fits begin some 1.5 mm and a
 degree off (:func:`benchmarks.fitting.perturbed`) and have seven unknown kinds of parameters:
 shape, expression, position, orientation, material, antenna size and each recording's complex gain.

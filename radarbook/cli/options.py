@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from radarbook.errors import InputError
 from radarbook.files import is_standard_output
-from radarbook.radar.limits import LARGEST_REACH
 from radarbook.targets import Target, check_targets
 
 if TYPE_CHECKING:
@@ -92,10 +93,6 @@ OwnDepth = Annotated[
         metavar="NEAR FAR",
         help="Depth range, metres. Default: the description's range or stand-off, else 0.23 0.47.",
     ),
-]
-Plane = Annotated[
-    float | None,
-    typer.Option(min=1e-3, max=LARGEST_REACH, help="The only depth to image, metres."),
 ]
 Between = Annotated[
     tuple[float, float, str] | None,
@@ -222,19 +219,22 @@ def say_notes(notes: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class Reading:
-    """Options that say how a recording is read and what is done to it first."""
+    """Options that say how a recording is read and what is done to it first.
 
-    frequencies: tuple[float, float, int] | None = None
-    frequency_unit: str | None = None
-    units: str | None = None
-    conjugate: bool = False
-    describe: Path | None = None
-    shot: str | None = None
-    array: Path | None = None
-    order: str | None = None
-    background: str | None = None
-    calibration: Path | None = None
-    coupling: float | None = None
+    A command that takes a ``reading`` has them all (:func:`with_reading`).
+    """
+
+    frequencies: Frequencies = None
+    frequency_unit: FrequencyUnit = None
+    units: AntennaUnits = None
+    conjugate: Conjugate = False
+    describe: Describe = None
+    shot: Shot = None
+    array: ArrayFile = None
+    order: Order = None
+    background: Background = None
+    coupling: Coupling = None
+    calibration: CalibrationFile = None
 
     def files(self) -> list[Path]:
         """Files besides the recording that are read."""
@@ -309,22 +309,61 @@ class Reading:
         )
 
 
+def with_reading(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator of commands: the fields of :class:`Reading`, except ``without``, are options in
+    place of the parameter ``reading``."""
+    hints = get_type_hints(Reading, include_extras=True)
+    options = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=one.default,
+            annotation=hints[one.name],
+        )
+        for one in fields(Reading)
+        if one.name not in without
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            keyword = own.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            parameters += options if own.name == "reading" else [keyword]
+
+        @wraps(command)
+        def run(**given: Any) -> None:
+            read = {option.name: given.pop(option.name) for option in options}
+            command(reading=Reading(**read), **given)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
+
+
 def recording_of(
     path: Path,
-    frequencies: tuple[float, float, int] | None = None,
-    frequency_unit: str | None = None,
-    units: str | None = None,
-    conjugate: bool = False,
+    frequencies: Frequencies = None,
+    frequency_unit: FrequencyUnit = None,
+    units: AntennaUnits = None,
+    conjugate: Conjugate = False,
     depths: tuple[float, float] | None = None,
     extent: float = 0.30,
     advice: str = "set them with --depth NEAR FAR",
-    calibration: Path | None = None,
+    calibration: CalibrationFile = None,
 ) -> Recording:
     """A recording, read with the options. Its notes are written to standard error.
 
     So is a note on a target outside ``depths`` (m), with ``advice``.
     """
-    reading = Reading(frequencies, frequency_unit, units, conjugate, calibration=calibration)
+    reading = Reading(
+        frequencies=frequencies,
+        frequency_unit=frequency_unit,
+        units=units,
+        conjugate=conjugate,
+        calibration=calibration,
+    )
     recording = reading.read(path)
     if depths is not None:
         say_outside(recording, path, depths, extent, advice)

@@ -10,37 +10,27 @@ import typer
 from radarbook.cli.app import app
 from radarbook.cli.options import (
     AntennaSize,
-    AntennaUnits,
-    ArrayFile,
-    Background,
     Between,
     Bounces,
-    CalibrationFile,
-    Conjugate,
-    Coupling,
     Delay,
     Depth,
-    Describe,
     DynamicRange,
     Extent,
-    Frequencies,
-    FrequencyUnit,
     Material,
     ModelFrame,
     Occlusion,
-    Order,
     OwnDepth,
     OwnExtent,
     Pixels,
     PolarisationName,
     Reading,
-    Shot,
     Smooth,
     Units,
     check,
     layer_of,
     say_notes,
     say_outside,
+    with_reading,
 )
 from radarbook.errors import InputError
 from radarbook.radar.limits import LARGEST_REACH
@@ -110,7 +100,9 @@ def simulate(
 
 
 @app.command()
+@with_reading()
 def image(
+    *,
     signal: Annotated[
         Path,
         typer.Argument(
@@ -143,17 +135,7 @@ def image(
         Path | None,
         typer.Option(metavar="views.png", help="Also write the maximum projections, as PNG."),
     ] = None,
-    frequencies: Frequencies = None,
-    frequency_unit: FrequencyUnit = None,
-    units: AntennaUnits = None,
-    conjugate: Conjugate = False,
-    describe: Describe = None,
-    shot: Shot = None,
-    array: ArrayFile = None,
-    order: Order = None,
-    background: Background = None,
-    coupling: Coupling = None,
-    calibration: CalibrationFile = None,
+    reading: Reading,
     autofocus: Annotated[
         float | None,
         typer.Option(
@@ -169,19 +151,6 @@ def image(
     """Back-project a recording to an amplitude and depth image (HDF5)."""
     from radarbook.datasets.recordings import files_read
 
-    reading = Reading(
-        frequencies,
-        frequency_unit,
-        units,
-        conjugate,
-        describe,
-        shot,
-        array,
-        order,
-        background,
-        calibration,
-        coupling,
-    )
     targets = _image_targets(output, png)
     for option, path, suffixes in (
         ("--volume", volume, HDF5),

@@ -9,20 +9,10 @@ import typer
 
 from radarbook.cli.app import app, recording_app
 from radarbook.cli.options import (
-    AntennaUnits,
-    ArrayFile,
-    Background,
-    CalibrationFile,
-    Conjugate,
-    Coupling,
-    Describe,
-    Frequencies,
-    FrequencyUnit,
-    Order,
     OwnExtent,
     Reading,
-    Shot,
     check,
+    with_reading,
 )
 from radarbook.errors import InputError
 from radarbook.radar.limits import LARGEST_REACH
@@ -35,8 +25,10 @@ Recorded = Annotated[
 
 
 @recording_app.command()
+@with_reading()
 def info(
     recording: Recorded,
+    *,
     stand_off: Annotated[
         float | None,
         typer.Option(
@@ -46,41 +38,20 @@ def info(
         ),
     ] = None,
     extent: OwnExtent = None,
-    frequencies: Frequencies = None,
-    frequency_unit: FrequencyUnit = None,
-    units: AntennaUnits = None,
-    conjugate: Conjugate = False,
-    describe: Describe = None,
-    shot: Shot = None,
-    array: ArrayFile = None,
-    order: Order = None,
-    background: Background = None,
-    coupling: Coupling = None,
-    calibration: CalibrationFile = None,
+    reading: Reading,
 ) -> None:
     """What a recording holds: axes, antennas, range profile, faults, expected resolution."""
     from radarbook.datasets.recordings import inspect
 
-    reading = Reading(
-        frequencies,
-        frequency_unit,
-        units,
-        conjugate,
-        describe,
-        shot,
-        array,
-        order,
-        background,
-        calibration,
-        coupling,
-    )
     found = reading.read(recording, quiet=True)  # its notes are in the text
     typer.echo(str(inspect(found, stand_off=stand_off, extent=extent)))
 
 
 @app.command()
+@with_reading("calibration")
 def calibrate(
     recording: Recorded,
+    *,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="calibration.h5")],
     plate: Annotated[
         float | None,
@@ -99,38 +70,17 @@ def calibrate(
         float | None,
         typer.Option(
             min=1e-3,
-            help="Half of the range around the target in which its echo is looked for, metres. "
+            help="Half of the range around the target in which its echo is searched for, metres. "
             "Default: all of the unambiguous range.",
         ),
     ] = None,
-    frequencies: Frequencies = None,
-    frequency_unit: FrequencyUnit = None,
-    units: AntennaUnits = None,
-    conjugate: Conjugate = False,
-    describe: Describe = None,
-    shot: Shot = None,
-    array: ArrayFile = None,
-    order: Order = None,
-    background: Background = None,
-    coupling: Coupling = None,
+    reading: Reading,
 ) -> None:
     """Find a radar's delay and channel phases from the recording of a plate or a corner."""
     from radarbook.datasets.recordings import files_read
     from radarbook.radar.calibration import Corner, Plate
     from radarbook.radar.calibration import calibrate as calibrated
 
-    reading = Reading(
-        frequencies,
-        frequency_unit,
-        units,
-        conjugate,
-        describe,
-        shot,
-        array,
-        order,
-        background,
-        coupling=coupling,
-    )
     inputs = {"RECORDING": files_read(recording), "options": reading.files()}
     check({"--output": Target(output, HDF5)}, inputs)
     if (plate is None) == (corner is None):

@@ -153,7 +153,7 @@ def inspect(
     stand_off : float, optional
         Distance, m, for the lateral resolution; None: the view's plane or the middle of its depths.
     extent : float, optional
-        Side of the image, m, within which grating lobes are looked for; None: the view's, or 0.3.
+        Side of the image, m, within which grating lobes are searched for; None: the view's, or 0.3.
 
     Examples
     --------
