@@ -9,6 +9,7 @@ from radarbook.reports.comparison import (
 )
 from radarbook.reports.findings import from_results, named, verdict
 from radarbook.reports.fits import (
+    TARGETS,
     fit_rows,
     found_layer_rows,
     layer_rows,
@@ -31,6 +32,7 @@ from radarbook.reports.table import show, table
 __all__ = [
     "MEAN_FACE",
     "RANDOM_FACE",
+    "TARGETS",
     "Results",
     "fit_rows",
     "found_layer_rows",
