@@ -26,7 +26,7 @@ from radarbook.fitting.objectives import (
     Phases,
     PowerObjective,
 )
-from radarbook.fitting.objectives.joint import joint
+from radarbook.fitting.objectives.joint import joint, require_same_faces
 from radarbook.fitting.restarts import Plan
 from radarbook.fitting.schedule import SCHEDULE, WEIGHTS, Fidelity, Level
 from radarbook.fitting.space import UNKNOWN
@@ -156,12 +156,7 @@ def paired(
             f"and {len(renderers)} renderers"
         )
     whole = [one if one.ndim == 4 else one[None] for one in signals]
-    faces = [len(one) for one in whole]
-    if len(set(faces)) != 1:
-        raise InputError(
-            "joint fit: expected recordings of the same faces, found "
-            f"{' and '.join(map(str, faces))} faces"
-        )
+    require_same_faces([len(one) for one in whole])
     return list(zip(whole, renderers, strict=True))
 
 

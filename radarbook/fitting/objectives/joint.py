@@ -17,6 +17,15 @@ from radarbook.fitting.objectives.phase import PhaseObjective, allowed_residual
 P = TypeVar("P", bound=FocusedObjective[Any])
 
 
+def require_same_faces(faces: Sequence[int]) -> None:
+    """Raise :class:`~radarbook.errors.InputError` unless all recordings have as many faces."""
+    if len(set(faces)) != 1:
+        raise InputError(
+            "joint fit: expected recordings of the same faces, found "
+            f"{' and '.join(map(str, faces))} faces"
+        )
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class JointObjective(Generic[P]):
     """The residuals of several arrays' recordings of the same faces.
@@ -66,12 +75,7 @@ class JointObjective(Generic[P]):
     parts: tuple[P, ...]
 
     def __post_init__(self) -> None:
-        faces = [part.faces for part in self.parts]
-        if len(set(faces)) != 1:
-            raise InputError(
-                "joint fit: expected recordings of the same faces, found "
-                f"{' and '.join(map(str, faces))} faces"
-            )
+        require_same_faces([part.faces for part in self.parts])
 
     @property
     def faces(self) -> int:
