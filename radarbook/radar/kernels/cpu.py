@@ -55,7 +55,7 @@ def compiled(**more: Any) -> Callable[[Callable[..., Any]], Any]:
 
 
 @compiled(inline="always")
-def _turned(turns):  # type: ignore[no-untyped-def]
+def phasor(turns):  # type: ignore[no-untyped-def]
     """Cosine and sine of so many turns, brought to a quarter of one first."""
     half = np.floor(_TWO * turns + _HALF)
     rest = turns - _HALF * half
@@ -69,7 +69,7 @@ def _turned(turns):  # type: ignore[no-untyped-def]
 @compiled(inline="always")
 def _sinc(x):  # type: ignore[no-untyped-def]
     """sin(πx) / πx, for |x| of a few."""
-    _, sine = _turned(_HALF * x)
+    _, sine = phasor(_HALF * x)
     return _ONE if abs(x) < _SMALL else sine / (_PI * x)
 
 
@@ -141,9 +141,9 @@ def waves_kernel(  # type: ignore[no-untyped-def]
         for a in range(width):
             dx, dy, dz = x - antennas[0, a], y - antennas[1, a], z - antennas[2, a]
             gain, length, cos_z = leg(dx, dy, dz, nx, ny, nz, antenna_size)
-            cosine, sine = _turned(first * length)
+            cosine, sine = phasor(first * length)
             real[a], imag[a] = gain * cosine, -gain * sine
-            cos_step[a], sin_step[a] = _turned(step * length)
+            cos_step[a], sin_step[a] = phasor(step * length)
             crossing[a] = slope * cos_z + offset
         if has_seen:
             piece = n % len(seen)
@@ -174,7 +174,7 @@ def waves_kernel(  # type: ignore[no-untyped-def]
 @compiled(inline="always")
 def _edge_mean(a, b):  # type: ignore[no-untyped-def]
     """Mean of e^{-jφ} along an edge whose end phases are a and b: real and imaginary part."""
-    cosine, sine = _turned(-_HALF * (a + b) * _TURNS)
+    cosine, sine = phasor(-_HALF * (a + b) * _TURNS)
     length = _sinc((a - b) * _TURNS)
     return length * cosine, length * sine
 
@@ -345,7 +345,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
                     mean = (a + b + c) / _THREE
                     a, b = a - mean, b - mean
                     re, im = _phase_integral(k * a, k * b, -k * (a + b))
-                    cosine, sine = _turned(-k * mean * _TURNS)
+                    cosine, sine = phasor(-k * mean * _TURNS)
                     real += share_of[s] * (re * cosine - im * sine)
                     imaginary += share_of[s] * (re * sine + im * cosine)
             else:
