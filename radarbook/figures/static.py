@@ -259,9 +259,13 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], colour: str) -> None:
     if "text" in mode:
         for where, what, word in zip(x, y, trace.get("text", ()), strict=False):
             axes.annotate(
-                _plain(word), (where, what), fontsize=8, ha="center", va="bottom",
+                _plain(word),
+                (where, what),
+                fontsize=8,
+                ha="center",
+                va="bottom",
                 color=_rgb(trace.get("textfont", {}).get("color") or "#000000"),
-            )  # fmt: skip
+            )
 
 
 def _bar(axes: Axes, trace: Mapping[str, Any], colour: str, number: int, count: int) -> None:
@@ -405,9 +409,7 @@ def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: Camera) -> Non
     for axis in "xyz":
         found = re.search(r"\((\w+)\)", _title(scene.get(f"{axis}axis", {})))
         unit = found[1] if found else unit
-    raw = width / 5
-    power = 10.0 ** np.floor(np.log10(raw))
-    length = power * max(step for step in (1, 2, 5) if step * power <= raw)
+    length = theme.round_length(width / 5)
     x = camera.centre[0] - camera.half[0] + 0.03 * width
     # The bar stands below the picture, where it hides no face and no label.
     y = camera.centre[1] - camera.half[1] - 0.02 * height

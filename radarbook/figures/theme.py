@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import plotly.graph_objects as go
 import plotly.io as pio
 
@@ -64,3 +66,15 @@ def new_figure(*traces: object, **layout: object) -> go.Figure:
     figure = go.Figure(data=list(traces))
     figure.update_layout(template="radarbook", **layout)
     return figure
+
+
+def round_length(longest: float) -> float:
+    """Of a scale bar: the largest 1, 2 or 5 times a power of ten that is not longer.
+
+    Examples
+    --------
+    >>> round_length(56.0), round_length(0.02)
+    (50.0, 0.02)
+    """
+    power = 10.0 ** math.floor(math.log10(longest))
+    return max(n * power for n in (1, 2, 5) if n * power <= longest * (1 + 1e-9))

@@ -114,7 +114,7 @@ def scale_bar(figure: go.Figure, row: int = 1, column: int = 1, *, colour: str =
     trace = next(t for t in figure.data if t.type == "heatmap" and (t.xaxis or "x") == anchor)
     x, y = (np.asarray(v, np.float64) for v in (trace.x, trace.y))
     width, height = float(np.ptp(x)), float(np.ptp(y))
-    length = _round(width / 5)
+    length = theme.round_length(width / 5)
     backwards = panel.xaxis.autorange == "reversed"
     # Room for the length's text, which is wider than a short bar.
     start = x.max() - 0.15 * width if backwards else x.min() + 0.15 * width
@@ -135,12 +135,6 @@ def scale_bar(figure: go.Figure, row: int = 1, column: int = 1, *, colour: str =
         ),
         **where,
     )
-
-
-def _round(length: float) -> float:
-    """The largest 1, 2 or 5 times a power of ten that is not longer."""
-    power = 10.0 ** math.floor(math.log10(length))
-    return max(n * power for n in (1, 2, 5) if n * power <= length * (1 + 1e-9))
 
 
 def volume_projections(
