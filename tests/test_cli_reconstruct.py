@@ -24,6 +24,8 @@ from radarbook.faces.mesh import read_mesh
 from radarbook.fitting import checkpoint, reconstruction
 from radarbook.fitting.objectives import PowerObjective
 from radarbook.fitting.schedule import REFINE
+from radarbook.radar.array import qar50
+from radarbook.radar.calibration import Calibration
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from radarbook.radar.waveform import qar50_waveform
@@ -186,6 +188,54 @@ def test_what_is_no_state_is_one_clear_line(
     assert code == 2
     assert "--state: expected with --through physical" in one_line(err)
     assert not (tmp_path / "f.ply").exists()
+
+
+def test_a_described_recording_is_the_same_fit(
+    recorded: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """In another order of axes, conjugated, with antennas in a table in mm: by options, and by a
+    description; and with a calibration that removes nothing."""
+    model, signal = recorded
+    array, delay = qar50(), 0.2e-9
+    rows = [
+        ",".join(["antenna", "x", "y", "z"]),
+        *(f"{n},{','.join(map(repr, p))}" for n, side in (("tx", array.tx), ("rx", array.rx))
+          for p in (1e3 * side).tolist()),
+    ]  # fmt: skip
+    (tmp_path / "array.csv").write_text("\n".join(rows))
+    f = qar50_waveform(128).frequencies
+    late = np.load(signal) * np.exp(-2j * np.pi * f.numpy() * delay)
+    np.save(tmp_path / "other.npy", late.transpose(2, 1, 0).conj())
+    Calibration(delay, torch.ones(94, 94, dtype=torch.complex128)).save(tmp_path / "c.h5")
+    (tmp_path / "radar.toml").write_text(
+        f"""
+        [signal]
+        axes = "f, tx, rx"
+        conjugate = true
+        [frequencies]
+        start = {float(f[0])!r}
+        stop = {float(f[-1])!r}
+        [antennas]
+        file = "array.csv"
+        unit = "mm"
+        """
+    )
+    common = ("--model", model, "--modes", 2, 1, "-o", tmp_path / "face.ply", "--optimize", 0)
+    stated = ("--array", tmp_path / "array.csv", "--units", "mm", "--order", "f,tx,rx")
+    stated = (*stated, "--frequencies", float(f[0]), float(f[-1]), 128, "--conjugate")
+    told = []
+    for source, how in (
+        (signal, ()),
+        (tmp_path / "other.npy", stated),
+        (tmp_path / "other.npy", ("--describe", tmp_path / "radar.toml")),
+    ):
+        more = ("--calibration", tmp_path / "c.h5") if how else ()
+        code, out, err = run(source, *common, *how, *more)
+        assert code == 0, err
+        told.append([float(n) for n in re.findall(r"[-+0-9.]+(?= %| mm | degrees)", out)])
+    # A delay is removed in single precision, 1e-7 of each sample: the last digit printed.
+    assert told[1] == pytest.approx(told[0], abs=0.11)
+    assert told[2] == pytest.approx(told[0], abs=0.11)
 
 
 BLANKET = Layer(0.25, 3e-3, 1.6 - 0.03j)

@@ -161,7 +161,14 @@ def test_options_of_a_recording_are_refused_with_an_image(tmp_path: Path, run: R
     write_recording(tmp_path / "s.h5", small())
     image, face = tmp_path / "i.h5", tmp_path / "f.ply"
     assert run("image", tmp_path / "s.h5", "-o", image, *SMALL)[0] == 0
-    for option in (("--conjugate",), ("--units", "mm"), ("--frequencies", 72e9, 82e9, 24)):
+    for option in (
+        ("--conjugate",),
+        ("--units", "mm"),
+        ("--frequencies", 72e9, 82e9, 24),
+        ("--describe", "radar.toml"),
+        ("--coupling", 0.1),
+        ("--background", "mean"),
+    ):
         code, _, err = run("reconstruct", image, "-o", face, "--through", "learned", *option)
         assert code == 2
         assert f"{option[0]}: expected with a recording, found the image" in one_line(err)

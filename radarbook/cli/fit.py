@@ -11,22 +11,19 @@ import typer
 
 from radarbook.cli.app import app
 from radarbook.cli.options import (
-    AntennaUnits,
     Between,
-    CalibrationFile,
-    Conjugate,
     Delay,
     Extent,
-    Frequencies,
-    FrequencyUnit,
     Model,
     PolarisationName,
+    Reading,
     check,
     face_model_of,
     layer_of,
-    recording_of,
     say_notes,
+    say_outside,
     weights_file,
+    with_reading,
 )
 from radarbook.errors import InputError
 from radarbook.files import write_or_rescue
@@ -40,13 +37,15 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@with_reading()
 def reconstruct(
+    *,
     source: Annotated[
         list[Path],
         typer.Argument(
             metavar="SIGNAL.npy|image.h5 ...",
             help="One file, or several recordings of one face by arrays whose poses are in the "
-            "files: they are fitted together.",
+            "files: they are fitted together. Recordings as radarbook image takes them.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
@@ -103,11 +102,7 @@ def reconstruct(
         ),
     ] = None,
     polarisation: PolarisationName = "vertical",
-    frequencies: Frequencies = None,
-    frequency_unit: FrequencyUnit = None,
-    units: AntennaUnits = None,
-    conjugate: Conjugate = False,
-    calibration: CalibrationFile = None,
+    reading: Reading,
     delay: Delay = None,
     fit_delay: Annotated[
         bool,
@@ -167,38 +162,31 @@ def reconstruct(
         },
         {
             "SIGNAL": [file for path in source for file in files_read(path)],
+            **reading.files(),
             "--model": model,
-            "--calibration": calibration,
             "--encoder": None if encoder is None else weights_file(encoder),
             "--renderer": None if renderer is None else weights_file(renderer),
         },
     )
-    read = partial(
-        recording_of,
-        frequencies=frequencies,
-        frequency_unit=frequency_unit,
-        units=units,
-        conjugate=conjugate,
-        calibration=calibration,
-        depths=(distance - 0.08, distance + 0.19),
-        advice="state the face's distance with --distance",
-    )
+
+    def read(path: Path) -> Recording:
+        recording = reading.read(path)
+        say_outside(
+            recording,
+            path,
+            (distance - 0.08, distance + 0.19),
+            advice="state the face's distance with --distance",
+        )
+        return recording
+
     if len(source) > 1 and through == "learned":
         raise InputError(
             f"SIGNAL: expected one file with --through learned, found {len(source)}; "
             "several are fitted together through physics"
         )
     if _is_image(source[0]):
-        options = {
-            "--frequencies": frequencies,
-            "--frequency-unit": frequency_unit,
-            "--units": units,
-            "--conjugate": conjugate or None,
-            "--calibration": calibration,
-        }
-        for name, given in options.items():
-            if given is not None:
-                raise InputError(f"{name}: expected with a recording, found the image {source[0]}")
+        for name in reading.given():
+            raise InputError(f"{name}: expected with a recording, found the image {source[0]}")
     if through == "physical":
         for name, weights in (("--encoder", encoder), ("--renderer", renderer)):
             if weights is not None:

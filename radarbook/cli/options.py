@@ -236,12 +236,21 @@ class Reading:
     coupling: Coupling = None
     calibration: CalibrationFile = None
 
-    def files(self) -> list[Path]:
-        """Files besides the recording that are read."""
-        others = [self.describe, self.array, self.calibration]
-        if self.background not in (None, "mean"):
-            others.append(Path(str(self.background)))
-        return [path for path in others if path is not None]
+    def files(self) -> dict[str, Path | str | Iterable[Path] | None]:
+        """Files besides the recording that are read, by the name of their option."""
+        empty = self.background if self.background != "mean" else None
+        return {
+            "--describe": self.describe,
+            "--array": self.array,
+            "--calibration": self.calibration,
+            "--background": empty,
+        }
+
+    def given(self) -> list[str]:
+        """Names of the options that were given."""
+        return [
+            _option_name(one.name) for one in fields(self) if getattr(self, one.name) != one.default
+        ]
 
     def read(self, path: Path, *, quiet: bool = False) -> Recording:
         """The recording, corrected. Its notes are written to standard error unless ``quiet``."""
@@ -309,6 +318,10 @@ class Reading:
         )
 
 
+def _option_name(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
 def with_reading(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A decorator of commands: the fields of :class:`Reading`, except ``without``, are options in
     place of the parameter ``reading``."""
@@ -342,39 +355,11 @@ def with_reading(*without: str) -> Callable[[Callable[..., None]], Callable[...,
     return decorate
 
 
-def recording_of(
-    path: Path,
-    frequencies: Frequencies = None,
-    frequency_unit: FrequencyUnit = None,
-    units: AntennaUnits = None,
-    conjugate: Conjugate = False,
-    depths: tuple[float, float] | None = None,
-    extent: float = 0.30,
-    advice: str = "set them with --depth NEAR FAR",
-    calibration: CalibrationFile = None,
-) -> Recording:
-    """A recording, read with the options. Its notes are written to standard error.
-
-    So is a note on a target outside ``depths`` (m), with ``advice``.
-    """
-    reading = Reading(
-        frequencies=frequencies,
-        frequency_unit=frequency_unit,
-        units=units,
-        conjugate=conjugate,
-        calibration=calibration,
-    )
-    recording = reading.read(path)
-    if depths is not None:
-        say_outside(recording, path, depths, extent, advice)
-    return recording
-
-
 def say_outside(
     recording: Recording,
     path: Path,
     depths: tuple[float, float],
-    extent: float,
+    extent: float = 0.30,
     advice: str = "set them with --depth NEAR FAR",
 ) -> None:
     """Write a note on a target outside an image's depths (m), with ``advice``."""

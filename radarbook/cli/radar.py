@@ -158,7 +158,7 @@ def image(
         ("--projections", projections, (".png",)),
     ):
         targets[option] = None if path is None else Target(path, suffixes)
-    check(targets, {"SIGNAL": files_read(signal), "options": reading.files()})
+    check(targets, {"SIGNAL": files_read(signal), **reading.files()})
     if depth is not None:
         _require_depths(depth)
     recording = reading.read(signal)

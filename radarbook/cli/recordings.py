@@ -81,7 +81,7 @@ def calibrate(
     from radarbook.radar.calibration import Corner, Plate
     from radarbook.radar.calibration import calibrate as calibrated
 
-    inputs = {"RECORDING": files_read(recording), "options": reading.files()}
+    inputs = {"RECORDING": files_read(recording), **reading.files()}
     check({"--output": Target(output, HDF5)}, inputs)
     if (plate is None) == (corner is None):
         raise InputError("--plate, --corner: expected one of them, the target of the recording")
