@@ -339,7 +339,8 @@ def pages(root: Path) -> None:
     (folder / "_config.yml").write_text((ROOT / "jupyter_book" / "_config.yml").read_text())
     (folder / "references.bib").write_text("")
     (folder / "intro.md").write_text(
-        "# Intro\n\n$$ a = \\frac{1}{2} $$ (eq-a)\n\nSee {eq}`eq-a`.\n"
+        "# Intro\n\n$$ a = \\frac{1}{2} $$ (eq-a)\n\nSee {eq}`eq-a`.\n\n"
+        "$$ b = 2 $$ (eq-2-3)\n\nSee {eq}`eq-2-3`, {numref}`fig-line` and {numref}`fig-absent`.\n"
     )
     (folder / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n- glob: notebooks/*\n- file: status\n"
@@ -355,7 +356,8 @@ FIGURE_CELL = (
     "for _ in progress.Progress(range(3), 'work that is shown'):\n"
     "    pass\n"
     "display(ipywidgets.IntSlider())\n"
-    "figures.show(figures.curves({'a': [1, 2, 4]}))\n"
+    "line = figures.curves({'a': [1, 2, 4]})\n"
+    "figures.show(line, alt='a line', caption='A line.', name='fig-line')\n"
     "figures.use()\n"
     "figures.curves({'b': [3, 2]})"
 )
@@ -376,6 +378,12 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     assert (html / "_static" / "plotly.min.js").stat().st_size > 1e6
     intro = (html / "intro.html").read_text()
     assert "<mfrac>" in intro
+    # An equation's label is its number, a figure is numbered within its chapter.
+    assert re.search(r'eqno">\(2\.3\)<', intro)
+    words = re.sub(r"<[^>]+>", "", intro)
+    assert "See (2.3), Figure 1.1 and the figure." in words
+    assert re.search(r'caption-number">Figure 1\.1 ?</span>.*A line\.', first)
+    assert first.count("A line.") == 2  # in the code and below the figure
     assert "plotly" not in intro
     # No page asks another host for a script, a style, a font or a picture, though the chapter was
     # executed with widgets; and none shows progress.

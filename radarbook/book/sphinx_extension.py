@@ -1,4 +1,4 @@
-"""The book's pages: figures and formulas that need no network.
+"""The book's pages: figures and formulas that need no network, and their numbers.
 
 Two things that Sphinx would fetch from elsewhere are made here at build time instead.
 
@@ -8,6 +8,10 @@ Two things that Sphinx would fetch from elsewhere are made here at build time in
   comes into view and drops it when it has gone far away (a browser keeps about sixteen WebGL
   scenes). ``plotly.min.js`` is the one inside the installed plotly package.
 * Formulas. They become MathML, which browsers render themselves, set in a font that travels along.
+
+Two kinds of numbers are given here. An equation labelled ``eq-2-3`` is (2.3), the number by which
+docstrings cite it. A figure with a name is numbered within its chapter: Figure 7.2 is the second
+one of chapter 7.
 """
 
 from __future__ import annotations
@@ -22,13 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from docutils import nodes
+from sphinx.domains.math import MathDomain
+from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.math import get_node_equation_number
 
-from radarbook.figures.display import ALT, PLOTLY_MIME
+from radarbook.figures.display import ALT, NAME, PLOTLY_MIME
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 SCRIPTS = ("plotly.min.js", "figures.js")
 _MATH_FONT = "STIXTwoMath-Regular.ttf"
@@ -57,9 +64,55 @@ class PlotlyRenderer:
         script = f'<script type="application/json" class="radarbook-spec">{text}</script>'
         box = nodes.container(classes=["radarbook-figure"])
         box["radarbook_size"] = (width, height)
-        box["radarbook_alt"] = str((layout.get("meta") or {}).get(ALT, "figure"))
+        meta = layout.get("meta") or {}
+        box["radarbook_alt"] = str(meta.get(ALT, "figure"))
+        if NAME in meta:
+            box["radarbook_name"] = str(meta[NAME])
         box += nodes.raw("", script, format="html")
         return [box]
+
+
+class NameFigures(SphinxTransform):
+    """Makes a figure that has a name, and the caption below it, one numbered figure."""
+
+    default_priority = 800  # before Sphinx collects what can be referred to (850)
+
+    def apply(self, **kwargs: Any) -> None:
+        for box in list(self.document.findall(nodes.container)):
+            if "radarbook_name" not in box:
+                continue
+            bundle = box.parent.parent
+            outputs = bundle.parent
+            at = outputs.index(bundle)
+            below = outputs[at + 1] if at + 1 < len(outputs) else nodes.container()
+            words = next(iter(below.findall(nodes.emphasis)), None)
+            caption = nodes.caption("", "")
+            if words is not None:
+                caption += words.children
+                outputs.remove(below)
+            figure = nodes.figure("", names=[box["radarbook_name"]])
+            self.document.note_explicit_target(figure)
+            outputs[at] = figure
+            figure += [bundle, caption]
+
+
+def _number_within_chapters(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Give each page's figures the numbers 1, 2, …, a chapter's with its own number before."""
+    for page, kinds in env.toc_fignumbers.items():
+        chapter = re.fullmatch(r"notebooks/0*(\d+)_.*", page)
+        before = (int(chapter[1]),) if chapter else ()
+        for number, name in enumerate(kinds.get("figure", {}), start=1):
+            kinds["figure"][name] = (*before, number)
+    return []
+
+
+def _figure_not_made(
+    app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.TextElement
+) -> nodes.Element | None:
+    """A chapter that was not executed refers to figures that it does not have yet."""
+    if node.get("reftype") != "numref" or not str(node.get("reftarget")).startswith("fig-"):
+        return None
+    return nodes.inline("", "the figure")
 
 
 class JoinPicture(SphinxPostTransform):
@@ -94,6 +147,15 @@ def _pages_with_figures(
 
 
 # -- formulas ------------------------------------------------------------------------------------
+
+
+class NumberedEquations(MathDomain):
+    """Sphinx's equations; the number of one labelled ``eq-2-3`` is 2.3."""
+
+    def note_equation(self, docname: str, labelid: str, location: Any = None) -> None:
+        super().note_equation(docname, labelid, location)
+        if number := re.fullmatch(r"eq-(\d+)-(\d+[a-z]?)", labelid):
+            self.data["objects"][labelid] = (docname, f"{number[1]}.{number[2]}")
 
 
 def to_mathml(latex: str, *, display: bool) -> str:
@@ -187,6 +249,10 @@ def _copy_files(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry."""
+    app.add_domain(NumberedEquations, override=True)
+    app.add_transform(NameFigures)
+    app.connect("env-get-updated", _number_within_chapters, priority=900)  # after Sphinx's own
+    app.connect("missing-reference", _figure_not_made)
     app.add_post_transform(JoinPicture)
     app.add_html_math_renderer(
         "radarbook_mathml",

@@ -20,8 +20,9 @@ from radarbook.figures import static
 from radarbook.files import write_bytes
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
-#: Entry of a figure's ``layout.meta`` with its alternative text.
+#: Entries of a figure's ``layout.meta``: its alternative text and its name.
 ALT = "alt"
+NAME = "name"
 
 
 def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -32,17 +33,20 @@ def mime_bundle(figure: go.Figure) -> tuple[dict[str, Any], dict[str, Any]]:
     return data, {"image/png": {"width": width}}
 
 
-def show(figure: go.Figure, *, alt: str = "", caption: str = "") -> None:
+def show(figure: go.Figure, *, alt: str = "", caption: str = "", name: str = "") -> None:
     """Display a figure in the running notebook, interactive and static.
 
     ``alt`` says in words what is seen, for readers who do not see it: the book gives it to the
-    picture and to the interactive figure. ``caption`` (Markdown) stands below the figure.
+    picture and to the interactive figure. ``caption`` (Markdown) stands below the figure. With a
+    ``name`` the book numbers the figure, and text refers to it by ``{numref}`name```.
     """
     from IPython.display import Markdown, display
 
     data, metadata = mime_bundle(figure)
+    meta = {key: value for key, value in ((ALT, alt), (NAME, name)) if value}
+    if meta:
+        data[PLOTLY_MIME]["layout"]["meta"] = meta
     if alt:
-        data[PLOTLY_MIME]["layout"]["meta"] = {ALT: alt}
         metadata["image/png"]["alt"] = alt
     display(data, raw=True, metadata=metadata)
     if caption:
