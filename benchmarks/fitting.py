@@ -240,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "cores": os.cpu_count(),
         "processor": platform.processor() or platform.machine(),
         "load": os.getloadavg()[0],
+        "smooth": PhysicalRenderer.smooth,
     }
     settings.pop("device")
     on = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"

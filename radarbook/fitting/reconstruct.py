@@ -263,6 +263,7 @@ def _problem(
         "permittivity": str(renderer.permittivity),
         "layer": None if layer is None else repr(layer),
         "bounces": renderer.bounces,
+        "smooth": renderer.smooth,
         "seed": renderer.seed,
         "free": list(free),
         "start": "mean face" if start is None else tensor_digest(start.normalised()),

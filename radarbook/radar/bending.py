@@ -33,12 +33,20 @@ def _edges(points, triangles, f, at, edge, square):  # type: ignore[no-untyped-d
 
 
 @compiled(nogil=True)
-def _normals(points, triangles, groups, normal, inverse):  # type: ignore[no-untyped-def]
-    """Unit normals (G, 3) of groups of corners, and 1 / the length that their sum had (G,)."""
+def _normals(points, triangles, groups, used, normal, inverse):  # type: ignore[no-untyped-def]
+    """Unit normals (G, 3) of groups of corners, and 1 / the length that their sum had (G,); 0
+    where no triangle that is ``used`` (F,) has a corner."""
+    needed = np.zeros(len(normal), np.bool_)
+    for f in range(len(triangles)):
+        if used[f]:
+            for i in range(3):
+                needed[groups[f, i]] = True
     at, edge = np.empty((3, 3), points.dtype), np.empty((3, 3), points.dtype)
     square = np.empty(3, points.dtype)
     normal[:] = 0
     for f in range(len(triangles)):
+        if not (needed[groups[f, 0]] or needed[groups[f, 1]] or needed[groups[f, 2]]):
+            continue
         _edges(points, triangles, f, at, edge, square)
         cx, cy, cz = _cross(at, 0, 1, 2)
         for i in range(3):
@@ -47,6 +55,9 @@ def _normals(points, triangles, groups, normal, inverse):  # type: ignore[no-unt
             normal[g, 1] += w * cy
             normal[g, 2] += w * cz
     for g in range(len(normal)):
+        if not needed[g]:
+            inverse[g] = 0
+            continue
         total = normal[g, 0] ** 2 + normal[g, 1] ** 2 + normal[g, 2] ** 2
         inverse[g] = _ONE / math.sqrt(max(total, _TINY))
         for x in range(3):
@@ -54,11 +65,15 @@ def _normals(points, triangles, groups, normal, inverse):  # type: ignore[no-unt
 
 
 @compiled(nogil=True)
-def _bulges(points, triangles, groups, normal, flat, out):  # type: ignore[no-untyped-def]
-    """Of all triangles, ``out`` (F, 3, 3); below the share ``flat`` of the edge they are 0."""
+def _bulges(points, triangles, groups, used, normal, flat, out):  # type: ignore[no-untyped-def]
+    """Of the triangles that are ``used`` (F,), ``out`` (F, 3, 3), 0 of others; below the share
+    ``flat`` of the edge they are 0."""
     at, edge = np.empty((3, 3), points.dtype), np.empty((3, 3), points.dtype)
     square = np.empty(3, points.dtype)
     for f in range(len(triangles)):
+        if not used[f]:
+            out[f] = 0
+            continue
         _edges(points, triangles, f, at, edge, square)
         for i in range(3):
             a, b = groups[f, i], groups[f, (i + 1) % 3]
@@ -143,13 +158,13 @@ class _Bulges(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, vertices: Tensor, triangles: Tensor, groups: Tensor, flat: float
+        ctx: Any, vertices: Tensor, triangles: Tensor, groups: Tensor, used: Tensor, flat: float
     ) -> Tensor:
         points = vertices.detach().contiguous()
         count = 3 * len(triangles)
         normal, inverse = points.new_empty(count, 3), points.new_empty(count)
         out = points.new_empty(len(triangles), 3, 3)
-        given = points.numpy(), triangles.contiguous().numpy(), groups.contiguous().numpy()
+        given = [points.numpy(), *(v.contiguous().numpy() for v in (triangles, groups, used))]
         _normals(*given, normal.numpy(), inverse.numpy())
         _bulges(*given, normal.numpy(), np.float32(flat), out.numpy())
         ctx.save_for_backward(points, triangles, groups, normal, inverse)
@@ -166,10 +181,12 @@ class _Bulges(torch.autograd.Function):
             turn.numpy(),
             out.numpy(),
         )
-        return out, None, None, None
+        return out, None, None, None, None
 
 
-def bulges(vertices: Tensor, triangles: Tensor, groups: Tensor, flat: float) -> Tensor:
+def bulges(
+    vertices: Tensor, triangles: Tensor, groups: Tensor, used: Tensor, flat: float
+) -> Tensor:
     """Bulges of the edges of one mesh on a CPU: as
     :meth:`~radarbook.radar.surface.SmoothSurface.bulges`, compiled and differentiable once.
 
@@ -179,10 +196,12 @@ def bulges(vertices: Tensor, triangles: Tensor, groups: Tensor, flat: float) -> 
     triangles : Tensor (F, 3), int64
     groups : Tensor (F, 3), int64
         Which normal each corner has.
+    used : Tensor (F,), bool
+        Which triangles have bulges; those of others are 0.
     flat : float
         Bulges below this part of an edge are 0.
 
     Returns a Tensor (F, 3, 3) of the vertices' dtype: edges 01, 12 and 20 of each triangle.
     """
-    found: Tensor = _Bulges.apply(vertices, triangles, groups, flat)
+    found: Tensor = _Bulges.apply(vertices, triangles, groups, used, flat)
     return found

@@ -29,8 +29,9 @@ FACET_SIZE = 3e-3
 #: this distance, in terms of their own extent, pieces get smaller: 0.3 m of the QAR50.
 NEAR = 3.85
 #: Pieces of a smooth surface whose edges bulge by more are divided, too, m, at :data:`FACET_SIZE`:
-#: a hundredth of a wavelength. It falls as the facet size's square, as the bulges of pieces do.
-BULGE = 40e-6
+#: their four flat parts then lie within a hundredth of a wavelength. Few do. It falls as the facet
+#: size's square, as the bulges of pieces do.
+BULGE = 160e-6
 #: Divisions of a triangle into four, at most: a million pieces.
 _MAX_LEVEL = 10
 
@@ -246,7 +247,7 @@ class Pieces:
     def points(self, vertices: Tensor) -> Tensor:
         """What :meth:`facets` takes, of vertices (N, 3) or (B, N, 3): the same, and of a smooth
         surface its bulges after them; differentiable."""
-        return vertices if self.surface is None else self.surface.points(vertices)
+        return vertices if self.surface is None else self.surface.points(vertices, self.parent)
 
     def facets(self, vertices: Tensor, index: Tensor | None = None) -> Facets:
         """The facets, or those numbered ``index``; differentiable, in the vertices' precision.
@@ -303,7 +304,7 @@ class Pieces:
         places = vertices.detach().reshape(-1, 3)[corners]
         if self.surface is not None:
             weights = self._patch_weights().to(places)
-            middle = (weights[..., :3, :].sum(-2) + 3 * weights[..., 3:, :].sum(-2)) / 12
+            middle = weights[..., 3:, :].sum(-2) / 3
             return (middle[..., None] * places).sum(-2)
         if self.corners is None:
             return middles(places)

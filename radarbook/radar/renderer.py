@@ -164,7 +164,8 @@ class PhysicalRenderer:
         :func:`~radarbook.radar.simulate.simulate`.
     smooth : bool
         Whether the face's triangles are patches of the smooth surface through its vertices
-        (:mod:`radarbook.radar.surface`), or flat. Creases are those of the model's mean face.
+        (:mod:`radarbook.radar.surface`), the default, or flat. Creases are those of the model's
+        mean face.
     occlusion : bool
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
@@ -204,7 +205,7 @@ class PhysicalRenderer:
     window: Window = "rectangular"
     permittivity: complex | None = SKIN_PERMITTIVITY
     facet_size: float = FACET_SIZE
-    smooth: bool = False
+    smooth: bool = True
     occlusion: bool = True
     bounces: int = 1
     polarisation: Polarisation = field(default_factory=Polarisation)

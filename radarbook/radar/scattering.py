@@ -34,17 +34,21 @@ class Facets:
     @classmethod
     def bent(cls, corners: Tensor, middle: Tensor) -> Facets:
         """Of corners (N, 3, 3) and the middles (N, 3, 3) of the bent edges 01, 12 and 20: four flat
-        parts. The normal is the mean one, the centre that of the parts."""
+        parts. The normal is the mean one, the centre that of the quadratic patch, and the parts are
+        moved together so that it is theirs, too: the patch's mean bulge over each of them is the
+        same, a twelfth of the sum of its edges' bulges."""
         a, b, c = corners.unbind(1)
         ab, bc, ca = middle.unbind(1)
+        centre = (ab + bc + ca) / 3
+        missing = (centre - (a + b + c) / 3) / 4
         parts = torch.stack([a, ab, ca, ab, b, bc, ca, bc, c, bc, ca, ab], 1).unflatten(1, (4, 3))
+        parts = parts + missing[:, None, None]
         one, two, three = parts.unbind(2)
         cross = torch.linalg.cross(two - one, three - one, dim=-1)
         floor = torch.finfo(cross.dtype).tiny
         twice = cross.square().sum(-1).clamp(min=floor).sqrt()
         total, whole = twice.sum(1), cross.sum(1)
         normal = whole / whole.square().sum(1, keepdim=True).clamp(min=floor).sqrt()
-        centre = (a + b + c + 3 * (ab + bc + ca)) / 12
         return cls(corners, centre, normal, total / 2, parts, twice / total[:, None])
 
     def __len__(self) -> int:

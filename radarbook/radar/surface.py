@@ -95,23 +95,28 @@ class SmoothSurface:
         normal = total / total.square().sum(-1, keepdim=True).clamp(min=floor).sqrt()
         return normal.gather(-2, groups).reshape(shape)
 
-    def bulges(self, vertices: Tensor) -> Tensor:
+    def bulges(self, vertices: Tensor, some: Tensor | None = None) -> Tensor:
         """(F, 3, 3) m, or (B, F, 3, 3): bulges of the edges 01, 12 and 20 of each triangle.
 
+        With ``some``, numbers of triangles, of those alone: of others they may be 0.
         Differentiable, in the vertices' precision. Exactly 0 where the surface is flat. On a CPU by
         compiled code (:mod:`radarbook.radar.bending`), differentiable once.
         """
         if vertices.device.type != "cpu":
             return self._bulges(vertices)
+        used = torch.full((len(self.triangles),), some is None)
+        if some is not None:
+            used[some] = True
         from radarbook.radar.bending import bulges  # compiles, which takes seconds at first
 
         batch = vertices.reshape(-1, *vertices.shape[-2:])
         groups = self.groups.expand(len(batch), *self.triangles.shape)
         found = [
-            bulges(mesh, self.triangles, own, _FLAT)
+            bulges(mesh, self.triangles, own, used, _FLAT)
             for mesh, own in zip(batch, groups, strict=True)
         ]
-        return torch.stack(found).reshape(*vertices.shape[:-2], *self.triangles.shape, 3)
+        bulged = found[0] if len(found) == 1 else torch.stack(found)
+        return bulged.reshape(*vertices.shape[:-2], *self.triangles.shape, 3)
 
     def _bulges(self, vertices: Tensor) -> Tensor:
         """As :meth:`bulges`, by torch's operations."""
@@ -125,12 +130,13 @@ class SmoothSurface:
         # The value is 0, the gradient is not: a flat mesh bends when a vertex moves.
         return bulge - torch.where(flat[..., None], bulge.detach(), 0)
 
-    def points(self, vertices: Tensor) -> Tensor:
+    def points(self, vertices: Tensor, some: Tensor | None = None) -> Tensor:
         """(N + 3F, 3), or (B, N + 3F, 3): the vertices, then the bulges of all triangles in a row.
 
-        What depends on the vertices and is needed to compute any piece of the surface.
+        What depends on the vertices and is needed to compute any piece of the surface, or of its
+        triangles ``some``.
         """
-        return torch.cat([vertices, self.bulges(vertices).flatten(-3, -2)], dim=-2)
+        return torch.cat([vertices, self.bulges(vertices, some).flatten(-3, -2)], dim=-2)
 
 
 @dataclass(frozen=True)

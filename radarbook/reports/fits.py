@@ -21,10 +21,11 @@ _STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, distur
 def fit_rows(folder: Path) -> list[list[str]]:
     """A row for each file ``fitting_same_*.json`` and ``fitting_fuller_*.json`` in ``folder``.
 
-    Model, target and whether the fits model the double bounce, their start, number
-    of faces, mean vertex distance at the start (mm), median at the end (mm), distance that nine
-    tenths of the faces stay below (mm), share of the coefficients whose 90 % interval holds the
-    truth, median seconds per face, and the machine; of several machines one after the other.
+    Model, target, whether the fits model the double bounce and whether target and fit were of flat
+    facets (made before smooth faces were the default), their start, number of faces, mean vertex
+    distance at the start (mm), median at the end (mm), distance that nine tenths of the faces stay
+    below (mm), share of the coefficients whose 90 % interval holds the truth, median seconds per
+    face, and the machine; of several machines one after the other.
     Raises :class:`~radarbook.errors.InputError` naming a file that is not such a file.
     """
     rows = []
@@ -35,6 +36,9 @@ def fit_rows(folder: Path) -> list[list[str]]:
             start, end = (_column(faces, key) for key in ("start_mm", "end_mm"))
             usual = kept["settings"].get("device", "one thread")
             bounces = int(kept["settings"].get("bounces", 1))
+            modelled = ", double bounce fitted" if bounces > 1 else ""
+            if not kept["settings"].get("smooth", False):
+                modelled += ", flat facets"
             taken: dict[str, list[float]] = {}
             for face, seconds in zip(faces, _column(faces, "seconds"), strict=True):
                 taken.setdefault(str(face.get("on", usual)), []).append(seconds)
@@ -45,7 +49,7 @@ def fit_rows(folder: Path) -> list[list[str]]:
             rows.append(
                 [
                     str(kept["settings"].get("model")).removesuffix("_face"),
-                    f"{named}, double bounce fitted" if bounces > 1 else named,
+                    named + modelled,
                     _STARTS.get(kept["settings"].get("start", "mean"), "–"),
                     str(len(faces)),
                     f"{start.mean():.2f}",

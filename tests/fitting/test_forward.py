@@ -35,6 +35,7 @@ def _simulated(reduced: ReducedPhysics, p: FaceParameters, facet_size: float) ->
         antenna_size=p.antenna_size,
         method="direct",
         facet_size=min(facet_size, 1.0),
+        surface=reduced.renderer.surface,
     )
     return smooth * (1 - p.material.square()).sqrt()
 
@@ -212,6 +213,7 @@ def test_gradients_are_those_of_the_direct_sum_in_double_precision() -> None:
             antenna_size=faces.antenna_size,
             method="direct",
             facet_size=1.0,
+            surface=physical.surface,
         )
         return smooth * (1 - faces.material.square()).sqrt()
 
@@ -314,7 +316,7 @@ def test_what_is_remembered_of_a_face_is_that_face_s() -> None:
 @pytest.mark.parametrize("way", ["divided", "whole"])
 def test_smooth_faces_are_the_simulators(way: str) -> None:
     """The same surface in a fit as in the renderer, whose faces radiate from bent triangles."""
-    physical = renderer(32)
+    physical = renderer(32).replace(smooth=False)
     options = {"facet_size": math.inf, "coarse": True} if way == "whole" else {}
     flat = ReducedPhysics(physical, decimate(physical.array, physical.waveform), **options)
     bent = flat.replace(renderer=physical.replace(smooth=True))

@@ -329,8 +329,9 @@ def test_flat_meshes_radiate_as_they_did():
 
 def test_a_renderer_states_that_it_is_smooth():
     """So that flat and smooth images never lie in one dataset; flat ones keep their fingerprint."""
-    flat = renderer()
-    smooth = flat.replace(smooth=True)
+    smooth = renderer()
+    flat = smooth.replace(smooth=False)
+    assert smooth.smooth  # unless told
     assert flat.surface is None
     assert "smooth" not in flat.settings()
     assert smooth.settings() == {**flat.settings(), "smooth": True}

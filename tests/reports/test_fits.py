@@ -31,7 +31,7 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
     same, fuller = fit_rows(tmp_path)
     assert same == [
         "ict",
-        "same",
+        "same, flat facets",
         "mean face",
         "1",
         "4.00",
@@ -42,7 +42,7 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
         "one thread",
     ]
     # Nine tenths: 0.8 of the way from the second of three to the third.
-    assert fuller[:5] == ["ict", "higher fidelity", "mean face", "3", "4.00"]
+    assert fuller[:5] == ["ict", "higher fidelity, flat facets", "mean face", "3", "4.00"]
     assert fuller[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
 
 
@@ -61,10 +61,10 @@ def test_fits_that_reckon_with_reflections_say_so(tmp_path: Path) -> None:
     _write(tmp_path, "fitting_fuller_ict_reflections.json", [0.1])
     path = tmp_path / "fitting_fuller_ict_reflections.json"
     kept = json.loads(path.read_text())
-    kept["settings"]["bounces"] = 2
+    kept["settings"] |= {"bounces": 2, "smooth": True}
     path.write_text(json.dumps(kept))
     assert [row[1] for row in fit_rows(tmp_path)] == [
-        "higher fidelity",
+        "higher fidelity, flat facets",
         "higher fidelity, double bounce fitted",
     ]
 

@@ -19,7 +19,7 @@ from radarbook.radar.legs import GRAZING
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 _PI, _TURNS = np.float32(math.pi), np.float32(0.5 / math.pi)
 _THREE, _TINY = np.float32(3), np.finfo(np.float32).tiny
-_FOUR, _TWELVE = np.float32(4), np.float32(12)
+_FOUR = np.float32(4)
 #: Corners (0, 1, 2) and middles of the edges 01, 12, 20 (3, 4, 5) of the flat parts of a bent
 #: facet.
 _PARTS = np.array([[0, 3, 5], [3, 1, 4], [5, 4, 2], [4, 5, 3]])
@@ -306,12 +306,13 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         normal[n, 0], normal[n, 1], normal[n, 2] = nx, ny, nz
         square = _ZERO
         for x in range(3):
-            mean = piece[0, x] + piece[1, x] + piece[2, x]
+            mean = (piece[0, x] + piece[1, x] + piece[2, x]) / _THREE
+            whole = mean
             if is_smooth:
-                mean = (mean + _THREE * (piece[3, x] + piece[4, x] + piece[5, x])) / _TWELVE
-            else:
-                mean = mean / _THREE
-            centre[n, x] = at[0, x] + mean
+                # The patch's own; its parts are about that of the parts.
+                whole = (piece[3, x] + piece[4, x] + piece[5, x]) / _THREE
+                mean = (mean + _THREE * whole) / _FOUR
+            centre[n, x] = at[0, x] + whole
             toward[x] = middle[x] - centre[n, x]
             square += toward[x] * toward[x]
             for i in range(points):
