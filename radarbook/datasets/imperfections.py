@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
+
+#: What is stepped in the outer loop of a sweep.
+Order = Literal["frequency", "transmitter"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,12 @@ class Imperfections:
     velocity : tuple of float
         Movement of the whole scene during the sweep, (x, y, z) m/s, about the sweep's middle.
     sweep : float
-        Duration of the frequency sweep, seconds.
+        Duration of the whole recording, seconds.
+    order : str
+        When a sample is taken: with ``"frequency"`` all transmitters send one frequency after the
+        other, and a recording steps through the frequencies once; with ``"transmitter"`` each
+        transmitter sweeps through all frequencies before the next one does. All receivers listen
+        at once. Movement within the sweep then acts along range or across the aperture.
     """
 
     snr_db: float | None = None
@@ -52,12 +61,17 @@ class Imperfections:
     background_db: float | None = None
     velocity: tuple[float, float, float] = (0.0, 0.0, 0.0)
     sweep: float = 0.05
+    order: Order = "frequency"
 
     def __post_init__(self) -> None:
         for name in ("gain_db", "phase", "position", "sweep"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InputError(f"imperfections: expected {name} ≥ 0, found {value}")
+        if self.order not in get_args(Order):
+            raise InputError(
+                f"imperfections: expected order {' or '.join(get_args(Order))}, found {self.order}"
+            )
 
     def settings(self) -> dict[str, object]:
         """JSON-able, for fingerprints."""
@@ -137,17 +151,23 @@ class Imperfections:
         return signal
 
     def _movement(self, array: Array, waveform: Waveform, at: Tensor) -> Tensor:
-        """(rx, tx, f) phase of a scene that has moved by v t when frequency f is sent."""
+        """(rx, tx, f) phase of a scene that has moved by v t when a sample is taken."""
         at = at.to(torch.float64)
-        steps = len(waveform)
-        time = (torch.arange(steps, dtype=torch.float64) - (steps - 1) / 2) * (self.sweep / steps)
-        moved = at + time[:, None] * torch.tensor(self.velocity, dtype=torch.float64)
-        tx, rx = (
-            (moved[:, None] - p.cpu()).norm(dim=-1) - (at - p.cpu()).norm(dim=-1)
-            for p in (array.tx.detach(), array.rx.detach())
-        )
-        path = rx[:, :, None] + tx[:, None]  # (f, rx, tx)
-        return torch.exp(-1j * waveform.wavenumbers.cpu()[:, None, None] * path).permute(1, 2, 0)
+        where = at + self._times(array, waveform)[..., None] * torch.tensor(
+            self.velocity, dtype=torch.float64
+        )  # (tx, f, 3), or (1, f, 3)
+        tx, rx = (p.detach().cpu() for p in (array.tx, array.rx))
+        sent = (where - tx[:, None]).norm(dim=-1) - (at - tx).norm(dim=-1)[:, None]
+        received = (where - rx[:, None, None]).norm(dim=-1) - (at - rx).norm(dim=-1)[:, None, None]
+        return torch.exp(-1j * waveform.wavenumbers.cpu() * (received + sent))
+
+    def _times(self, array: Array, waveform: Waveform) -> Tensor:
+        """(tx, f) or (1, f) float64: seconds from the sweep's middle to each sample."""
+        count, steps = 1, len(waveform)
+        if self.order == "transmitter":
+            count = len(array.tx)
+        number = torch.arange(count * steps, dtype=torch.float64).reshape(count, steps)
+        return (number - (count * steps - 1) / 2) * (self.sweep / (count * steps))
 
     def _channels(self, array: Array, seed: int, index: int) -> Tensor:
         stream = torch_stream(seed, "imperfections/channels", index)

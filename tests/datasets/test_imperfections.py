@@ -84,6 +84,28 @@ def test_movement_shifts_the_point_in_depth_as_predicted(signal):
     assert peaks[1] - peaks[0] == pytest.approx(speed * WAVEFORM.centre / rate, rel=0.05)
 
 
+@pytest.mark.parametrize("order", ["frequency", "transmitter"])
+def test_order_decides_when_samples_are_taken(order):
+    """Against a point that is simulated where it is at each sample's own time; to rounding."""
+    array = ARRAY.subset(tx=torch.tensor([0, 40, 80]), rx=torch.tensor([3, 70]))
+    waveform, place = qar50_waveform(4), torch.tensor([[0.01, 0.02, 0.35]], dtype=torch.float64)
+    one = torch.ones(1, dtype=torch.float64)
+    velocity, sweep = torch.tensor([0.01, -0.02, 0.03], dtype=torch.float64), 0.1
+    still = simulate_points(place, one, array, waveform)
+    moving = Imperfections(velocity=tuple(velocity.tolist()), sweep=sweep, order=order)
+    found = moving.apply(still, array, waveform, 0, centre=(0.01, 0.02, 0.35))
+    # Twelve samples one after the other, or four instants of all transmitters.
+    count = 12 if order == "transmitter" else 4
+    for t in range(3):
+        for f in range(4):
+            number = 4 * t + f if order == "transmitter" else f
+            time = (number - (count - 1) / 2) * sweep / count
+            moved = simulate_points(place + time * velocity, one, array, waveform)
+            assert torch.allclose(found[:, t, f], moved[:, t, f], rtol=0, atol=1e-7)
+    with pytest.raises(InputError, match="expected order frequency or transmitter, found both"):
+        Imperfections(order="both")
+
+
 def test_positions():
     built = Imperfections(position=1e-4).array(ARRAY, seed=3, index=5)
     error = torch.cat([built.tx - ARRAY.tx, built.rx - ARRAY.rx])
