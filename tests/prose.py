@@ -81,7 +81,8 @@ def faults(text: str) -> list[str]:
     found = []
     for sentence in sentences(text):
         words = [word for word in sentence.split() if re.search(r"\w", word)]
-        if len(words) > MOST_WORDS:
+        names = sum(word.strip("(),;:.") == "CODE" for word in words)
+        if len(words) > MOST_WORDS and 3 * names < len(words):  # else a list of names
             found.append(f"{len(words)} words: {sentence}")
         opens = re.match(r"(Who|What|Where|Whoever|Whatever) \w+ ", sentence)
         lead_in = len(words) <= 6  # "What you will learn."
