@@ -24,7 +24,6 @@ NOT_YET: frozenset[str] = frozenset(
         "03_encoder.md",
         "04_learned_renderer.md",
         "05_autoencoder.md",
-        "07_test_time_optimization.md",
         "08_differentiable_physics.md",
     }
 )

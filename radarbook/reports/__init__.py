@@ -15,6 +15,7 @@ from radarbook.reports.fits import (
     layer_rows,
     method_rows,
     mode_means,
+    outside_rows,
 )
 from radarbook.reports.results import (
     MEAN_FACE,
@@ -43,6 +44,7 @@ __all__ = [
     "millimetre_table",
     "mode_means",
     "named",
+    "outside_rows",
     "paper_row",
     "provenance_lines",
     "read_results",

@@ -63,6 +63,31 @@ def fit_rows(folder: Path) -> list[list[str]]:
     return rows
 
 
+def outside_rows(path: Path) -> list[list[Any]]:
+    """A row for each target in a file of fits of faces that the fit's model did not make.
+
+    Target, modes of the fit, number of faces, distance of the mean face (mm), mean, median and
+    90 % distance of the fit (mm; None where it is not known), normalised residual power, and how
+    many faces were accepted. Distances are after rigid alignment. Raises as :func:`fit_rows`.
+    """
+    keys = "target", "fit", "faces", "mean_face_mm", "mean_mm", "residual", "accepted"
+    rows = _read(path, "outside", "rows", keys)["rows"]
+    return [
+        [
+            str(row["target"]),
+            str(row["fit"]),
+            str(row["faces"]),
+            float(row["mean_face_mm"]),
+            float(row["mean_mm"]),
+            row.get("median_mm"),
+            row.get("ninety_mm"),
+            None if row["residual"] is None else f"{float(row['residual']):.0%}",
+            f"{row['accepted']} of {row['faces']}",
+        ]
+        for row in rows
+    ]
+
+
 #: Questions of ``benchmarks.modes`` and what each answers.
 _ANSWERS = {
     "same": ("stated_mm", "spread_mm", "known"),

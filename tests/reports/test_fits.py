@@ -13,6 +13,7 @@ from radarbook.reports.fits import (
     layer_rows,
     method_rows,
     mode_means,
+    outside_rows,
 )
 
 
@@ -153,3 +154,16 @@ def test_a_file_of_another_kind_is_named(read: Any, tmp_path: Path) -> None:
             read(path)
     with pytest.raises(InputError, match=r"none\.json"):
         read(tmp_path / "none.json")
+
+
+def test_rows_outside_the_model_keep_what_is_not_known_apart(tmp_path: Path) -> None:
+    row = {"target": "head", "fit": "10 + 7", "faces": 2, "mean_face_mm": 2.3, "mean_mm": 1.8}
+    path = tmp_path / "outside_ict.json"
+    rows = [row | {"residual": 0.56, "accepted": 1}, row | {"residual": None, "accepted": 0}]
+    path.write_text(json.dumps({"settings": {}, "rows": rows}))
+    first, second = outside_rows(path)
+    assert first == ["head", "10 + 7", "2", 2.3, 1.8, None, None, "56%", "1 of 2"]
+    assert second[7:] == [None, "0 of 2"]
+    path.write_text(json.dumps({"settings": {}, "rows": [row]}))
+    with pytest.raises(InputError, match=r"outside_ict\.json: expected the figures"):
+        outside_rows(path)
