@@ -407,3 +407,28 @@ def test_layer_must_lie_in_between(ellipsoid, array, waveform):
 def test_wavelength_of_the_bound():
     """The wavenumber that the bounds above are written with is the band's."""
     assert 2 * math.pi * 77e9 / C0 == pytest.approx(1613, rel=1e-3)
+
+
+def test_the_physics_page_states_the_delay_of_the_blanket():
+    """Its table, against the slab's own closed form sampled finely enough not to lose a turn."""
+    wave = qar50_waveform(33)
+    k = wave.wavenumbers
+
+    def group_delay(degrees):
+        q = (COTTON - math.sin(math.radians(degrees)) ** 2) ** 0.5
+        cosine = math.cos(math.radians(degrees))
+        phase = np.exp(-1j * k.numpy() * q * 3e-3)
+        total = 0
+        for r in ((cosine - q) / (cosine + q), (q - COTTON * cosine) / (q + COTTON * cosine)):
+            total = total + (1 - r**2) * phase / (1 - r**2 * phase**2) / 2
+        factor = total * np.exp(1j * k.numpy() * 3e-3 * cosine)
+        turns = np.angle(factor[1:] / factor[:-1]).sum()
+        return -1e3 * turns / float(k[-1] - k[0]), float(np.abs(factor).mean())
+
+    straight, attenuation = group_delay(0.0)
+    assert 1e3 * BLANKET.delay(wave) == pytest.approx(straight, abs=1e-4)
+    # Half of the last digit that the page states.
+    assert straight == pytest.approx(0.87, abs=0.005)
+    assert group_delay(15.0)[0] == pytest.approx(0.89, abs=0.005)
+    assert 3 * ((COTTON**0.5).real - 1) == pytest.approx(0.80, abs=0.005)
+    assert attenuation == pytest.approx(0.905, abs=5e-4)
