@@ -35,46 +35,52 @@ def signal(problem: ForwardProblem, memory: int) -> Tensor:
     All meshes are one problem: cells are distinguished by mesh and place. Only meshes in different
     boxes of space have skeletons of their own, so that none depends on its batch.
     """
-    vertices, count = problem.vertices, len(problem)
-    pieces = problem.pieces.each(count)
+    vertices, pieces, count = problem.vertices, problem.pieces, len(problem)
     if len(pieces) == 0:
         shape = count, len(problem.waveform), len(problem.array.rx), len(problem.array.tx)
         return torch.zeros(shape, dtype=vertices.dtype.to_complex(), device=vertices.device)
+    pieces = pieces.each(count)
     problem = replace(problem, pieces=pieces)
-    points, *others = problem.inputs
-    points = points.double()
-    places = pieces.centres(points)
-    side = places.new_tensor(_CELL)
     assert pieces.mesh is not None
-    boxes, owner, cell = _cells((places / side).floor(), pieces.mesh)
-    centres = (boxes + 0.5) * side
-    index, block_cell = _blocks(cell)
+    side = vertices.new_tensor(_CELL, dtype=torch.float64)
+    places = (pieces.centres(vertices.double()) / side).floor()
     total = None
-    for skeleton, steepest, some in _skeletons(problem, centres, owner):
-        # The cells of these meshes, and their blocks, numbered from 0.
-        mine = slice(None) if some is None else some[owner].nonzero()[:, 0]
-        blocks, block = index, block_cell
-        if some is not None:
-            kept = some[owner][block_cell]
-            number = some[owner].cumsum(0) - 1
-            blocks, block = index[kept], number[block_cell[kept]]
-        cores = _Cores(
-            problem, skeleton, centres[mine], owner[mine], blocks, block, steepest, memory
-        )
-        core = cores(points, *others)
-        part = skeleton.expand_each(core, centres[mine], owner[mine], count, memory)
-        total = part if total is None else total + part
+    for skeleton, steepest, some in _skeletons(problem, (places + 0.5) * side):
+        mine = slice(None) if some is None else some[pieces.mesh].nonzero()[:, 0]
+        part = replace(problem, pieces=pieces.only(mine))
+        signals = _signal(part, places[mine], side, skeleton, steepest, memory)
+        total = signals if total is None else total + signals
     assert total is not None
     return total
 
 
+def _signal(
+    problem: ForwardProblem,
+    places: Tensor,
+    side: Tensor,
+    skeleton: Skeleton,
+    steepest: float,
+    memory: int,
+) -> Tensor:
+    """(B, f, rx, tx) of meshes that share a skeleton; ``places`` (P, 3) are the pieces' cells."""
+    assert problem.pieces.mesh is not None
+    boxes, owner, cell = _cells(places, problem.pieces.mesh)
+    centres = (boxes + 0.5) * side
+    cores = _Cores(problem, skeleton, centres, owner, *_blocks(cell), steepest, memory)
+    vertices, *others = problem.inputs
+    core = cores(vertices.double(), *others)
+    return skeleton.expand_each(core, centres, owner, len(problem), memory)
+
+
 def _skeletons(
-    problem: ForwardProblem, centres: Tensor, owner: Tensor
+    problem: ForwardProblem, centres: Tensor
 ) -> Iterator[tuple[Skeleton, float, Tensor | None]]:
-    """The skeletons that the meshes' cells need: each with the smallest cosine of a leg with
-    the array's normal, and which meshes (B,) it serves, None for all."""
-    count, layer = len(problem), problem.layer
-    into = owner[:, None].expand(-1, 3)
+    """The skeletons that the meshes' cells need, of the ``centres`` (P, 3) of all pieces' cells:
+    each with the smallest cosine of a leg with the array's normal, and which meshes (B,) it serves,
+    None for all."""
+    count, layer, mesh = len(problem), problem.layer, problem.pieces.mesh
+    assert mesh is not None
+    into = mesh[:, None].expand(-1, 3)
     low, high = (
         centres.new_full((count, 3), start).scatter_reduce(0, into, centres, how)
         for start, how in ((math.inf, "amin"), (-math.inf, "amax"))
