@@ -2,7 +2,9 @@
 
 A cell's facets are summed into the few antenna pairs and wavenumbers of its skeleton
 (:mod:`radarbook.radar.skeleton`), which is expanded to the whole array once per cell. Interpolation
-is within 4e-4; the cost per facet depends on the accuracy, not on the number of samples.
+is within 4e-4; the cost per facet depends on the accuracy, not on the number of samples. Facets
+that a part of the array sees edge-on are not smooth from antenna to antenna; those that would leave
+an error that counts (:mod:`radarbook.radar.grazing`) are summed with all antennas instead.
 """
 
 from __future__ import annotations
@@ -18,9 +20,16 @@ from torch import Tensor
 
 from radarbook.radar.array import Array
 from radarbook.radar.facet_sum import FacetSum, ForwardProblem, responses
+from radarbook.radar.grazing import exact_pieces
 from radarbook.radar.layer import Layer, LegTable
 from radarbook.radar.legs import amplitude, steepest_cosine
-from radarbook.radar.skeleton import CACHE, Skeleton, build_skeleton, round_box
+from radarbook.radar.skeleton import (
+    CACHE,
+    Skeleton,
+    all_antennas,
+    build_skeleton,
+    round_box,
+)
 
 #: Cell of facets that share a skeleton, m.
 _CELL = (0.030, 0.030, 0.030)
@@ -66,10 +75,49 @@ def _signal(
     assert problem.pieces.mesh is not None
     boxes, owner, cell = _cells(places, problem.pieces.mesh)
     centres = (boxes + 0.5) * side
+    core = _core(problem, skeleton, centres, owner, cell, steepest, memory)
+    power = skeleton.power(core.detach(), centres, owner, len(problem), memory)
+    some = exact_pieces(problem, skeleton, power)
+    if len(some) == 0:
+        return skeleton.expand_each(core, centres, owner, len(problem), memory)
+    part = replace(problem, pieces=problem.pieces.only(some))
+    core = core - _core(part, skeleton, centres, owner, cell[some], steepest, memory)
+    total = skeleton.expand_each(core, centres, owner, len(problem), memory)
+    return total + _exact(part, steepest, memory)
+
+
+def _exact(problem: ForwardProblem, steepest: float, memory: int) -> Tensor:
+    """(B, f, rx, tx) of meshes: one cell each, all antennas, few frequencies."""
+    pieces, count = problem.pieces, len(problem)
+    mesh = pieces.mesh
+    assert mesh is not None
+    places = pieces.centres(problem.vertices.double())
+    into = mesh[:, None].expand(-1, 3)
+    low, high = (
+        places.new_zeros(count, 3).scatter_reduce(0, into, places, how, include_self=False)
+        for how in ("amin", "amax")
+    )
+    reach = float((high - low).square().sum(1).sqrt().max())  # two-way, of half of the diagonal
+    every = all_antennas(problem.array, problem.waveform, reach)
+    centres, owner = (low + high) / 2, torch.arange(count, device=places.device)
+    core = _core(problem, every, centres, owner, mesh, steepest, memory)
+    return every.expand_each(core, centres, owner, count, memory)
+
+
+def _core(
+    problem: ForwardProblem,
+    skeleton: Skeleton,
+    centres: Tensor,
+    owner: Tensor,
+    cell: Tensor,
+    steepest: float,
+    memory: int,
+) -> Tensor:
+    """(cells, g, n, m) of cells with ``centres`` (cells, 3) of the meshes ``owner`` (cells,);
+    ``cell`` (P,) is the one of each piece."""
     cores = _Cores(problem, skeleton, centres, owner, *_blocks(cell), steepest, memory)
     vertices, *others = problem.inputs
-    core = cores(vertices.double(), *others)
-    return skeleton.expand_each(core, centres, owner, len(problem), memory)
+    return cores(vertices.double(), *others)
 
 
 def _skeletons(

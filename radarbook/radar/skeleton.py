@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -108,6 +108,26 @@ class Skeleton:
             lambda x: self._expand(x[None], centres, memory, owner, count),
             lambda x: self._focus(x, centres, memory, owner)[0],
         )
+
+    @torch.no_grad()
+    def power(
+        self, core: Tensor, centres: Tensor, owner: Tensor, count: int, memory: int
+    ) -> Tensor:
+        """(count,) Σ |S|² of the signals of :meth:`expand_each`, estimated from some of the
+        antennas and frequencies."""
+        rows = [_spread(len(b), n) for b, n in zip(self._bases(), (5, 12, 12), strict=True)]
+        steps, tx, rx = rows
+        sampled = replace(
+            self,
+            array=self.array.subset(tx=tx, rx=rx),
+            waveform=Waveform(self.waveform.frequencies[steps]),
+            tx_basis=self.tx_basis[tx],
+            rx_basis=self.rx_basis[rx],
+            frequency_basis=self.frequency_basis[steps],
+        )
+        signal = sampled._expand(core[None], centres, memory, owner, count)
+        taken, all_of_them = signal[0].numel(), math.prod(len(b) for b in self._bases())
+        return torch.view_as_real(signal).square().flatten(1).sum(1) * (all_of_them / taken)
 
     def focus(
         self, signal: Tensor, centres: Tensor, memory: int, advance: Advance | None = None
@@ -333,6 +353,31 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _Linear.apply(gradient, ctx.adjoint, ctx.operator), None, None
+
+
+def all_antennas(array: Array, waveform: Waveform, reach: float) -> Skeleton:
+    """All antennas, and the frequencies that determine all others for points whose two-way path
+    differs from the cell centre's by ``reach`` (m) at most."""
+    step = 0.05  # few different tables
+    nodes, weights = _frequencies(
+        waveform.frequencies.cpu().numpy().astype(np.float64).tobytes(),
+        max(1, math.ceil(reach / step)) * step,
+    )
+    tx, rx = len(array.tx), len(array.rx)
+    bases = (torch.eye(n, dtype=torch.float64) for n in (tx, rx))
+    return Skeleton(array, waveform, torch.arange(tx), torch.arange(rx), *bases, nodes, weights)
+
+
+@lru_cache(maxsize=256)
+def _frequencies(frequencies: bytes, reach: float) -> tuple[Tensor, Tensor]:
+    k = np.frombuffer(frequencies) * (2 * math.pi / C0)
+    nodes, weights = _frequency_nodes(k, reach, TOLERANCE)
+    return torch.from_numpy(nodes), torch.from_numpy(np.ascontiguousarray(weights))
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """At most ``most`` of ``count`` numbers, evenly spread."""
+    return torch.linspace(0, count - 1, min(count, most)).round().long()
 
 
 def round_box(
