@@ -33,7 +33,7 @@ from torch import Tensor
 
 from radarbook.radar.array import Array
 from radarbook.radar.waveform import C0, Waveform
-from radarbook.threads import divide
+from radarbook.threads import alone, divide
 
 #: Default bound on the relative error of the interpolation of Eq. (3.3).
 TOLERANCE = 4e-4
@@ -369,6 +369,7 @@ def all_antennas(array: Array, waveform: Waveform, reach: float) -> Skeleton:
 
 
 @lru_cache(maxsize=256)
+@alone()
 def _frequencies(frequencies: bytes, reach: float) -> tuple[Tensor, Tensor]:
     k = np.frombuffer(frequencies) * (2 * math.pi / C0)
     nodes, weights = _frequency_nodes(k, reach, TOLERANCE)
@@ -425,7 +426,9 @@ def build_skeleton(
     return Skeleton(array, waveform, tx, rx, p_tx, p_rx, k, w)
 
 
+# Numpy's linear algebra has threads of its own, which spin on a busy machine: torch's is used.
 @lru_cache(maxsize=256)
+@alone()
 def _build(
     tx: bytes, rx: bytes, frequencies: bytes, low: bytes, high: bytes, half: bytes, tolerance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -479,8 +482,9 @@ def _interpolation(
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         # The columns' own triangle first: pivoting a tall matrix takes ten times as long.
-        (triangle,) = scipy.linalg.qr(samples[:, members], mode="r")
-        _, r, order = scipy.linalg.qr(triangle[: len(members)], mode="economic", pivoting=True)
+        tall = torch.from_numpy(samples[:, members])
+        triangle = torch.linalg.qr(tall, mode="r")[1].numpy()
+        _, r, order = scipy.linalg.qr(triangle, mode="economic", pivoting=True)
         # Error left by the first i antennas, root mean square over samples and antennas.
         left = np.sqrt(np.cumsum((r**2).sum(1)[::-1])[::-1] / (r**2).sum())
         rank = max(1, int((left > tolerance).sum()))
@@ -508,16 +512,19 @@ def _frequency_nodes(
     centre, half = float(k[0] + k[-1]) / 2, float(k[-1] - k[0]) / 2
     path = np.linspace(0, reach, 256)[:, None]
 
-    def waves(values: NDArray[Any]) -> NDArray[Any]:
+    def waves(values: NDArray[Any]) -> Tensor:
         phase = path * (values - centre)
-        return np.concatenate([np.cos(phase), np.sin(phase)])
+        return torch.from_numpy(np.concatenate([np.cos(phase), np.sin(phase)]))
 
     wanted = waves(k)
-    for count in range(2, len(k)):
+    # Fewer steps than a period of the longest path, on either side of the centre, cannot do.
+    fewest = max(2, math.ceil(2 * half * reach / math.pi))
+    for count in range(fewest, len(k)):
         # Nodes a little beyond the band keep the interpolation from growing at its ends.
         nodes = centre + (half * (1 + 0.4 / count)) * np.linspace(-1, 1, count)
-        weights: NDArray[Any] = np.linalg.lstsq(waves(nodes), wanted, rcond=1e-10)[0].T
-        error = waves(nodes) @ weights.T - wanted
-        if math.sqrt(2 * float(np.square(error).mean())) < tolerance:
-            return nodes, weights
+        known = waves(nodes)
+        weights = torch.linalg.lstsq(known, wanted, rcond=1e-10, driver="gelsd").solution
+        error = known @ weights - wanted
+        if math.sqrt(2 * float(error.square().mean())) < tolerance:
+            return nodes, weights.T.numpy()
     return k.copy(), np.eye(len(k))
