@@ -364,8 +364,9 @@ def all_antennas(array: Array, waveform: Waveform, reach: float) -> Skeleton:
         max(1, math.ceil(reach / step)) * step,
     )
     tx, rx = len(array.tx), len(array.rx)
-    bases = (torch.eye(n, dtype=torch.float64) for n in (tx, rx))
-    return Skeleton(array, waveform, torch.arange(tx), torch.arange(rx), *bases, nodes, weights)
+    of_tx, of_rx = (torch.eye(n, dtype=torch.float64) for n in (tx, rx))
+    chosen = torch.arange(tx), torch.arange(rx)
+    return Skeleton(array, waveform, *chosen, of_tx, of_rx, nodes, weights)
 
 
 @lru_cache(maxsize=256)
