@@ -6,7 +6,8 @@ the nose) and seen from in front of the face, so the subject's left is on the vi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,67 @@ def face(
         height=480,
         margin={"l": 0, "r": 0, "t": 40 if title else 10, "b": 0},
     )
+
+
+def face_regions(
+    vertices_mm: Any, triangles: Any, regions: Mapping[str, ArrayLike], *, title: str = ""
+) -> go.Figure:
+    """A face with each region in a colour of its own and its name in front of it.
+
+    ``regions`` are masks (N,) of the vertices. A triangle belongs to a region if two of its
+    vertices do; the rest stays in the colour of skin.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> figure = face_regions(model.mean, model.triangles, model.regions)
+    >>> [trace.name for trace in figure.data[1:4]]
+    ['eyes', 'nose', 'mouth']
+    """
+    points = _vertices(vertices_mm)
+    faces = _array(triangles, np.int64)
+    masks = {name: _array(mask, bool) for name, mask in regions.items()}
+    left = np.ones(len(faces), bool)
+    parts: list[go.Mesh3d] = []
+    for (name, mask), colour in zip(masks.items(), itertools.cycle(theme.COLOURS), strict=False):
+        if mask.shape != (len(points),):
+            raise InputError(
+                f"regions['{name}']: expected ({len(points)},) flags, found shape {mask.shape}"
+            )
+        own = (mask[faces].sum(axis=1) >= 2) & left
+        left &= ~own
+        parts.append(_submesh(points, faces[own], colour, name))
+    figure = theme.new_figure(
+        _submesh(points, faces[left], theme.FACE, ""),
+        *parts,
+        scene=_scene("front"),
+        title={"text": title},
+        height=480,
+        margin={"l": 0, "r": 0, "t": 40 if title else 10, "b": 0},
+    )
+    # A region on both sides is named on the subject's left.
+    places = [points[mask & (points[:, 0] >= 0)].mean(axis=0) for mask in masks.values()]
+    x, y, _ = np.array(places, np.float32).T
+    figure.add_trace(
+        go.Scatter3d(
+            x=x.copy(),
+            y=y.copy(),
+            z=np.full(len(places), points[:, 2].max() + 15, np.float32),
+            text=list(masks),
+            mode="text",
+            textfont={"size": 13},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    )
+    return figure
+
+
+def _submesh(points: NDArray[np.float32], faces: NDArray[Any], colour: str, name: str) -> go.Mesh3d:
+    """A part of a mesh with its own vertices only."""
+    used, numbers = np.unique(faces, return_inverse=True)
+    return mesh_trace(points[used], numbers.reshape(faces.shape), colour=colour, name=name)
 
 
 def error_map(

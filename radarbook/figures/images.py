@@ -8,14 +8,19 @@ Coordinates are shown in millimetres, amplitudes in dB relative to the maximum.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 from plotly.subplots import make_subplots
+from scipy.spatial import ConvexHull
 
 from radarbook.errors import InputError
+from radarbook.faces.model import MorphableModel
+from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.pose import to_radar
 from radarbook.figures import theme
 from radarbook.figures.faces import _array
 from radarbook.radar.image import RadarImage
@@ -24,6 +29,46 @@ from radarbook.radar.waveform import C0
 X_TITLE = "x (mm), as the radar sees it"
 Y_TITLE = "y (mm), up"
 _BAR = {"thickness": 12, "outlinewidth": 0}
+#: Behind the pixels of a radar image: what is below the dynamic range is not plotted.
+_NOTHING = "#E4E4E4"
+_OUTLINE = "#0A84FF"
+#: How far a cropped image reaches beyond the outline, m.
+_MARGIN = 0.012
+
+
+@dataclass(frozen=True)
+class FaceOutline:
+    """Where a face is in a radar image: x and y in the radar frame, metres.
+
+    ``outline`` (n, 2) is the convex hull of the face's vertices as the radar sees them, closed;
+    ``landmarks`` (m, 2) are the points that the face model names.
+    """
+
+    outline: NDArray[np.float64]
+    landmarks: NDArray[np.float64]
+
+
+def face_outlines(
+    model: MorphableModel, parameters: FaceParameters, distance: float
+) -> list[FaceOutline]:
+    """The outlines of posed faces, to be plotted over their radar images.
+
+    ``distance`` in metres is that of :func:`radarbook.faces.pose.to_radar`.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> face = face_outlines(rb.load_model(), FaceParameters.neutral(1), 0.3)[0]
+    >>> face.landmarks.shape
+    (68, 2)
+    """
+    named = list(model.landmarks.values())
+    found = []
+    for posed in to_radar(model, parameters.detach(), distance):
+        flat = _array(posed, np.float64)[:, :2]
+        hull = ConvexHull(flat).vertices
+        found.append(FaceOutline(flat[np.append(hull, hull[0])], flat[named]))
+    return found
 
 
 def _panels(rows: int, columns: int, titles: Sequence[str], **keywords: Any) -> go.Figure:
@@ -86,12 +131,11 @@ def radar_image(
     *,
     title: str = "",
     depth_limits_mm: tuple[float, float] | None = None,
+    outline: FaceOutline | None = None,
 ) -> go.Figure:
-    """Amplitude and depth of one image of the batch, side by side.
-
-    Depth is plotted where the mask is true.
-    """
-    return radar_images(image[index], [title], depth_limits_mm=depth_limits_mm)
+    """Amplitude and depth of one image of the batch, side by side, as :func:`radar_images`."""
+    outlines = None if outline is None else [outline]
+    return radar_images(image[index], [title], depth_limits_mm=depth_limits_mm, outlines=outlines)
 
 
 def radar_images(
@@ -99,13 +143,29 @@ def radar_images(
     labels: Sequence[str],
     *,
     depth_limits_mm: tuple[float, float] | None = None,
+    outlines: Sequence[FaceOutline] | None = None,
     title: str = "",
 ) -> go.Figure:
-    """Amplitude (left) and depth (right) of several images, one row each, on common scales."""
+    """Amplitude (left) and depth (right) of several images, one row each, on common scales.
+
+    Pixels below the dynamic range are left empty. With ``outlines``, one per image, each face's
+    outline and landmarks are plotted over its image, and each image is cropped to the face, all to
+    one size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> image = RadarImage(*torch.rand(2, 1, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool),
+    ...     torch.arange(4.0), torch.arange(4.0), torch.tensor([-20.0]))
+    >>> len(radar_images(image, ["a face"]).data)
+    2
+    """
     batch = [images] if isinstance(images, RadarImage) else list(images)
     rows = [one[n] for one in batch for n in range(len(one))]
     if len(labels) != len(rows):
         raise InputError(f"labels: expected {len(rows)}, one per image, found {len(labels)}")
+    if outlines is not None and len(outlines) != len(rows):
+        raise InputError(f"outlines: expected {len(rows)}, one per image, found {len(outlines)}")
     names: list[str] = []
     for label in labels:
         lead = f"{label}: " if label else ""
@@ -123,7 +183,7 @@ def radar_images(
         x, y = (_array(axis, np.float32) * np.float32(1e3) for axis in (one.x, one.y))
         figure.add_trace(
             _heatmap(
-                _array(one.amplitude_db[0], np.float32),
+                _where(masks[row - 1], _array(one.amplitude_db[0], np.float32)),
                 x,
                 y,
                 "dB",
@@ -135,10 +195,9 @@ def radar_images(
             row=row,
             col=1,
         )
-        depth = np.where(masks[row - 1], depths[row - 1], np.nan).astype(np.float32)
         figure.add_trace(
             _heatmap(
-                depth,
+                _where(masks[row - 1], depths[row - 1]),
                 x,
                 y,
                 "mm",
@@ -153,7 +212,10 @@ def radar_images(
         )
         _equal_axes(figure, row, 1)
         _equal_axes(figure, row, 2, y_title=False)
+    if outlines is not None:
+        _add_outlines(figure, outlines)
     figure.update_layout(
+        plot_bgcolor=_NOTHING,
         height=70 + 310 * len(rows),
         title={"text": title},
         margin={"l": 60, "r": 80, "t": 70 if title else 40, "b": 50},
@@ -161,20 +223,56 @@ def radar_images(
     return figure
 
 
+def _where(mask: NDArray[np.bool_], values: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The values where the mask is true, elsewhere NaN, which is not plotted."""
+    return np.where(mask, values, np.nan).astype(np.float32)
+
+
+def _add_outlines(figure: go.Figure, outlines: Sequence[FaceOutline]) -> None:
+    """Outline and landmarks over both panels of each row, cropped to windows of one size."""
+    half = np.max([np.ptp(one.outline, axis=0) for one in outlines], axis=0) / 2 + _MARGIN
+    for row, one in enumerate(outlines, start=1):
+        middle = (one.outline.max(0) + one.outline.min(0)) / 2
+        (left, low), (right, high) = 1e3 * (middle - half), 1e3 * (middle + half)
+        figure.update_xaxes(range=[right, left], autorange=False, row=row)
+        figure.update_yaxes(range=[low, high], row=row)
+        for column in (1, 2):
+            for points, style in (
+                (one.outline, {"mode": "lines", "line": {"color": _OUTLINE, "width": 1.5}}),
+                (one.landmarks, {"mode": "markers", "marker": {"color": _OUTLINE, "size": 2.5}}),
+            ):
+                x, y = (1e3 * points).astype(np.float32).T
+                trace = go.Scatter(
+                    x=x.copy(), y=y.copy(), hoverinfo="skip", showlegend=False, **style
+                )
+                figure.add_trace(trace, row=row, col=column)
+
+
 def image_slider(
-    images: RadarImage, labels: Sequence[str], *, parameter: str = "", title: str = ""
+    images: RadarImage,
+    labels: Sequence[str],
+    *,
+    parameter: str = "",
+    title: str = "",
+    outline: FaceOutline | None = None,
 ) -> go.Figure:
-    """Amplitude and depth that a slider moves through the batch: plotly frames, no kernel."""
+    """Amplitude and depth that a slider moves through the batch: plotly frames, no kernel.
+
+    With ``outline``, that outline stays over every image, and the images are cropped to it.
+    """
     if len(labels) != len(images):
         raise InputError(f"labels: expected {len(images)}, one per image, found {len(labels)}")
     masks = _array(images.mask, bool)
-    depth = np.where(masks, _array(images.depth, np.float32) * 1e3, np.nan).astype(np.float32)
+    depth = _where(masks, _array(images.depth, np.float32) * 1e3)
     seen = depth[masks]
     limits = (float(seen.min()), float(seen.max())) if len(seen) else None
     middle = len(images) // 2
-    figure = radar_images(images[middle], [""], depth_limits_mm=limits, title=title)
+    outlines = None if outline is None else [outline]
+    figure = radar_images(
+        images[middle], [""], depth_limits_mm=limits, outlines=outlines, title=title
+    )
     figure.data[0].zmin = float(images.dynamic_range_db.min())
-    amplitude = _array(images.amplitude_db, np.float32)
+    amplitude = _where(masks, _array(images.amplitude_db, np.float32))
     figure.frames = [
         go.Frame(
             name=str(n),
@@ -336,13 +434,15 @@ def range_profile(
     pairs: Sequence[tuple[int, int]] = ((46, 46),),
     padding: int = 8,
     floor_db: float = -60.0,
+    limits_mm: tuple[float, float] | None = None,
     title: str = "",
 ) -> go.Figure:
     """The range profile of some (rx, tx) pairs of a signal ``(rx, tx, f)``.
 
     The inverse Fourier transform over frequency (Hann window, zero-padded) of e^{-jkd} has its
-    peak at the path length d = d_tx + d_rx; the axis shows d / 2. Frequencies (f,) in Hz must be
-    equally spaced; the profile repeats every c / (2 Δf).
+    peak at the path length d = d_tx + d_rx; the axis shows d / 2, between ``limits_mm`` if they
+    are given. Frequencies (f,) in Hz must be equally spaced; the profile repeats every c / (2 Δf),
+    and limits beyond that are an :class:`~radarbook.errors.InputError`.
     """
     values = signal.detach().cpu().numpy() if hasattr(signal, "detach") else np.asarray(signal)
     steps = np.asarray(_array(frequencies, np.float64))
@@ -353,16 +453,24 @@ def range_profile(
         )
     count = padding * len(steps)
     window = np.hanning(len(steps) + 2)[1:-1]
-    half_path = np.arange(count) / count * C0 / (steps[1] - steps[0]) / 2
+    repeats = C0 / (steps[1] - steps[0]) / 2
+    if limits_mm is not None and 1e-3 * limits_mm[1] > repeats:
+        raise InputError(
+            f"limits_mm: expected at most {1e3 * repeats:.0f} mm, after which the profile of "
+            f"{len(steps)} frequencies repeats, found {limits_mm[1]:g}"
+        )
+    half_path = np.arange(count) / count * repeats
     profiles = [np.abs(np.fft.ifft(values[rx, tx] * window, count)) for rx, tx in pairs]
     top = max(float(p.max()) for p in profiles) or 1.0
+    low, high = (0.0, np.inf) if limits_mm is None else (1e-3 * limits_mm[0], 1e-3 * limits_mm[1])
+    shown = (half_path >= low) & (half_path <= high)
     figure = theme.new_figure()
     for (rx, tx), profile in zip(pairs, profiles, strict=True):
         level = 20 * np.log10(np.maximum(profile / top, 10 ** (floor_db / 20)))
         figure.add_trace(
             go.Scatter(
-                x=np.float32(half_path * 1e3),
-                y=np.float32(level),
+                x=np.float32(half_path[shown] * 1e3),
+                y=np.float32(level[shown]),
                 mode="lines",
                 name=f"rx {rx}, tx {tx}",
             )

@@ -95,6 +95,7 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
             x_domain = layout.axis("x", key[0]).get("domain", (0, 1))
             y_domain = layout.axis("y", key[1]).get("domain", (0, 1))
             flat[key] = canvas.add_axes(layout.place(x_domain, y_domain))
+            flat[key].set_facecolor(_rgb(layout.get("plot_bgcolor") or "#FFFFFF"))
         colour = layout.get("colorway") or theme.COLOURS
         colour = colour[number % len(colour)]
         if kind == "heatmap":
@@ -299,7 +300,8 @@ def _axes(axes: Axes, layout: _Layout, x_reference: str, y_reference: str) -> No
         axes.set_aspect("equal", adjustable="box")
     if axes.images:
         # No tick label at a picture's very edge: it would run into the colour bar next to it.
-        axes.xaxis.set_major_locator(MaxNLocator(6, prune="both"))
+        if not hasattr(axes, "radarbook_x"):  # which has the names of categories as ticks
+            axes.xaxis.set_major_locator(MaxNLocator(6, prune="both"))
     else:
         axes.grid(color="#E6E6E6", linewidth=0.6)
         axes.set_axisbelow(True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import radarbook as rb
 from radarbook import figures
 from radarbook.errors import InputError
 from radarbook.figures.static import _values
@@ -91,6 +92,43 @@ def test_depth_is_drawn_only_where_the_mask_is_true():
     )
 
 
+def test_amplitude_below_the_dynamic_range_is_not_plotted():
+    one = image(1)
+    for figure in (figures.radar_image(one), figures.image_slider(one, ["a"])):
+        np.testing.assert_array_equal(np.isnan(figure.data[0].z), ~one.mask[0].numpy())
+    assert np.isnan(figure.frames[0].data[0].z).any()
+
+
+def test_outline_and_landmarks_lie_over_the_face_and_the_image_is_cropped_to_it():
+    model = rb.load_model()
+    step = torch.tensor([[0.02, -0.01, 0.0]])
+    faces = rb.FaceParameters.neutral(2)
+    faces.translation[1] = step
+    still, moved = figures.face_outlines(model, faces, 0.3)
+    apart = moved.outline - still.outline
+    np.testing.assert_allclose(apart, np.broadcast_to(step[:, :2], apart.shape), atol=1e-7)
+    flat = rb.to_radar(model, faces[:1], 0.3)[0, :, :2].numpy()
+    np.testing.assert_allclose(still.outline.min(0), flat.min(0), atol=1e-7)
+    np.testing.assert_allclose(
+        still.landmarks[30], flat[model.landmarks["multipie68.30"]], atol=1e-7
+    )
+    figure = figures.radar_images(image(2), ["a", "b"], outlines=[still, moved])
+    right, left = figure.layout.xaxis3.range
+    assert right > 1e3 * moved.outline[:, 0].max()
+    assert left < 1e3 * moved.outline[:, 0].min()
+    assert right - left == pytest.approx(-np.diff(figure.layout.xaxis.range)[0])
+    assert len(figure.data) == 4 + 2 * 2 * 2
+
+
+def test_each_triangle_is_in_one_region():
+    masks = {"low": [True, True, False, False], "all": [True] * 4}
+    figure = figures.face_regions(SQUARE, TRIANGLES, masks)
+    rest, low, whole, names = figure.data
+    assert [len(mesh.i) for mesh in (rest, low, whole)] == [0, 1, 1]
+    assert list(names.text) == ["low", "all"]
+    assert low.color != whole.color
+
+
 def test_volume_slices_cut_through_the_brightest_voxel():
     volume = np.full((5, 6, 7), 0.01)
     volume[2, 4, 1] = 1.0
@@ -120,6 +158,10 @@ def test_range_profile_peaks_at_half_the_path():
     # One step of the zero-padded grid, 1.8 mm, is all that can be asked for.
     step = float(line.x[1] - line.x[0])
     assert line.x[np.argmax(line.y)] == pytest.approx(1e3 * path / 2, abs=step)
+    near = figures.range_profile(signal, frequencies, pairs=[(0, 0)], limits_mm=(200.0, 400.0))
+    assert near.data[0].x.min() >= 200
+    assert near.data[0].x.max() <= 400
+    assert near.data[0].x[np.argmax(near.data[0].y)] == line.x[np.argmax(line.y)]
 
 
 def test_virtual_aperture_holds_all_midpoints():
@@ -150,7 +192,19 @@ def test_histogram_counts_every_value_once():
         (lambda: figures.faces_row([SQUARE], TRIANGLES, ["a", "b"]), "labels"),
         (lambda: figures.radar_images(image(2), ["a"]), "labels"),
         (lambda: figures.similarity_matrix(np.eye(3), ["a"]), "matrix"),
+        (lambda: figures.radar_images(image(1), ["a"], outlines=[]), "outlines"),
+        (lambda: figures.face_regions(SQUARE, TRIANGLES, {"a": [True]}), "regions"),
         (lambda: figures.range_profile(np.ones((1, 1, 3)), np.arange(4.0)), "signal"),
+        # 8 steps of 10 GHz / 7 repeat every 105 mm.
+        (
+            lambda: figures.range_profile(
+                np.ones((1, 1, 8)),
+                np.linspace(72e9, 82e9, 8),
+                pairs=[(0, 0)],
+                limits_mm=(0.0, 300.0),
+            ),
+            "repeats",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call, words):

@@ -24,6 +24,7 @@ def pixels(figure, **keywords) -> np.ndarray:
 
 FIGURES = {
     "face": lambda: figures.face(SQUARE, TRIANGLES, title="t"),
+    "regions": lambda: figures.face_regions(SQUARE, TRIANGLES, {"a": [True, True, True, False]}),
     "values": lambda: figures.error_map(SQUARE, TRIANGLES, [0.0, 1.0, 2.0, 3.0]),
     "row": lambda: figures.faces_row([SQUARE] * 3, TRIANGLES, list("abc")),
     "slider": lambda: figures.faces_slider([SQUARE, SQUARE * 2], TRIANGLES, ["1", "2"]),
