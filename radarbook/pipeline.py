@@ -113,6 +113,19 @@ class Pipeline:
         """The physical renderer at the profile's grid and frequencies."""
         return PhysicalRenderer.for_profile(self.model, self.profile)
 
+    def for_test_faces(self, profile: Profile, faces: int) -> Pipeline:
+        """A pipeline with images of the first test faces of another profile.
+
+        This one, if its images are the same and as many. Otherwise one in the same folder of
+        results with ``faces`` test faces and hardly any others: test faces have the first sample
+        numbers, so they do not depend on how many others there are.
+        """
+        same = all(getattr(self.profile, field) == getattr(profile, field) for field in GEOMETRY)
+        if same and self.profile.test >= faces:
+            return self
+        few = profile.model_copy(update={"train": 1, "validation": 1, "test": faces})
+        return Pipeline(few, self.model_spec, self.output, self.seed)
+
     def command(self, chapters: str) -> str:
         """The command that runs ``chapters`` (as in ``"3-5"``) as this pipeline would.
 
@@ -273,7 +286,7 @@ def _make_dataset(pipeline: Pipeline, _: str, folder: Path) -> None:
     count = pipeline.profile.train + pipeline.profile.validation + pipeline.profile.test
     # Starting processes costs some seconds: not worth it for a handful of images.
     cores = usable_cores()
-    where: dict[str, Any] = {"workers": cores if count >= 40 and cores > 1 else None}
+    where: dict[str, Any] = {"workers": cores if count >= 24 and cores > 1 else None}
     if torch.cuda.is_available():
         where = {"device": "cuda"}  # one process keeps it busy
     generate_from_settings(

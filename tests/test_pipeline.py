@@ -6,12 +6,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from radarbook import pipeline as module
+from radarbook.book.trained import trained
+from radarbook.datasets.distribution import random_parameters
 from radarbook.errors import InputError
+from radarbook.evaluation.metrics import predict, vertex_distances
 from radarbook.pipeline import Pipeline
 from radarbook.profiles import get_profile, read_settings
 from radarbook.reports.results import read_results
+from radarbook.training.checkpoints import read_about, shipped_path
 
 TINY = {
     "pixels": 16,
@@ -139,3 +144,39 @@ def test_a_change_of_source_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_unknown_artefacts(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=name.split("/")[0]):
         tiny(tmp_path).get(name)
+
+
+def test_shipped_networks_see_the_first_test_faces_of_their_own_profile(tmp_path: Path) -> None:
+    found = trained(tiny(tmp_path), faces=1)
+    assert found.shipped
+    assert (len(found.test), found.settings.pixels, found.inputs) == (1, 64, "both")
+    first = random_parameters([0], 0)
+    assert torch.equal(found.test.parameters.shape, first.shape)
+    stated = read_about(shipped_path("encoder"))
+    assert stated["command"] in str(found)
+    # One face of 200 whose mean error and spread the file states: within four deviations.
+    guess, truth = predict(found.encoder, found.test)
+    error = float(vertex_distances(found.model, guess, truth).mean())
+    test = stated["test"]
+    assert abs(error - test["vertex_mm"]) < 4 * test["vertex_deviation_mm"]
+
+
+def test_own_networks_are_evaluated_where_asked_and_for_another_number_of_modes(
+    tmp_path: Path,
+) -> None:
+    for pipeline, source in (
+        (tiny(tmp_path), "profile"),
+        (tiny(tmp_path, n_shape=3), "shipped"),
+    ):
+        found = trained(pipeline, source)
+        assert not found.shipped
+        assert len(found.test) == TINY["test"]
+        assert found.command == pipeline.command("3-5")
+
+
+def test_a_pipeline_with_the_same_images_serves_as_it_is(tmp_path: Path) -> None:
+    own = tiny(tmp_path)
+    assert own.for_test_faces(own.profile, 2) is own
+    assert own.for_test_faces(own.profile, 3).profile.test == 3
+    other = own.for_test_faces(get_profile("laptop"), 2)
+    assert (other.profile.pixels, other.profile.test, other.output) == (64, 2, own.output)

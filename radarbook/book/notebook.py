@@ -23,6 +23,7 @@ from radarbook.profiles import Profile, get_profile
 from radarbook.reports.table import show, table
 
 if TYPE_CHECKING:
+    from radarbook.book.trained import Trained
     from radarbook.pipeline import Pipeline
 
 
@@ -43,6 +44,12 @@ class OpenChapter:
         from radarbook.pipeline import Pipeline
 
         return Pipeline(self.profile, model=self.model, output=self.output, seed=self.seed)
+
+    def trained(self, networks_from: str = "shipped", faces: int = 24) -> Trained:
+        """The networks that a chapter evaluates: :func:`radarbook.book.trained.trained`."""
+        from radarbook.book.trained import trained
+
+        return trained(self.pipeline, networks_from, faces)
 
     @property
     def root(self) -> Path:
