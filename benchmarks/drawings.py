@@ -2,8 +2,9 @@
 
     python -m benchmarks.drawings [FOLDER]
 
-Writes ``packages.svg`` (the imports between packages, from the source) and ``data_flow.svg`` (from
-parameters to a face) into ``jupyter_book/images``. Pages include them as inline SVG, so that lines
+Writes ``packages.svg`` (the imports between packages, from the source), ``data_flow.svg`` (from
+parameters to a face) and ``overview.svg`` (the same for newcomers, with the chapters) into
+``jupyter_book/images``. Pages include them as inline SVG, so that lines
 and letters take the page's colour in a light and in a dark theme. They are 360 units wide: on a
 narrow screen a letter is as large as the page's small print.
 """
@@ -217,6 +218,53 @@ def data_flow() -> str:
     return _svg("data-flow", title, about, face.bottom + 1, parts)
 
 
+# -- the overview --------------------------------------------------------------------------------
+
+
+def overview() -> str:
+    """The drawing of the introduction: what each chapter adds."""
+
+    def box(name: str, small: str, left: float, right: float, top: float) -> Box:
+        return Box(name, left, right, top, 38, (small,))
+
+    model = box("face model", "17 numbers and a pose (1)", 1, 176, 1)
+    physics = box("physical renderer", "simulation, imaging (2)", 1, 176, 75)
+    recording = box("recording", "of any radar (6)", 240, 359, 75)
+    image = box("radar image", "amplitude and depth", 60, 300, 149)
+    encoder = box("encoder", "image to face (3)", 1, 112, 223)
+    fit = box("fit", "by gradients (8, 7)", 240, 359, 223)
+    learned = box("learned renderer", "face to image (4)", 1, 176, 320)
+    face = box("face", "shape, expression, pose", 200, 359, 320)
+    boxes = [model, physics, recording, image, encoder, fit, learned, face]
+    parts = [_box(b) for b in boxes]
+    for x, upper, lower in (
+        (88, model, physics),
+        (88, physics, image),
+        (275, recording, image),
+        (80, image, encoder),
+        (275, image, fit),
+        (275, fit, face),
+    ):
+        parts.append(_line([(x, upper.bottom), (x, lower.top)]))
+    turn = encoder.bottom + 22
+    parts.append(_line([(98, encoder.bottom), (98, turn), (220, turn), (220, face.top)]))
+    level = encoder.top + 19
+    parts.append(_line([(encoder.right, level), (fit.left, level)], dashed=True))
+    parts.append(_text((encoder.right + fit.left) / 2, level - 6, "start", anchor="middle"))
+    back = learned.top + 19
+    parts.append(_line([(face.left, back), (learned.right, back)], dashed=True))
+    parts.append(_line([(40, learned.top), (40, encoder.bottom)], dashed=True))
+    parts.append(_text(46, 304, "compare: autoencoder (5)"))
+    about = (
+        "A face model (chapter 1) gives a face, the physical renderer (2) its radar image. A "
+        "recording (6) gives an image, too. The encoder (3) estimates the face from the image, a "
+        "fit (8, 7) finds it by gradients, if asked from the encoder's estimate. The learned "
+        "renderer (4) gives the image of an estimated face; the autoencoder (5) compares it."
+    )
+    title = "What each chapter adds; numbers in brackets are chapters"
+    return _svg("overview", title, about, face.bottom + 1, parts)
+
+
 # -- SVG -----------------------------------------------------------------------------------------
 
 
@@ -276,7 +324,8 @@ def _line(points: list[tuple[float, float]], dashed: bool = False) -> str:
 
 def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
-    for name, drawing in (("packages", packages()), ("data_flow", data_flow())):
+    drawings = {"packages": packages(), "data_flow": data_flow(), "overview": overview()}
+    for name, drawing in drawings.items():
         write_text(folder / f"{name}.svg", drawing)
         print(folder / f"{name}.svg")
 

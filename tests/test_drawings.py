@@ -5,17 +5,20 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.drawings import BASE, IMAGES, data_flow, direct, imports, packages
+from benchmarks.drawings import BASE, IMAGES, data_flow, direct, imports, overview, packages
 from radarbook.errors import InputError
 
 
-@pytest.mark.parametrize(("name", "drawing"), [("packages", packages), ("data_flow", data_flow)])
+@pytest.mark.parametrize(
+    ("name", "drawing"),
+    [("packages", packages), ("data_flow", data_flow), ("overview", overview)],
+)
 def test_shipped_drawing_is_the_one_of_this_source(name, drawing):
     shipped = (IMAGES / f"{name}.svg").read_text(encoding="utf-8")
     assert drawing() == shipped, "run `python -m benchmarks.drawings`"
 
 
-@pytest.mark.parametrize("name", ["packages", "data_flow"])
+@pytest.mark.parametrize("name", ["packages", "data_flow", "overview"])
 def test_drawing_is_a_described_svg_in_the_page_colour_and_loads_nothing(name):
     text = (IMAGES / f"{name}.svg").read_text(encoding="utf-8")
     root = ET.fromstring(text)
