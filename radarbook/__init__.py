@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from radarbook.datasets.recordings import read_recording as read_recording
     from radarbook.datasets.recordings import write_recording as write_recording
     from radarbook.errors import InputError as InputError
+    from radarbook.evaluation.surfaces import compare as compare
     from radarbook.faces.load import load_model as load_model
     from radarbook.faces.mesh import read_mesh as read_mesh
     from radarbook.faces.mesh import write_mesh as write_mesh
@@ -69,6 +70,7 @@ _HOMES = {
     "Recording": "datasets.recordings",
     "Waveform": "radar.waveform",
     "back_project": "radar.imaging",
+    "compare": "evaluation.surfaces",
     "fit": "fitting.fit",
     "get_profile": "profiles",
     "image_from_volume": "radar.image",

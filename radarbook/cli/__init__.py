@@ -6,7 +6,7 @@ for a typing error appear at once.
 
 from __future__ import annotations
 
-from radarbook.cli import book, fit, learning, models, radar, recordings
+from radarbook.cli import book, fit, learning, models, radar, recordings, surfaces
 from radarbook.cli.app import app, main
 
-__all__ = ["app", "book", "fit", "learning", "main", "models", "radar", "recordings"]
+__all__ = ["app", "book", "fit", "learning", "main", "models", "radar", "recordings", "surfaces"]

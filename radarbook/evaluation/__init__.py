@@ -13,9 +13,14 @@ from radarbook.evaluation.metrics import (
 )
 from radarbook.evaluation.rendering import evaluate_renderer, rendering_errors, seconds_per_image
 from radarbook.evaluation.similarity import cosine_similarity, diagonal_contrast, retrieval_rate
+from radarbook.evaluation.surfaces import Comparison, Distances, Surface, compare
 
 __all__ = [
+    "Comparison",
+    "Distances",
+    "Surface",
     "baselines",
+    "compare",
     "cosine_similarity",
     "diagonal_contrast",
     "error_by",

@@ -7,6 +7,7 @@ without pose and size go through :func:`aligned` first; parameters' errors need 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 
 import numpy as np
 import torch
@@ -45,12 +46,30 @@ def region_errors(distances: Tensor, regions: Mapping[str, Tensor]) -> dict[str,
     return {**means, "all": float(distances.mean())}
 
 
-def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """(M,) distance of each scan point (M, 3) to the nearest point of a mesh's surface.
+def closest_on_surface(
+    points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The point of a mesh's surface nearest to each of some points.
 
-    Unlike vertex distances this needs no correspondence, so a scan of any mesh can be compared.
     Exact: a triangle is examined if its centre is close enough for the triangle to be nearer than
-    the nearest vertex.
+    those of the eight nearest centres.
+
+    Parameters
+    ----------
+    points : (M, 3) array
+    vertices, triangles : (N, 3) float and (F, 3) int arrays
+        Of the mesh, in the unit of the points.
+
+    Returns the nearest points (M, 3), their distances (M,), both float64 in the unit of the input,
+    and the triangle (M,) int64 that each lies on. Raises :class:`~radarbook.errors.InputError`
+    without points or triangles.
+
+    Examples
+    --------
+    >>> corners, triangle = np.eye(3), np.array([[0, 1, 2]])
+    >>> closest, distance, which = closest_on_surface(np.ones((1, 3)), corners, triangle)
+    >>> closest.round(3).tolist(), distance.round(3).tolist(), which.tolist()
+    ([[0.333, 0.333, 0.333]], [1.155], [0])
     """
     if not len(points) or not len(triangles):
         raise InputError(
@@ -60,18 +79,41 @@ def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndar
     points = np.asarray(points, dtype=np.float64)
     corners = np.asarray(vertices, dtype=np.float64)[triangles]
     centres = corners.mean(axis=1)
-    radius = np.linalg.norm(corners - centres[:, None], axis=2).max()
-    used = np.unique(triangles)
-    bound, _ = cKDTree(np.asarray(vertices, dtype=np.float64)[used]).query(points)
-    near = cKDTree(centres).query_ball_point(points, np.asarray(bound) + radius)
+    radius = np.linalg.norm(corners - centres[:, None], axis=2).max(axis=1)
+    # An upper bound of each distance: to the eight triangles whose centres are nearest.
+    tree, few = cKDTree(centres), min(8, len(centres))
+    _, first = tree.query(points, few)
+    first = np.asarray(first).reshape(len(points), few)
+    closest = trimesh.triangles.closest_point(
+        corners[first.reshape(-1)], np.repeat(points, few, axis=0)
+    )
+    apart = np.linalg.norm(closest.reshape(-1, few, 3) - points[:, None], axis=2)
+    bound = apart.min(axis=1) * (1 + 1e-9) + 1e-12 * np.abs(points).max()
+    near = tree.query_ball_point(points, bound + radius.max(), return_sorted=True)
     counts = np.array([len(found) for found in near])
-    which = np.repeat(np.arange(len(points)), counts)
-    candidates = np.concatenate([np.asarray(found, dtype=np.int64) for found in near])
-    closest = trimesh.triangles.closest_point(corners[candidates], points[which])
-    distance = np.linalg.norm(closest - points[which], axis=1)
-    result = np.asarray(bound, dtype=np.float64).copy()
-    np.minimum.at(result, which, distance)
-    return result
+    candidates = np.fromiter(chain.from_iterable(near), dtype=np.int64, count=int(counts.sum()))
+    owner = np.repeat(np.arange(len(points)), counts)
+    middle = np.linalg.norm(centres[candidates] - points[owner], axis=1)
+    kept = middle <= bound[owner] + radius[candidates]
+    candidates, owner = candidates[kept], owner[kept]
+    closest = trimesh.triangles.closest_point(corners[candidates], points[owner])
+    squared = ((closest - points[owner]) ** 2).sum(axis=1)
+    counts = np.bincount(owner, minlength=len(points))
+    begin = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    least = np.minimum.reduceat(squared, begin)
+    # The first of those that are nearest.
+    hits = np.flatnonzero(squared == np.repeat(least, counts))
+    best = hits[np.unique(owner[hits], return_index=True)[1]]
+    return closest[best], np.sqrt(squared[best]), candidates[best]
+
+
+def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """(M,) distance of each scan point (M, 3) to the nearest point of a mesh's surface.
+
+    Unlike vertex distances this needs no correspondence, so a scan of any mesh can be compared.
+    See :func:`closest_on_surface`.
+    """
+    return closest_on_surface(points, vertices, triangles)[1]
 
 
 def aligned(source: np.ndarray, target: np.ndarray) -> np.ndarray:
