@@ -20,9 +20,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from radarbook import datasets as datasets
     from radarbook import evaluation as evaluation
+    from radarbook import faces as faces
     from radarbook import figures as figures
+    from radarbook import fitting as fitting
     from radarbook import networks as networks
+    from radarbook import radar as radar
     from radarbook import reports as reports
+    from radarbook import seeds as seeds
     from radarbook import training as training
     from radarbook.book.notebook import start_chapter as start_chapter
     from radarbook.datasets.distribution import ParameterDistribution as ParameterDistribution
@@ -53,6 +57,7 @@ if TYPE_CHECKING:
     from radarbook.radar.layer import Layer as Layer
     from radarbook.radar.renderer import PhysicalRenderer as PhysicalRenderer
     from radarbook.radar.simulate import simulate as simulate
+    from radarbook.radar.simulate import simulate_points as simulate_points
     from radarbook.radar.waveform import Waveform as Waveform
     from radarbook.radar.waveform import qar50_waveform as qar50_waveform
 
@@ -84,6 +89,7 @@ _HOMES = {
     "reconstruct": "fitting.reconstruction",
     "save_image": "radar.image",
     "simulate": "radar.simulate",
+    "simulate_points": "radar.simulate",
     "start_chapter": "book.notebook",
     "to_radar": "faces.pose",
     "write_mesh": "faces.mesh",
@@ -93,10 +99,14 @@ _HOMES = {
 _MODULES = {
     "datasets": "radarbook.datasets",
     "evaluation": "radarbook.evaluation",
+    "faces": "radarbook.faces",
     "figures": "radarbook.figures",
+    "fitting": "radarbook.fitting",
     "meshes": "radarbook.radar.meshes",
     "networks": "radarbook.networks",
+    "radar": "radarbook.radar",
     "reports": "radarbook.reports",
+    "seeds": "radarbook.seeds",
     "training": "radarbook.training",
 }
 

@@ -31,6 +31,7 @@ BASE = (
     "threads",
     "hdf5",
     "npy",
+    "lazy",
     "locks",
     "processes",
     "profiles",

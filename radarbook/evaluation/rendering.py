@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,9 +52,10 @@ def evaluate_renderer(
 
 
 def seconds_per_image(
-    render: Callable[[FaceParameters], RadarImage], parameters: FaceParameters, repeats: int = 5
+    render: Callable[[FaceParameters], Any], parameters: FaceParameters, repeats: int = 5
 ) -> float:
-    """Mean time of a rendering call over its images, without gradients and a first call."""
+    """Mean time of a call that renders images or signals, per image, without gradients and a first
+    call."""
     with torch.no_grad():
         render(parameters)
         began = time.perf_counter()

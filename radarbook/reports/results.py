@@ -95,13 +95,24 @@ def write_results(
 
 def read_results(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Rows and note of a ``results.json``; :class:`InputError` if it is not one."""
+    content = read_kept(path)
+    try:
+        return content["rows"], content["about"]
+    except KeyError:
+        raise InputError(f"{path}: expected a results.json, found something else") from None
+
+
+def read_kept(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a kept result of any benchmark; :class:`InputError` if it is not one."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return content["rows"], content["about"]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise InputError(f"{path}: expected a results.json, found something else") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a results.json, found something else")
+    return content
 
 
 def table_cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
