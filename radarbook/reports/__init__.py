@@ -16,6 +16,7 @@ from radarbook.reports.fits import (
     method_rows,
     mode_means,
     outside_rows,
+    referee_rows,
 )
 from radarbook.reports.results import (
     MEAN_FACE,
@@ -51,6 +52,7 @@ __all__ = [
     "read_kept",
     "read_results",
     "recipes_compared",
+    "referee_rows",
     "result_row",
     "results_page",
     "shipped_results",

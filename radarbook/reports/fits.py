@@ -200,6 +200,47 @@ def found_layer_rows(path: Path) -> list[list[str]]:
     return rows
 
 
+#: What a fit models unless it is left out, by the benchmark's name.
+_LEFT_OUT = {"smooth": "curved facets", "double": "double bounce", "gate": "range gate"}
+
+
+def referee_rows(folder: Path) -> list[list[str]]:
+    """A row for each variant in each file ``referee_*.json`` of ``benchmarks.referee_fits``.
+
+    Model, faces' set (tuning or test), the referee's variant, what the fit leaves out, number of
+    faces, median vertex distance (mm), distance that nine tenths stay below (mm), accepted faces,
+    shares of coefficients and of vertices inside their 90 % intervals, median normalised residual
+    power, and median seconds. Raises :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
+    """
+    keys = (
+        "variant", "faces", "median_mm", "ninety_mm", "accepted", "inside_90",
+        "vertices_inside_90", "residual", "seconds",
+    )  # fmt: skip
+    rows = []
+    for path in sorted(folder.glob("referee_*.json")):
+        kept = _read(path, "referee_fits", "summary", keys)
+        settings = kept["settings"]
+        left_out = ", ".join(_LEFT_OUT.get(name, name) for name in settings.get("without", []))
+        for row in kept["summary"]:
+            rows.append(
+                [
+                    str(settings.get("model")).removesuffix("_face"),
+                    str(settings.get("referee", {}).get("draw", "–")),
+                    str(row["variant"]),
+                    left_out or "nothing",
+                    str(row["faces"]),
+                    f"{row['median_mm']:.2f}",
+                    f"{row['ninety_mm']:.2f}",
+                    f"{row['accepted']} of {row['faces']}",
+                    f"{row['inside_90']:.0%}",
+                    f"{row['vertices_inside_90']:.0%}",
+                    f"{row['residual']:.3f}",
+                    f"{row['seconds']:.0f}",
+                ]
+            )
+    return rows
+
+
 def _spread(values: np.ndarray, form: str) -> str:
     """Median, lowest and highest."""
     middle, low, high = (format(float(v), form) for v in np.quantile(values, [0.5, 0.0, 1.0]))

@@ -14,6 +14,7 @@ from radarbook.reports.fits import (
     method_rows,
     mode_means,
     outside_rows,
+    referee_rows,
 )
 
 
@@ -167,3 +168,22 @@ def test_rows_outside_the_model_keep_what_is_not_known_apart(tmp_path: Path) -> 
     path.write_text(json.dumps({"settings": {}, "rows": [row]}))
     with pytest.raises(InputError, match=r"outside_ict\.json: expected the figures"):
         outside_rows(path)
+
+
+def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
+    row = {
+        "variant": "full", "faces": 4, "median_mm": 0.214, "ninety_mm": 0.5, "accepted": 3,
+        "inside_90": 0.841, "vertices_inside_90": 0.9, "residual": 0.0312, "seconds": 81.4,
+    }  # fmt: skip
+    settings = {"model": "ict_face", "without": ["smooth", "gate"], "referee": {"draw": "test"}}
+    path = tmp_path / "referee_ict_test.json"
+    path.write_text(json.dumps({"settings": settings, "summary": [row]}))
+    assert referee_rows(tmp_path) == [
+        [
+            "ict", "test", "full", "curved facets, range gate", "4", "0.21", "0.50", "3 of 4",
+            "84%", "90%", "0.031", "81",
+        ]
+    ]  # fmt: skip
+    path.write_text(json.dumps({"settings": settings, "summary": [{"variant": "full"}]}))
+    with pytest.raises(InputError, match=r"referee_ict_test.json: expected the figures of"):
+        referee_rows(tmp_path)
