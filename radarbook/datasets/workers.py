@@ -36,6 +36,7 @@ from radarbook.progress import write_line
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
+from radarbook.seeds import stream_key
 from radarbook.threads import alone
 
 #: Modules of ``radar`` that its renderer does not import.
@@ -151,10 +152,18 @@ def render_samples(
     return joined | grid, seconds
 
 
+def speckle_seeds(seed: int, samples: Sequence[int]) -> list[int]:
+    """Of each sample's own speckle, for :meth:`PhysicalRenderer.signal
+    <radarbook.radar.renderer.PhysicalRenderer.signal>`; fixed by (seed, sample)."""
+    return [stream_key(seed, "datasets/speckle", i) for i in samples]
+
+
 def _image(
     renderer: Renderer, parameters: FaceParameters, settings: SampleSettings, samples: Sequence[int]
 ) -> RadarImage:
     if settings.imperfections is None:
+        if isinstance(renderer, PhysicalRenderer):
+            return renderer.render(parameters, speckle_seeds(settings.seed, samples))
         return renderer.render(parameters)
     if not isinstance(renderer, PhysicalRenderer):
         raise InputError("imperfections: expected the physical renderer, which has raw signals")
@@ -179,7 +188,7 @@ def measured_signal(
     signals = []
     for row, i in enumerate(samples):
         as_built = renderer.replace(array=imperfections.array(renderer.array, seed, i))
-        clean = as_built.signal(parameters[row])
+        clean = as_built.signal(parameters[row], speckle_seeds(seed, [i]))
         signals.append(imperfections.apply(clean, as_built.array, renderer.waveform, seed, [i]))
     return torch.cat(signals)
 

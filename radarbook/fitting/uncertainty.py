@@ -12,9 +12,9 @@ in directions that the recording does not show, P returns to C. ⟨nnᵀ⟩ is c
 noise and of speckle that pass through the features, because logarithms and smoothing leave them
 neither white nor Gaussian. P does *not* include a wrong minimum, physics that the fit does not
 model, and noise so strong that a logarithm is no longer linear in it. For faces fitted by smoothed
-power with noise of a tenth of the recording's amplitude, errors have the stated covariance. At
-three tenths, single 90 % intervals hold 90 %, but errors of several parameters together are larger
-than stated.
+power with noise of a tenth of the recording's amplitude, errors have the stated covariance on most
+faces; on some, and at three tenths on more, errors of several parameters together are larger than
+stated, while single 90 % intervals hold 90 %.
 """
 
 from __future__ import annotations

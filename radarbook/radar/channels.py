@@ -39,6 +39,8 @@ def simulate_channels(
     it; of others, neighbours are simulated together. A facet's response is then taken towards
     the middle of those neighbours, not of the whole aperture, which may be wide.
     """
+    if options["rest"] is None and options["seed"] is not None and vertices.ndim == 2:
+        options["rest"] = vertices  # the same speckle for every array, wherever that is
     if array.is_moved:
         if options.get("layer") is not None:
             raise InputError(
@@ -69,7 +71,7 @@ def simulate_channels(
     shared = pieces or Pieces.of(
         vertices, triangles, product, visibility=visibility,
         facet_size=options["facet_size"], surface=options["surface"], near=False,
-        seed=options["seed"], memory=options["memory"],
+        seed=options["seed"], rest=options["rest"], memory=options["memory"],
     )  # fmt: skip
     order = neighbours(array.tx[tx].detach().cpu(), array.rx[rx].detach().cpu()).to(tx.device)
     parts = []
@@ -90,8 +92,8 @@ def simulate_channels(
 
 def _of_mesh(value: Any, number: int) -> Any:
     """An option of one mesh of a batch."""
-    if isinstance(value, Tensor) and value.ndim == 1:
-        return value[number]
+    if isinstance(value, list | tuple) or (isinstance(value, Tensor) and value.ndim == 1):
+        return value[number] if len(value) > 1 else value[0]
     if hasattr(value, "echo"):  # a layer, whose parameters may be one a mesh
         return value[number : number + 1]
     return value

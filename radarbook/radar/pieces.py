@@ -6,7 +6,7 @@ Triangles are flat, or patches of the smooth surface through the vertices
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -19,8 +19,8 @@ from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.scattering import Facets, facets, middles
 from radarbook.radar.skeleton import antenna_groups
+from radarbook.radar.speckle import cell_phases, seeds_of
 from radarbook.radar.surface import SmoothSurface
-from radarbook.seeds import torch_stream
 
 #: Edges longer than this are divided before a facet radiates, m: with their own phase integrals
 #: such facets give a -30 dB image that correlates 0.999 with the converged one (book, section 3).
@@ -109,7 +109,8 @@ class Pieces:
         facet_size: float = FACET_SIZE,
         surface: SmoothSurface | None = None,
         near: bool = True,
-        seed: int | None = 0,
+        seed: int | Sequence[int] | None = 0,
+        rest: Tensor | None = None,
         memory: int = MEMORY_BUDGET,
     ) -> Pieces:
         """Of vertices (N, 3) or (B, N, 3), with visibility (F, G) or (B, F, G) or None; float64.
@@ -167,11 +168,11 @@ class Pieces:
         parent = item - mesh * len(triangles)
         phase = None
         if seed is not None:
-            # Two numbers a triangle and one a piece give every piece a phase of its own.
-            stream = torch_stream(seed, "radar/diffuse")
-            dice = torch.rand(2 * len(triangles), generator=stream, dtype=torch.float64).to(device)
-            turns = dice[parent] + 1e3 * dice[len(triangles) + parent] * (1 + rank).sqrt()
-            phase = 2 * math.pi * (turns % 1)
+            corners = every.corners[item]
+            if rest is not None:
+                corners = rest.detach().double().to(device)[triangles[parent]]
+            places = (tables[child] @ corners).mean(1)
+            phase = cell_phases(places, seeds_of(seed, meshes), mesh)
         return cls(
             triangles,
             parent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -22,6 +23,7 @@ from radarbook.radar.pieces import FACET_SIZE
 from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.scattering import SKIN_PERMITTIVITY
 from radarbook.radar.simulate import Method, simulate
+from radarbook.radar.speckle import CELL
 from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform, qar50_waveform
@@ -67,7 +69,8 @@ def mesh_signal(
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     surface: SmoothSurface | None = None,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
+    rest: Tensor | None = None,
     method: Method | None = None,
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
@@ -106,6 +109,7 @@ def mesh_signal(
         facet_size=facet_size,
         surface=surface,
         seed=seed,
+        rest=rest,
         method=method,
         memory=memory,
     )
@@ -160,7 +164,7 @@ class PhysicalRenderer:
     window
         Along frequency, see :func:`~radarbook.radar.imaging.back_project`.
     permittivity, facet_size, seed
-        Of skin, of the facets, and of the diffuse phases: see
+        Of skin, of the facets, and of the speckle: see
         :func:`~radarbook.radar.simulate.simulate`.
     smooth : bool
         Whether the face's triangles are patches of the smooth surface through its vertices
@@ -240,8 +244,17 @@ class PhysicalRenderer:
         mean = self.model.shape_mean + self.model.expression_mean
         return SmoothSurface.of(mean, self.model.triangles)
 
-    def signal(self, parameters: FaceParameters) -> Tensor:
-        """(B, rx, tx, f) complex signals; differentiable but for the dynamic range."""
+    @cached_property
+    def rest(self) -> Tensor:
+        """(N, 3) m float64: the mean face, which the speckle belongs to whatever a face's
+        parameters."""
+        return 1e-3 * self.model.mean.double()
+
+    def signal(self, parameters: FaceParameters, seeds: Sequence[int] | None = None) -> Tensor:
+        """(B, rx, tx, f) complex signals; differentiable but for the dynamic range.
+
+        ``seeds`` gives each face a speckle of its own; None: all have that of ``seed``.
+        """
         return mesh_signal(
             to_radar(self.model, parameters, self.distance),
             self.model.triangles,
@@ -256,7 +269,8 @@ class PhysicalRenderer:
             layer=self.layer,
             facet_size=self.facet_size,
             surface=self.surface,
-            seed=self.seed,
+            seed=self.seed if seeds is None else seeds,
+            rest=self.rest,
             method=self.method,
             memory=self.memory,
         )
@@ -270,9 +284,10 @@ class PhysicalRenderer:
             signal, self.array, self.waveform, self.grid, window=window, memory=self.memory
         )
 
-    def render(self, parameters: FaceParameters) -> RadarImage:
-        """Radar images (B, H, W), each clipped at its own dynamic range."""
-        signal = self.signal(parameters)
+    def render(self, parameters: FaceParameters, seeds: Sequence[int] | None = None) -> RadarImage:
+        """Radar images (B, H, W), each clipped at its own dynamic range; ``seeds`` as in
+        :meth:`signal`."""
+        signal = self.signal(parameters, seeds)
         volume = self._volume(signal, self.window)
         sharp = self._volume(signal, "edges") if self.sharp_depth else None
         return image_from_volume(volume, self.grid, parameters.dynamic_range_db, sharp=sharp)
@@ -304,4 +319,5 @@ class PhysicalRenderer:
             "occlusion": self.occlusion,
             "bounces": self.bounces,
             "seed": self.seed,
+            "speckle": CELL,
         }

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from radarbook.radar.speckle import CELL
+
 #: Relative permittivity of human skin near 77 GHz (Gabriel 1996), time factor e^{+jωt}.
 SKIN_PERMITTIVITY = 6.6 - 8.9j
 
@@ -107,7 +109,8 @@ def facet_response(
 
     Coherent part (jk/2π) Γ A times the mean over the facet, or over the flat parts of a bent one,
     of its own two-way phase; diffuse part
-    |Γ| √(A/π) with the phases ``diffuse_phase`` (N,), or none. ``toward`` (N, 3) is the mean of
+    |Γ| √(A/π) with the phases ``diffuse_phase`` (N,), or none; below the area of a speckle cell
+    (:mod:`radarbook.radar.speckle`) in proportion to A. ``toward`` (N, 3) is the mean of
     the unit vectors to transmitter and receiver, which stands for all antennas. ``material`` is
     the diffuse fraction m of the amplitude: 1 - m² of the power stays coherent.
     """
@@ -126,7 +129,9 @@ def facet_response(
     smooth = (1 - material.square()).clamp(min=1e-12).sqrt()
     if diffuse_phase is None:
         return smooth * coherent
-    diffuse = wave(gamma.abs() * (f.area / math.pi).sqrt(), diffuse_phase)
+    # Smaller facets share the phase of a cell, and their amplitudes add up.
+    single = (f.area / CELL**2).clamp(max=1).sqrt()
+    diffuse = wave(gamma.abs() * (f.area / math.pi).sqrt() * single, diffuse_phase)
     return smooth * coherent + material * diffuse
 
 

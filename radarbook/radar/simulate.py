@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -20,6 +21,7 @@ from radarbook.radar.legs import leg_gain
 from radarbook.radar.pieces import FACET_SIZE, Pieces
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, wave
 from radarbook.radar.skeleton import unit
+from radarbook.radar.speckle import seeds_of
 from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import Waveform
 from radarbook.threads import alone, divide
@@ -47,7 +49,8 @@ def simulate(
     layer: Layer | None = None,
     facet_size: float = FACET_SIZE,
     surface: SmoothSurface | None = None,
-    seed: int | None = 0,
+    seed: int | Sequence[int] | None = 0,
+    rest: Tensor | None = None,
     pieces: Pieces | None = None,
     method: Method | None = None,
     memory: int = MEMORY_BUDGET,
@@ -83,13 +86,17 @@ def simulate(
         The smooth surface through the vertices that triangles are patches of, decided before for
         all of these meshes (:meth:`~radarbook.radar.surface.SmoothSurface.of`); None: they are
         flat.
-    seed : int or None
-        Of the diffuse part's phases, which belong to the facets and do not move with them. None:
-        the coherent part alone.
+    seed : int, sequence of B ints or None
+        Of the speckle, the diffuse part's phases, which are a field on the body
+        (:mod:`radarbook.radar.speckle`): one for all meshes, or one per mesh. None: the coherent
+        part alone.
+    rest : Tensor (N, 3), optional
+        Vertices of the body at rest, m, which the speckle belongs to and moves with. None: the
+        vertices as they are, so that a mesh that moves has another speckle.
     pieces : Pieces, optional
         What radiates, decided before for one mesh and the same for all of these, on the vertices'
-        device: visibility, facet_size, surface and seed are then not looked at, and the layer's
-        place is not checked.
+        device: visibility, facet_size, surface, seed and rest are then not looked at, and the
+        layer's place is not checked.
     method : str, optional
         ``"direct"`` sums every facet into every pair and frequency in float64; ``"cells"`` goes
         through the skeletons of cells of facets (:mod:`radarbook.radar.cells`); ``"kernels"``
@@ -129,14 +136,15 @@ def simulate(
         return simulate_channels(
             simulate, vertices, triangles, array, waveform, material=material,
             antenna_size=antenna_size, permittivity=permittivity, visibility=visibility,
-            layer=layer, facet_size=facet_size, surface=surface, seed=seed, pieces=pieces,
-            method=method, memory=memory,
+            layer=layer, facet_size=facet_size, surface=surface, seed=seed, rest=rest,
+            pieces=pieces, method=method, memory=memory,
         )  # fmt: skip
     batch = vertices if vertices.ndim == 3 else vertices[None]
     size, rough = (
         torch.as_tensor(value, device=batch.device).to(batch.dtype).expand(len(batch))
         for value in (antenna_size, material)
     )
+    seeds = None if seed is None else seeds_of(seed, len(batch))
     if layer is not None:
         if pieces is None:
             layer.check(array, vertices)
@@ -151,7 +159,8 @@ def simulate(
             visibility=seen,
             facet_size=facet_size,
             surface=surface,
-            seed=seed,
+            seed=seed if seeds is None or len(seeds) == 1 else seeds[some],
+            rest=rest,
             memory=memory,
         )
         slab = None if layer is None else layer[some]

@@ -7,7 +7,7 @@ from radarbook.datasets.distribution import Splits
 from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import FaceDataset, encode
 from radarbook.datasets.synthetic import generate_from_settings
-from radarbook.datasets.workers import measured_signal, physical_renderer
+from radarbook.datasets.workers import measured_signal, physical_renderer, speckle_seeds
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.profiles import get_profile
@@ -79,13 +79,16 @@ def test_images_are_those_of_the_renderer_and_splits_those_of_the_profile(tmp_pa
     assert dataset.settings["splits"] == Splits(test=1, validation=1, train=1).model_dump()
     assert dataset.settings["renderer"]["model"] == renderer.model.fingerprint
     with torch.no_grad():
-        wanted = renderer.render(parameters)
+        wanted = renderer.render(parameters, speckle_seeds(4, [2]))
+        shared = renderer.render(parameters)
     both = wanted.mask & image.mask
     assert int(both.sum()) > 5
     torch.testing.assert_close(
         image.amplitude_db[both], wanted.amplitude_db[both], atol=1 / 64 + 1e-3, rtol=0
     )
     torch.testing.assert_close(image.depth[both], wanted.depth[both], atol=1e-4, rtol=0)
+    # Of no other sample, nor of the renderer's own seed.
+    assert float((shared.amplitude_db - wanted.amplitude_db).abs().max()) > 0.1
 
 
 def test_a_dry_run_and_a_bad_device(tmp_path):
