@@ -94,6 +94,13 @@ def test_aligned_lines_become_a_table():
     assert to_mathml(r"a &= b \\ c &= d", display=True).count("<mtr>") == 2
 
 
+def test_bold_and_script_letters_are_those_of_unicode():
+    text = to_mathml(r"\mathbf v + \mathcal L_\mathrm{image} + \mathbf{p}", display=False)
+    assert 'mathvariant="bold"' not in text
+    assert 'mathvariant="script"' not in text
+    assert all(f"&#x{code:05X};" in text for code in (0x1D42F, 0x2112, 0x1D429))
+
+
 def test_bars_of_a_magnitude_are_brackets():
     tree = ElementTree.fromstring(to_mathml(r"|\Gamma| = \|x\|", display=False))
     bars = [e for e in tree.iter() if e.text in ("|", "‖")]

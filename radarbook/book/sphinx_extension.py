@@ -168,6 +168,9 @@ def to_mathml(latex: str, *, display: bool) -> str:
         source = rf"\begin{{align*}}{source}\end{{align*}}"
     kinds = r"\\(begin|end)\{(?:aligned|align|split|gather\*?|gathered|equation\*?)\}"
     source = re.sub(kinds, r"\\\1{align*}", source).replace(r"\operatorname*", r"\operatorname")
+    # With braces the converter takes Unicode's bold and script letters, which browsers show;
+    # without them it writes an attribute that they no longer know.
+    source = re.sub(r"\\(mathbf|mathcal)\s+([A-Za-z])", r"\\\1{\2}", source)
     try:
         text = convert(source, display="block" if display else "inline")
     except Exception as error:
