@@ -32,7 +32,7 @@ from radarbook.targets import Target
 if TYPE_CHECKING:
     from radarbook.datasets.recordings import Recording
     from radarbook.faces.model import MorphableModel
-    from radarbook.faces.parameters import FaceParameters
+    from radarbook.faces.parameters import FaceParameters, PoseRange
     from radarbook.fitting.reconstruction import Reconstruction
 
 
@@ -121,6 +121,15 @@ def reconstruct(
             "accepted face may have in addition to its diffuse share; default 0.",
         ),
     ] = None,
+    pose_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--pose-range",
+            metavar="METRES DEGREES",
+            help="How far a face may be from the frontal one at --distance: along each axis, and "
+            "in yaw, pitch and roll; default 0.1 40.",
+        ),
+    ] = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -174,7 +183,7 @@ def reconstruct(
         say_outside(
             recording,
             path,
-            (distance - 0.08, distance + 0.19),
+            (max(distance - 0.13, 0.02), distance + 0.24),
             advice="state the face's distance with --distance",
         )
         return recording
@@ -207,6 +216,7 @@ def reconstruct(
             delay=delay or 0.0,
             fit_delay=fit_delay,
             noise=noise or 0.0,
+            pose_range=_pose_range(pose_range),
         )
         if strict and not result.accepted:
             typer.echo(f"radarbook: --strict: {result.reason}", err=True)
@@ -223,6 +233,7 @@ def reconstruct(
             "--delay": delay,
             "--fit-delay": fit_delay or None,
             "--noise": noise,
+            "--pose-range": pose_range,
             "--strict": strict or None,
             "--modes": modes,
         }
@@ -244,6 +255,22 @@ def reconstruct(
         f"wrote {output} (millimetres, model frame, without pose"
         f"{'; deviation of each vertex' if holds else ''})"
     )
+
+
+def _pose_range(given: tuple[float, float] | None) -> PoseRange:
+    import math
+
+    from radarbook.faces.parameters import VISIBLE_POSE, PoseRange
+
+    if given is None:
+        return VISIBLE_POSE
+    metres, degrees = given
+    if not (0 < metres < 1 and 0 < degrees <= 80):
+        raise InputError(
+            "--pose-range: expected metres above 0, below 1, and degrees above 0, at most 80, "
+            f"found {metres:g} {degrees:g}"
+        )
+    return PoseRange((metres,) * 3, (math.radians(degrees),) * 3)
 
 
 def _fit_physical(

@@ -24,6 +24,50 @@ RANGES: dict[str, tuple[tuple[float, float], ...]] = {
     "rendering": ((-30.0, -15.0), (0.0, 0.5), (1.0e-3, 4.0e-3)),
 }
 COEFFICIENT_BOUND = 3.0
+
+
+@dataclass(frozen=True)
+class PoseRange:
+    """How far a face may be moved and turned from the untranslated, frontal one, either way.
+
+    Attributes
+    ----------
+    translation : tuple of 3 float
+        Metres, along x, y, z.
+    rotation : tuple of 3 float
+        Radians: yaw, pitch, roll.
+
+    Raises :class:`~radarbook.errors.InputError` for a value that is not above 0, for a rotation of
+    90° or more, and for other than three of each.
+
+    Examples
+    --------
+    >>> import math
+    >>> PoseRange((0.1, 0.1, 0.1), (0.5, 0.5, 0.5)).normalised().tolist()[:2]
+    [2.0, 2.0]
+    """
+
+    translation: tuple[float, float, float]
+    rotation: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        for name, most in (("translation", math.inf), ("rotation", math.pi / 2)):
+            value = getattr(self, name)
+            if len(value) != 3 or not all(0 < one < most for one in value):
+                what = "metres above 0" if name == "translation" else "radians above 0, below π/2"
+                raise InputError(f"pose range: {name}: expected three {what}, found {value}")
+
+    def normalised(self) -> Tensor:
+        """(6,) float64: translation and rotation in units of :data:`RANGES`."""
+        halves = [high for name in ("translation", "rotation") for _, high in RANGES[name]]
+        found = [*self.translation, *self.rotation]
+        return torch.tensor(found, dtype=torch.float64) / torch.tensor(halves, dtype=torch.float64)
+
+
+#: The range that faces are sampled from and networks are trained on: the paper's.
+TRAINED_POSE = PoseRange((0.05,) * 3, (math.radians(5.0), math.radians(10.0), math.radians(10.0)))
+#: The range of a fit through physics: what an array sees of a face in front of it.
+VISIBLE_POSE = PoseRange((0.10,) * 3, (math.radians(40.0),) * 3)
 #: Evaluation's rendering parameters: −20 dB, nearly smooth skin, a half-wavelength antenna.
 DEFAULT_RENDERING = (-20.0, 0.1, 2.0e-3)
 NAMES = ("shape", "expression", "translation", "rotation", "rendering")
@@ -157,12 +201,13 @@ class FaceParameters:
             parts[name] = parts[name] * half + centre
         return cls(**parts)
 
-    def clamped(self) -> FaceParameters:
+    def clamped(self, pose_range: PoseRange = TRAINED_POSE) -> FaceParameters:
         """The nearest parameters inside the physical ranges and ±3 standard deviations."""
         vector = self.normalised()
         k = self.shape.shape[1] + self.expression.shape[1]
         bound = torch.ones_like(vector)
         bound[:, :k] = COEFFICIENT_BOUND
+        bound[:, k : k + 6] = pose_range.normalised().to(bound)
         return self.from_normalised(
             torch.maximum(torch.minimum(vector, bound), -bound),
             self.shape.shape[1],

@@ -15,7 +15,12 @@ import torch
 from scipy.special import chdtri
 from torch import Tensor
 
-from radarbook.faces.parameters import COEFFICIENT_BOUND, FaceParameters
+from radarbook.faces.parameters import (
+    COEFFICIENT_BOUND,
+    VISIBLE_POSE,
+    FaceParameters,
+    PoseRange,
+)
 from radarbook.fitting import tuned
 from radarbook.fitting.delay import COLUMN, with_delay
 from radarbook.fitting.methods import Problem
@@ -175,20 +180,22 @@ def plausible(parameters: FaceParameters) -> Tensor:
     return coefficients.square().sum(1) < float(chdtri(coefficients.shape[1], tuned.RARE))
 
 
-def at_bounds(parameters: FaceParameters) -> list[tuple[str, str]]:
+def at_bounds(
+    parameters: FaceParameters, pose_range: PoseRange = VISIBLE_POSE
+) -> list[tuple[str, str]]:
     """(field, words) of each parameter of the first face that is at a bound of its range.
 
     A material at 0 is left out: skin may be smooth.
     """
     vector = parameters.normalised()[0].double().cpu()
-    space = ParameterSpace.of(parameters)
+    space = ParameterSpace.of(parameters, pose_range)
     found = []
     for field in ("shape", "expression"):
         for i, value in enumerate(vector[list(space.span(field))].tolist()):
             if abs(value) >= COEFFICIENT_BOUND - tuned.AT_BOUND:
                 words = f"{field} coefficient {i + 1} ({value:+.0f} standard deviations)"
                 found.append((field, words))
-    rest = vector[space.coefficients :].tolist()
+    rest = (vector / space.bounds())[space.coefficients :].tolist()
     for i, known in enumerate(_POSE_AND_RENDERING):
         if known is None or abs(rest[i]) < 1 - tuned.AT_BOUND:
             continue
@@ -239,6 +246,7 @@ def judge(
     losses: Tensor | None = None,
     agreed: Tensor | None = None,
     noise: float = 0.0,
+    pose_range: PoseRange = VISIBLE_POSE,
 ) -> list[Verdict]:
     """A verdict for each face (B), from the phases of its whole recording.
 
@@ -253,13 +261,15 @@ def judge(
         For which faces two runs agreed.
     noise : float
         Expected normalised power of noise and channel errors.
+    pose_range : PoseRange
+        The fit's bounds of position and orientation.
     """
     power = residual_power(objective, parameters, losses).cpu().tolist()
     shares = objective.diffuse_share(parameters).double().tolist()
     likely, planes = plausible(parameters).tolist(), objective.power_maps(parameters)
     verdicts = []
     for b, (residual, diffuse, maps) in enumerate(zip(power, shares, planes, strict=True)):
-        bounds = at_bounds(parameters[b])
+        bounds = at_bounds(parameters[b], pose_range)
         verdicts.append(
             Verdict(
                 residual,
@@ -285,7 +295,7 @@ def delay_score(objective: Phases, parameters: FaceParameters) -> DelayScore:
     delay's derivative outside the span of the face's Jacobian detects it.
     """
     here = with_delay(parameters.to(dtype=torch.float64), 0.0)
-    vector, space = here.normalised(), ParameterSpace.of(here)
+    vector, space = here.normalised(), ParameterSpace.of(here, VISIBLE_POSE)
     names = [name for name in UNKNOWN if name != "material"]
     columns = space.columns([*names, COLUMN])
     problem = Problem(objective=objective, space=space, free=columns)

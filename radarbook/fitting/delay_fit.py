@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import delay_score
 from radarbook.fitting.descend import FitResult
@@ -45,6 +45,7 @@ def fit_with_delay(
     refined: Sequence[Level] | None = None,
     steps: int | None = None,
     noise: float = 0.0,
+    pose_range: PoseRange = VISIBLE_POSE,
     progress: bool = False,
 ) -> DelayFit:
     """Delay and face of one recording (rx, tx, f), through physics.
@@ -58,7 +59,7 @@ def fit_with_delay(
     refined : sequence of Level
         Schedule of the fits after the first. None: :data:`~radarbook.fitting.schedule.ENCODED`
         after a large step of the delay, :data:`~radarbook.fitting.schedule.REFINE` otherwise.
-    start, schedule, steps, noise, progress
+    start, schedule, steps, noise, pose_range, progress
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
         the first fit, in one run. ``steps`` limits all fits together.
     """
@@ -77,6 +78,7 @@ def fit_with_delay(
             steps=None if steps is None else steps - done,
             noise=noise,
             runs=1,
+            pose_range=pose_range,
             progress=progress,
             renderer=renderer,
         )
@@ -91,7 +93,7 @@ def fit_with_delay(
         if abs(step) < tuned.DELAY_SMALL:
             break
         removed.append(step)
-        start = _nearer(result.parameters, step)
+        start = _nearer(result.parameters, step).clamped(pose_range)
         schedule = refined or (ENCODED if abs(step) > tuned.DELAY_LARGE else REFINE)
     return DelayFit(sum(removed), result, tuple(removed))
 
@@ -100,4 +102,4 @@ def _nearer(parameters: FaceParameters, seconds: float) -> FaceParameters:
     """The faces, moved to their apparent range after ``seconds`` of delay are removed."""
     translation = parameters.translation.clone()
     translation[:, 2] -= range_of_delay(seconds)
-    return parameters.replace(translation=translation).clamped()
+    return parameters.replace(translation=translation)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import TRAINED_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.methods.base import Iteration, Method, Problem
 from radarbook.fitting.objectives.base import Objective
@@ -163,9 +163,9 @@ class FitState:
     history: list[Record] = field(default_factory=list)
 
     @classmethod
-    def at(cls, start: FaceParameters) -> FitState:
+    def at(cls, start: FaceParameters, pose_range: PoseRange = TRAINED_POSE) -> FitState:
         """The beginning of a fit from ``start``, inside the ranges."""
-        vectors = start.detach().to(dtype=torch.float64).clamped().normalised()
+        vectors = start.detach().to(dtype=torch.float64).clamped(pose_range).normalised()
         none = torch.zeros(len(start), dtype=torch.bool)
         unknown = torch.full((len(start),), float("nan"), dtype=torch.float64)
         return cls(vectors, unknown, none, none)
@@ -246,6 +246,7 @@ def descend(
     stages: Sequence[Stage],
     start: FaceParameters,
     *,
+    pose_range: PoseRange = TRAINED_POSE,
     limit: int | None = None,
     callback: Callback | None = None,
     progress: bool = False,
@@ -259,6 +260,8 @@ def descend(
         Their objectives are of B faces.
     start : FaceParameters
         B faces. Parameters that a stage does not free keep their values.
+    pose_range : PoseRange
+        Bounds of position and orientation.
     limit : int
         Steps in this call, at most; the result can be resumed.
     callback
@@ -271,7 +274,9 @@ def descend(
     deviations. Raises :class:`~radarbook.errors.InputError` for objectives of another number of
     faces, and for unknown names of parameters. :class:`Stage` has an example.
     """
-    walk = Walk.of(stages, start, limit=limit, callback=callback, resume=resume)
+    walk = Walk.of(
+        stages, start, pose_range=pose_range, limit=limit, callback=callback, resume=resume
+    )
     with walk.progress(progress):
         walk.through(stages)
     return walk.result(walk.losses, walk.state.vectors)
@@ -298,6 +303,7 @@ class Walk:
         stages: Sequence[Stage],
         start: FaceParameters,
         *,
+        pose_range: PoseRange,
         limit: int | None,
         callback: Callback | None,
         resume: FitState | None,
@@ -309,11 +315,11 @@ class Walk:
                     f"start: expected {stage.objective.faces} faces as the target, "
                     f"found {len(start)}"
                 )
-        state = resume or FitState.at(start)
+        state = resume or FitState.at(start, pose_range)
         return cls(
             state=state,
             stages=stages,
-            space=ParameterSpace.of(start),
+            space=ParameterSpace.of(start, pose_range),
             dtype=start.shape.dtype,
             last=None if limit is None else state.steps + limit,
             callback=callback,
@@ -438,7 +444,7 @@ class Walk:
         """With losses (B,) and vectors (B, P) of the end."""
         state = self.state
         return FitResult(
-            self.space.unpack(vectors).clamped().to(dtype=self.dtype),
+            self.space.faces_inside(vectors).to(dtype=self.dtype),
             losses,
             self.converged,
             self.diverged,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import TRAINED_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.descend import Callback, FitResult, FitState, Stage, descend
 from radarbook.fitting.methods import Adam, Method
@@ -26,6 +26,7 @@ def fit(
     steps: int = 100,
     patience: int = tuned.PATIENCE,
     tolerance: float = tuned.TOLERANCE,
+    pose_range: PoseRange = TRAINED_POSE,
     limit: int | None = None,
     callback: Callback | None = None,
     progress: bool = False,
@@ -51,7 +52,7 @@ def fit(
     steps, patience, tolerance
         A face is finished when its loss has not fallen by a relative ``tolerance`` for
         ``patience`` steps; the fit stops when all are, or after ``steps``.
-    limit, callback, progress, resume
+    pose_range, limit, callback, progress, resume
         As in :func:`~radarbook.fitting.descend.descend`.
 
     Returns :class:`~radarbook.fitting.descend.FitResult`. Every iterate stays inside the physical
@@ -81,4 +82,12 @@ def fit(
         patience=patience,
         tolerance=tolerance,
     )
-    return descend([stage], start, limit=limit, callback=callback, progress=progress, resume=resume)
+    return descend(
+        [stage],
+        start,
+        pose_range=pose_range,
+        limit=limit,
+        callback=callback,
+        progress=progress,
+        resume=resume,
+    )

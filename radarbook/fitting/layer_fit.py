@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.faces.pose import to_radar
 from radarbook.fitting import tuned
 from radarbook.fitting.methods import LevenbergMarquardt, Problem
@@ -79,6 +79,7 @@ def fit_layer(
     start: FaceParameters,
     *,
     thickest: float,
+    pose_range: PoseRange = VISIBLE_POSE,
 ) -> LayerFit:
     """Face, thickness and permittivity of the layer in one recording, from a fit of the face.
 
@@ -100,6 +101,8 @@ def fit_layer(
         One face, right within half a millimetre or so, by a fit with ``layer``.
     thickest : float
         Thicknesses are between 0 and this, m.
+    pose_range : PoseRange
+        Bounds of position and orientation.
 
     Raises :class:`~radarbook.errors.InputError` for several faces, and for a ``thickest`` not above
     0 or that reaches the face.
@@ -127,7 +130,7 @@ def fit_layer(
             f"up to {thickest} m"
         )
     family = _Family(expected=layer, thickest=thickest, waveform=renderer.waveform)
-    problem = _FaceAndLayer.of(signal, renderer, family, start)
+    problem = _FaceAndLayer.of(signal, renderer, family, start, pose_range)
     best = _End(problem.begin(start, layer), math.inf)
     visited: list[_End] = []
     for _ in range(tuned.LAYER_ROUNDS):
@@ -234,12 +237,17 @@ class _FaceAndLayer:
 
     @classmethod
     def of(
-        cls, signal: Tensor, renderer: PhysicalRenderer, family: _Family, start: FaceParameters
+        cls,
+        signal: Tensor,
+        renderer: PhysicalRenderer,
+        family: _Family,
+        start: FaceParameters,
+        pose_range: PoseRange,
     ) -> _FaceAndLayer:
         # The last stage has derivatives of all facets: layer and face differ by little.
         bare = renderer.replace(layer=None)
         stage = physical_plan(signal, bare, schedule=SCHEDULE[-1:]).stages[-1]
-        objective, space = stage.objective, ParameterSpace.of(start)
+        objective, space = stage.objective, ParameterSpace.of(start, pose_range)
         assert isinstance(objective, PhaseObjective)
         problem = Problem(objective=objective, space=space, free=space.columns(stage.free))
         vector = start.to(dtype=torch.float64).normalised()[0]
@@ -263,7 +271,9 @@ class _FaceAndLayer:
         """The face (1), at its true range."""
         vector = self.vector.index_copy(0, self.problem.free, x[: len(self.problem.free)])
         apparent = self.problem.parameters(vector[None])
-        return _moved_along_z(apparent, -self.family.delay(self.place(x))).clamped()
+        return _moved_along_z(apparent, -self.family.delay(self.place(x))).clamped(
+            self.problem.space.pose_range
+        )
 
     @torch.no_grad()
     def residual(self, x: Tensor) -> Tensor:

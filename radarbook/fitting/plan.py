@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import accepted, plausible
 from radarbook.fitting.decimation import decimate
@@ -48,6 +48,7 @@ def physical_plan(
     runs: int = tuned.RUNS,
     delay: bool = False,
     noise: float = 0.0,
+    pose_range: PoseRange = VISIBLE_POSE,
 ) -> Plan:
     """The coarse-to-fine stages of a fit to whole recordings, and its runs.
 
@@ -81,6 +82,8 @@ def physical_plan(
         Signals have a common delay (:mod:`radarbook.fitting.delay`).
     noise : float
         Normalised power of noise and channel errors that an accepted face may leave.
+    pose_range : PoseRange
+        Bounds of position and orientation.
 
     Raises :class:`~radarbook.errors.InputError` for other numbers of recordings than renderers, or
     of faces in one than in another.
@@ -127,10 +130,14 @@ def physical_plan(
         tried.append(_stages(levels, free, run))
     last = _stages(pairs[count:], free)
     if judge is None:
-        return Plan(runs=tuple(tried), last=last)
+        return Plan(runs=tuple(tried), last=last, pose_range=pose_range)
     assert isinstance(judge, Phases)
     return Plan(
-        runs=tuple(tried), last=last, accept=partial(accepted, judge, noise), same=_same(judge)
+        runs=tuple(tried),
+        last=last,
+        accept=partial(accepted, judge, noise),
+        same=_same(judge),
+        pose_range=pose_range,
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.checkpoint import FitFile, tensor_digest
 from radarbook.fitting.delay import COLUMN as DELAY
@@ -117,6 +117,7 @@ def reconstruct_through_physics(
     free: Sequence[str] = UNKNOWN,
     noise: float = 0.0,
     runs: int = tuned.RUNS,
+    pose_range: PoseRange = VISIBLE_POSE,
     progress: bool = False,
     callback: Callback | None = None,
     resume: FitState | None = None,
@@ -152,6 +153,9 @@ def reconstruct_through_physics(
         its diffuse reflection.
     runs : int
         From the start, at most.
+    pose_range : PoseRange
+        Bounds of position and orientation: how far a face may be from the frontal one at
+        ``distance``. Its image is looked for in as large a volume.
     resume : FitState
         Of an interrupted fit with the same arguments; the fit continues there.
     state_file : path
@@ -189,10 +193,14 @@ def reconstruct_through_physics(
     if state_file is not None:
         if resume is not None:
             raise InputError("fit: expected resume or state_file, found both")
-        problem = _problem(recordings, schedule, free, start) | {"noise": noise, "runs": runs}
+        problem = _problem(recordings, schedule, free, start) | {
+            "noise": noise,
+            "runs": runs,
+            "pose range": [*pose_range.translation, *pose_range.rotation],
+        }
         kept = FitFile(state_file, problem)
         resume = kept.load()
-    imagers = [CoarseImager(its) for its in renderers]
+    imagers = [CoarseImager(its, pose_range) for its in renderers]
     images = [imager.image(one) for imager, one in zip(imagers, whole, strict=True)]
     centres = [centroid(image) for image in images]
     if usual.layer is not None:
@@ -204,13 +212,20 @@ def reconstruct_through_physics(
                 f"from the array, found its back at {back:.3f} m"
             )
     plan = physical_plan(
-        whole, renderers, schedule=schedule, free=free, centres=centres, runs=runs, noise=noise
+        whole,
+        renderers,
+        schedule=schedule,
+        free=free,
+        centres=centres,
+        runs=runs,
+        noise=noise,
+        pose_range=pose_range,
     )
     if resume is not None:
         start = ParameterSpace(model.n_shape, model.n_expression).unpack(resume.vectors)
     elif start is None:
-        start = mean_face_between(images, imagers, _mean_faces(model, len(whole[0])))
-    state = resume or FitState.at(start)
+        start = mean_face_between(images, imagers, _mean_faces(model, len(whole[0])), pose_range)
+    state = resume or FitState.at(start, pose_range)
 
     def keeping(record: Record) -> bool | None:
         if kept is not None:

@@ -15,7 +15,7 @@ from radarbook.datasets.recordings import Recording
 from radarbook.errors import InputError
 from radarbook.faces.mesh import require_mesh_name, write_mesh
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
 from radarbook.fitting.delay import delay_deviation
@@ -99,6 +99,11 @@ class Reconstruction:
         return not self.fit.stopped and self.verdict.accepted
 
     @property
+    def bounds(self) -> tuple[str, ...]:
+        """Parameters that ended at a bound of their range, in words."""
+        return self.verdict.bounds
+
+    @property
     def reason(self) -> str:
         """One line: whether the face is accepted, or why it is not."""
         if self.fit.stopped:
@@ -169,12 +174,12 @@ class Reconstruction:
         )
 
 
-def _check_thickest(thickest: float, layer: Layer, distance: float) -> None:
+def _check_thickest(thickest: float, layer: Layer, distance: float, pose: PoseRange) -> None:
     """Before the fit: a layer that would be refused after it, wherever the face is found."""
     if not 0 < thickest < math.inf:
         raise InputError(f"thickest: expected metres above 0, found {thickest:g}")
     back = float(torch.as_tensor(layer.distance).max()) + thickest
-    farthest = distance + RANGES["translation"][2][1]
+    farthest = distance + pose.translation[2]
     if back >= farthest:
         raise InputError(
             f"thickest: expected a layer in front of the face, at most {farthest:.2f} m from the "
@@ -233,6 +238,7 @@ def reconstruct(
     bounces: int = tuned.BOUNCES,
     polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     noise: float = 0.0,
+    pose_range: PoseRange = VISIBLE_POSE,
     steps: int | None = None,
     start: FaceParameters | None = None,
     schedule: tuple[Level, ...] = SCHEDULE,
@@ -267,6 +273,11 @@ def reconstruct(
     noise : float
         Expected normalised power of noise and channel errors, 0 to 1, which the residual may have
         in addition to the diffuse share.
+    pose_range : PoseRange
+        Bounds of position and orientation, either way from the frontal face at ``distance``:
+        :data:`~radarbook.faces.parameters.VISIBLE_POSE`, 10 cm and 40 degrees.
+        :data:`~radarbook.faces.parameters.TRAINED_POSE` is the range of sampled faces. A parameter
+        that ended at a bound is in :attr:`Reconstruction.bounds` and in the text.
     steps : int
         Steps at most in this call.
     start, schedule, progress, state_file
@@ -309,7 +320,7 @@ def reconstruct(
     if thickest is not None and layer is None:
         raise InputError("thickest: expected together with a layer, found it alone")
     if layer is not None and thickest is not None:
-        _check_thickest(thickest, layer, distance)
+        _check_thickest(thickest, layer, distance, pose_range)
     if fit_delay and state_file is not None:
         raise InputError("fit of a delay: expected no state file, found one; it cannot be resumed")
     if thickest is not None and fit_delay:
@@ -343,6 +354,7 @@ def reconstruct(
             schedule=schedule,
             steps=steps,
             noise=noise,
+            pose_range=pose_range,
             progress=progress,
         )
         delay += fitted.delay
@@ -360,6 +372,7 @@ def reconstruct(
             steps=steps,
             schedule=schedule,
             noise=noise,
+            pose_range=pose_range,
             progress=progress,
             state_file=state_file,
             renderer=renderer,
@@ -367,11 +380,13 @@ def reconstruct(
     found = result.parameters
     fitted_layer = None
     if layer is not None and thickest is not None and not result.stopped:
-        fitted_layer = fit_layer(signal, renderer, layer, found, thickest=thickest)
+        fitted_layer = fit_layer(
+            signal, renderer, layer, found, thickest=thickest, pose_range=pose_range
+        )
         found = fitted_layer.parameters
         renderers = [renderer.replace(layer=fitted_layer.layer)]
     objective = final_objective(signals, renderers)
-    verdict = judge(objective, found, agreed=result.agreed, noise=noise)[0]
+    verdict = judge(objective, found, agreed=result.agreed, noise=noise, pose_range=pose_range)[0]
     if verdict.accepted and not result.stopped:
         late = final_objective(signals, renderers, delay=True)
         verdict = replace(verdict, delay=delay_score(late, found))

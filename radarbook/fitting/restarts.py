@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import TRAINED_POSE, FaceParameters, PoseRange
 from radarbook.fitting import tuned
 from radarbook.fitting.descend import (
     Best,
@@ -40,12 +40,15 @@ class Plan:
     same : callable, optional
         Given two faces of B recordings, returns (B,) whether they are in the same minimum. None:
         their coefficients are compared.
+    pose_range : PoseRange
+        Bounds of position and orientation.
     """
 
     runs: tuple[tuple[Stage, ...], ...]
     last: tuple[Stage, ...] = ()
     accept: Callable[[FaceParameters, Tensor, Tensor], Tensor] | None = None
     same: Callable[[FaceParameters, FaceParameters], Tensor] | None = None
+    pose_range: PoseRange = TRAINED_POSE
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -87,7 +90,14 @@ def restarts(
     >>> restarts(Plan(runs=((stage,), (stage,))), start).runs
     2
     """
-    walk = Walk.of(plan.stages, start, limit=limit, callback=callback, resume=resume)
+    walk = Walk.of(
+        plan.stages,
+        start,
+        pose_range=plan.pose_range,
+        limit=limit,
+        callback=callback,
+        resume=resume,
+    )
     state, space = walk.state, walk.space
     runs = state.runs = state.runs or RunsState.at(state.vectors)
     end = plan.first(len(plan.runs))
@@ -117,7 +127,7 @@ def restarts(
         losses, vectors = runs.best.losses, runs.best.vectors
     accepted: Tensor | None = None
     if plan.accept is not None and not walk.stopped:
-        accepted = plan.accept(space.unpack(vectors).clamped(), losses, runs.agreed)
+        accepted = plan.accept(space.faces_inside(vectors), losses, runs.agreed)
     agreed = None if plan.accept is None else runs.agreed
     return replace(
         walk.result(losses, vectors), runs=runs.number + 1, accepted=accepted, agreed=agreed

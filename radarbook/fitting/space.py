@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import COEFFICIENT_BOUND, NAMES, FaceParameters
+from radarbook.faces.parameters import (
+    COEFFICIENT_BOUND,
+    NAMES,
+    TRAINED_POSE,
+    FaceParameters,
+    PoseRange,
+)
 
 #: Parts of ``rendering``, in their order.
 RENDERING = ("dynamic_range", "material", "antenna_size")
@@ -21,13 +27,16 @@ UNKNOWN = ("shape", "expression", "translation", "rotation", "material", "antenn
 class ParameterSpace:
     """Normalised vectors (B, width): shape, expression, translation, rotation, rendering.
 
-    Coefficients are in standard deviations, pose and rendering in [-1, 1] over their ranges
-    (:meth:`~radarbook.faces.parameters.FaceParameters.normalised`).
+    Coefficients are in standard deviations, pose and rendering in units of their ranges
+    (:meth:`~radarbook.faces.parameters.FaceParameters.normalised`). A wider range of poses changes
+    the bounds alone.
 
     Attributes
     ----------
     n_shape, n_expression : int
         Coefficients of each kind; either may be 0.
+    pose_range : PoseRange
+        Bounds of translation and rotation.
 
     Examples
     --------
@@ -42,11 +51,12 @@ class ParameterSpace:
 
     n_shape: int
     n_expression: int
+    pose_range: PoseRange = TRAINED_POSE
 
     @classmethod
-    def of(cls, parameters: FaceParameters) -> ParameterSpace:
+    def of(cls, parameters: FaceParameters, pose_range: PoseRange = TRAINED_POSE) -> ParameterSpace:
         """The space of some faces."""
-        return cls(parameters.shape.shape[1], parameters.expression.shape[1])
+        return cls(parameters.shape.shape[1], parameters.expression.shape[1], pose_range)
 
     @property
     def coefficients(self) -> int:
@@ -96,8 +106,13 @@ class ParameterSpace:
     def bounds(self) -> Tensor:
         """(width,) float64: vectors lie between minus this and this."""
         most = COEFFICIENT_BOUND
-        return self.vector(most, most, [1.0] * 3, [1.0] * 3, [1.0] * 3)
+        pose = self.pose_range.normalised().tolist()
+        return self.vector(most, most, pose[:3], pose[3:], [1.0] * 3)
 
     def unpack(self, vectors: Tensor) -> FaceParameters:
         """The faces of vectors (B, width); differentiable."""
         return FaceParameters.from_normalised(vectors, self.n_shape, self.n_expression)
+
+    def faces_inside(self, vectors: Tensor) -> FaceParameters:
+        """The faces of vectors (B, width), moved into the bounds."""
+        return self.unpack(vectors).clamped(self.pose_range)

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import RANGES, FaceParameters
+from radarbook.faces.parameters import (
+    TRAINED_POSE,
+    VISIBLE_POSE,
+    FaceParameters,
+    PoseRange,
+)
 from radarbook.fitting import tuned
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.forward import STEEPEST, ReducedPhysics
@@ -40,11 +45,14 @@ def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -
     it moves. No weights are needed, only that the renderer renders a face about where it is.
     """
     wanted = centroid(target)
-    return _moved(mean, lambda found: wanted - centroid(renderer.render(found)))
+    return _moved(mean, lambda found: wanted - centroid(renderer.render(found)), TRAINED_POSE)
 
 
 def mean_face_between(
-    images: Sequence[RadarImage], imagers: Sequence[CoarseImager], mean: FaceParameters
+    images: Sequence[RadarImage],
+    imagers: Sequence[CoarseImager],
+    mean: FaceParameters,
+    pose_range: PoseRange = VISIBLE_POSE,
 ) -> FaceParameters:
     """The face ``mean`` moved to where the images of several arrays are.
 
@@ -52,17 +60,21 @@ def mean_face_between(
     """
     pairs = list(zip(images, imagers, strict=True))
     return _moved(
-        mean, lambda found: torch.stack([i.offset(image, found) for image, i in pairs]).mean(0)
+        mean,
+        lambda found: torch.stack([i.offset(image, found) for image, i in pairs]).mean(0),
+        pose_range,
     )
 
 
-def _moved(mean: FaceParameters, step: Callable[[FaceParameters], Tensor]) -> FaceParameters:
+def _moved(
+    mean: FaceParameters, step: Callable[[FaceParameters], Tensor], pose_range: PoseRange
+) -> FaceParameters:
     """Faces after three steps (B, 3), m, radar frame, each of the faces so far."""
     found = mean
     with torch.no_grad():
         for _ in range(3):
             found = found.replace(translation=found.translation + step(found).to(found.translation))
-            found = found.clamped()
+            found = found.clamped(pose_range)
     return found
 
 
@@ -73,16 +85,20 @@ class CoarseImager:
     with fewer, ghosts of the face would lie inside the range of positions.
     """
 
-    def __init__(self, renderer: PhysicalRenderer) -> None:
-        # Frequencies enough for the depth of the whole range of positions.
-        whole = decimate(renderer.array, renderer.waveform, antennas=1, depth=0.27)
-        self._physics = ReducedPhysics(renderer, whole, facet_size=math.inf, tilts=STEEPEST)
-        half = 0.09 + RANGES["translation"][0][1]
-        side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
-        depth = torch.arange(-0.08, 0.19, 0.0125, dtype=torch.float64)
+    def __init__(self, renderer: PhysicalRenderer, pose_range: PoseRange = VISIBLE_POSE) -> None:
+        # A face is 18 cm wide, and lies from 3 cm before its foremost point to 14 cm behind it.
+        x_most, y_most, z_most = pose_range.translation
+        near, far = -0.03 - z_most, 0.14 + z_most
         face = torch.tensor([0.0, 0.0, renderer.distance], dtype=torch.float64)
         self._rotation = renderer.array.rotation
         x, y, z = renderer.array.to_own(face).tolist()
+        near = max(near, min(0.02 - z, -0.03))  # in front of the antennas
+        # Frequencies enough for the depth of the whole range of positions.
+        whole = decimate(renderer.array, renderer.waveform, antennas=1, depth=far - near)
+        self._physics = ReducedPhysics(renderer, whole, facet_size=math.inf, tilts=STEEPEST)
+        half = 0.09 + max(x_most, y_most)
+        side = torch.arange(-half, half + 1e-9, 0.01, dtype=torch.float64)
+        depth = torch.arange(near, far, 0.0125, dtype=torch.float64)
         if z + float(depth[0]) <= 0:
             raise InputError(
                 "array: expected in front of the face, towards which its z axis looks, found a "

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
@@ -117,7 +117,7 @@ def uncertainty(
         raise InputError(f"uncertainty: expected a noise level of 0 or more, found {noise}")
     p = parameters.detach().to(dtype=torch.float64)
     vector = p.normalised()
-    space = ParameterSpace.of(p)
+    space = ParameterSpace.of(p, VISIBLE_POSE)
     columns = space.columns(free)
     problem = Problem(objective=objective, space=space, free=columns)
     with torch.no_grad():

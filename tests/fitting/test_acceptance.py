@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -66,18 +67,18 @@ def test_what_is_no_face_is_said_first() -> None:
 
 
 def test_parameters_at_a_bound_are_named() -> None:
-    p = face((3.0, 0.5), -3.0, (0.01, 0.0, -0.05), material=0.0)
+    p = face((3.0, 0.5), -3.0, (0.01, 0.05, -0.1), material=0.0)
     assert at_bounds(p) == [
         ("shape", "shape coefficient 1 (+3 standard deviations)"),
         ("expression", "expression coefficient 1 (-3 standard deviations)"),
-        ("translation", "translation z (-50 mm)"),
+        ("translation", "translation z (-100 mm)"),
     ]
     turned = p.rotation.clone()
-    turned[0, 0] = -torch.pi / 36
+    turned[0, 0] = -math.radians(40)
     rough = p.rendering.clone()
     rough[0, 1] = 0.5
     q = face((0.0, 0.0)).replace(rotation=turned, rendering=rough)
-    assert at_bounds(q) == [("rotation", "yaw (-5 degrees)"), ("rendering", "material (0.50)")]
+    assert at_bounds(q) == [("rotation", "yaw (-40 degrees)"), ("rendering", "material (0.50)")]
     assert at_bounds(face()) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import TRAINED_POSE, VISIBLE_POSE, FaceParameters, PoseRange
 from radarbook.fitting.space import ParameterSpace
 
 
@@ -37,6 +37,33 @@ def test_bounds_are_those_of_clamped_faces() -> None:
     space = ParameterSpace(2, 1)
     far = space.unpack(torch.full((1, space.width), 50.0, dtype=torch.float64)).clamped()
     assert torch.allclose(far.normalised()[0], space.bounds())
+
+
+def test_a_wider_range_of_poses_changes_the_bounds_of_poses_alone() -> None:
+    narrow, wide = ParameterSpace(2, 1), ParameterSpace(2, 1, VISIBLE_POSE)
+    vectors = torch.full((1, wide.width), 50.0, dtype=torch.float64)
+    far = wide.faces_inside(vectors)
+    assert torch.allclose(far.normalised()[0], wide.bounds())
+    assert far.rotation.rad2deg()[0].tolist() == pytest.approx([40.0] * 3)
+    assert far.translation[0].tolist() == pytest.approx([0.1] * 3)
+    pose = wide.columns(["translation", "rotation"])
+    others = torch.ones(wide.width, dtype=torch.bool)
+    others[pose] = False
+    assert torch.equal(narrow.bounds()[others], wide.bounds()[others])
+    # The same vector is the same face.
+    inside = 0.7 * narrow.bounds()[None]
+    assert torch.equal(narrow.unpack(inside).normalised(), wide.unpack(inside).normalised())
+
+
+def test_the_trained_range_is_that_of_sampled_faces() -> None:
+    assert torch.allclose(TRAINED_POSE.normalised(), torch.ones(6, dtype=torch.float64))
+    for bad in (
+        ((0.1, 0.1, 0.0), (0.1,) * 3),
+        ((0.1,) * 3, (0.1, 2.0, 0.1)),
+        ((0.1,) * 2, (0.1,) * 3),
+    ):
+        with pytest.raises(InputError, match="pose range: "):
+            PoseRange(*bad)  # type: ignore[arg-type]
 
 
 def test_a_value_of_each_field_in_its_columns() -> None:
