@@ -14,8 +14,9 @@ from torch import Tensor
 from radarbook.datasets.recordings import Recording
 from radarbook.errors import InputError
 from radarbook.faces.mesh import require_mesh_name, write_mesh
-from radarbook.faces.model import MorphableModel
+from radarbook.faces.model import DEFAULT_MODES, MorphableModel
 from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters, PoseRange
+from radarbook.faces.projection import Projection, projected
 from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
 from radarbook.fitting.delay import delay_deviation
@@ -115,6 +116,15 @@ class Reconstruction:
         p = self.parameters
         return self.model.vertices(p.shape.float(), p.expression.float())[0]
 
+    def as_modes(
+        self,
+        n_shape: int = DEFAULT_MODES["shape"],
+        n_expression: int = DEFAULT_MODES["expression"],
+    ) -> Projection:
+        """The face as coefficients of the model's first modes, the paper's 10 + 7 by default
+        (:func:`~radarbook.faces.projection.projected`)."""
+        return projected(self.model.truncated(n_shape, n_expression), self.vertices())
+
     def vertex_deviation(self) -> Tensor | None:
         """(N,) mm: stated standard deviation of each vertex; None if the face is not accepted."""
         return None if self.uncertainty is None else self.uncertainty.vertex_deviation(self.model)
@@ -140,6 +150,11 @@ class Reconstruction:
         lines += self._layer_text() + self._delay_text()
         if not self.fit.stopped:
             lines.append(self._deviation_text())
+        if (
+            self.model.n_shape > DEFAULT_MODES["shape"]
+            and self.model.n_expression >= DEFAULT_MODES["expression"]
+        ):
+            lines.append(str(self.as_modes()))
         return "\n".join([*lines, pose_text(self.parameters)])
 
     def _layer_text(self) -> list[str]:

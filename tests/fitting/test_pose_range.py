@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -52,6 +53,18 @@ def test_a_parameter_at_a_bound_is_said(recording):
     assert words in result.bounds
     assert "translation x (+50 mm)" in result.bounds
     assert words in str(result)
+
+
+def test_a_face_of_many_modes_is_stated_in_the_papers(recording):
+    """A model with further modes; an unmoved fit is the mean face, so all coefficients are 0."""
+    renderer, _, recorded = recording
+    model = renderer.model
+    more = replace(model, shape_modes=torch.cat([model.shape_modes, model.shape_modes[:2]]))
+    result = rb.reconstruct(recorded, more, schedule=(POSE,), steps=0)
+    found = result.as_modes()
+    assert (found.shape.shape[1], found.expression.shape[1]) == (10, 7)
+    assert float(found.shape.abs().max()) < 1e-4
+    assert "as 10 + 7 coefficients: shape " in str(result)
 
 
 def test_the_start_is_found_in_the_whole_volume(recording):
