@@ -98,7 +98,8 @@ def reconstruct(
         int | None,
         typer.Option(
             min=1,
-            help="Reflections of a path that a fit through physics models; default 2.",
+            help="Reflections of a path that a fit through physics models; default 2, or 1 for an "
+            "array whose channels are a list of pairs.",
         ),
     ] = None,
     polarisation: PolarisationName = "vertical",
@@ -160,7 +161,6 @@ def reconstruct(
     """
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
-    from radarbook.fitting import tuned
     from radarbook.fitting.reconstruction import pose_text
     from radarbook.radar.polarisation import Polarisation
 
@@ -211,7 +211,7 @@ def reconstruct(
             state_file=state,
             layer=layer_of(layer),
             thickest=thickest,
-            bounces=bounces or tuned.BOUNCES,
+            bounces=bounces,
             polarisation=Polarisation.named(polarisation),
             delay=delay or 0.0,
             fit_delay=fit_delay,

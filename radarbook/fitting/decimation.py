@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,22 +10,45 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
+from radarbook.radar.clusters import neighbours
 from radarbook.radar.gate import RangeGate
 from radarbook.radar.waveform import C0, Waveform
+
+#: Pairs of an array without a product that a fit of every second antenna uses at most: as many as
+#: of the QAR50.
+PAIRS = 48 * 48
 
 
 @dataclass(frozen=True)
 class Decimation:
-    """Indices of the antennas and frequency steps of a recording that a fit uses."""
+    """Indices of the antennas and frequency steps of a recording that a fit uses.
+
+    ``pairs``: of an array with pairs, those that are used; ``tx`` and ``rx`` are then their
+    antennas. A signal of such an array is (B, pair, f) in what follows.
+    """
 
     tx: Tensor
     rx: Tensor
     steps: Tensor
+    pairs: Tensor | None = None
 
     def __call__(self, signal: Tensor) -> Tensor:
         """(B, rx, tx, f) or (rx, tx, f) of a whole recording -> (B, rx, tx, f) of this part."""
-        whole = signal if signal.ndim == 4 else signal[None]
-        return whole[:, self.rx][:, :, self.tx][..., self.steps]
+        return self._channels(signal)[..., self.steps]
+
+    def antennas(self, array: Array) -> Array:
+        """The part of a whole array."""
+        if self.pairs is not None:
+            array = array.replace(pairs=array.every_pair()[self.pairs.to(array.tx.device)])
+        return array.subset(tx=self.tx, rx=self.rx)
+
+    def _channels(self, signal: Tensor) -> Tensor:
+        """Of all frequencies, with a batch axis."""
+        axes = 4 if self.pairs is None else 3
+        whole = signal if signal.ndim == axes else signal[None]
+        if self.pairs is not None:
+            return whole[:, self.pairs]
+        return whole[:, self.rx][:, :, self.tx]
 
     def gated(
         self,
@@ -36,9 +60,7 @@ class Decimation:
     ) -> Tensor:
         """The same of the ranges about ``centres`` (B, 3) m alone, for recordings (B, rx, tx, f) or
         (rx, tx, f) by an array and waveform. ``gate`` None: :class:`RangeGate` as it is."""
-        whole = signal if signal.ndim == 4 else signal[None]
-        part = whole[:, self.rx][:, :, self.tx]
-        kept = array.subset(tx=self.tx, rx=self.rx)
+        part, kept = self._channels(signal), self.antennas(array)
         gate = gate or RangeGate()
         gated = [gate(s, kept, waveform, c, self.steps) for s, c in zip(part, centres, strict=True)]
         return torch.stack(gated)
@@ -50,8 +72,10 @@ def decimate(
     """Every ``antennas``-th antenna, and equal frequency steps unambiguous over ``depth`` metres.
 
     An even number of antennas is taken for two lines (the QAR50's columns and rows), each thinned
-    by itself so that ends and symmetry stay. Raises :class:`~radarbook.errors.InputError` where
-    the waveform's steps are not equal.
+    by itself so that ends and symmetry stay. Of a list of pairs that are few of a product, such as
+    a raster, evenly chosen ones among neighbours in space are kept: at most :data:`PAIRS` if
+    ``antennas`` is 2, and (2 / ``antennas``)² times as many otherwise. Raises
+    :class:`~radarbook.errors.InputError` where the waveform's steps are not equal.
 
     Examples
     --------
@@ -73,4 +97,14 @@ def decimate(
     used = torch.arange(0, len(waveform), min(stride, len(waveform) - 1))
     # The steps left over are shared by both ends of the band.
     used = used + (len(waveform) - 1 - int(used[-1])) // 2
-    return Decimation(every(len(array.tx)), every(len(array.rx)), used)
+    tx, rx = every(len(array.tx)), every(len(array.rx))
+    if array.pairs is None:
+        return Decimation(tx, rx, used)
+    of_tx, of_rx = array.pairs.cpu().unbind(1)
+    if array.is_nearly_product:
+        kept = (torch.isin(of_tx, tx) & torch.isin(of_rx, rx)).nonzero()[:, 0]
+    else:
+        order = neighbours(array.tx.detach().cpu()[of_tx], array.rx.detach().cpu()[of_rx])
+        at_most = max(1, round(PAIRS * (2 / antennas) ** 2))
+        kept = order[:: math.ceil(len(order) / at_most)].sort().values
+    return Decimation(of_tx[kept].unique(), of_rx[kept].unique(), used, kept)

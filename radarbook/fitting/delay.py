@@ -61,7 +61,8 @@ class DelayedPhysics(ReducedPhysics):
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
         there = None if like is None else at_true_range(like)
         made = super().signal(at_true_range(parameters), like=there)
-        return made * self._phase_factor(parameters)[:, None, None]
+        factor = self._phase_factor(parameters)
+        return made * factor.reshape(len(factor), *[1] * (made.ndim - 2), -1)
 
     def frozen_at(self, face: FaceParameters) -> Self:
         return super().frozen_at(at_true_range(face))

@@ -26,16 +26,25 @@ class RangeFocus:
 
     def __init__(self, physics: ReducedPhysics, points: Tensor) -> None:
         self.points = points = points.to(physics.device)
-        self._tables = []
-        wavenumbers = physics.waveform.wavenumbers.to(points.device)
-        for antennas in (physics.array.tx, physics.array.rx):
-            distance = torch.cdist(
+        array, wavenumbers = physics.array, physics.waveform.wavenumbers.to(points.device)
+        legs = [
+            torch.cdist(
                 points.double(),
                 antennas.detach().to(points.device),
                 compute_mode="donot_use_mm_for_euclid_dist",
             )
-            phase = torch.remainder(wavenumbers[:, None, None] * distance, 2 * math.pi)
-            self._tables.append(unit(phase.float()))
+            for antennas in (array.tx, array.rx)
+        ]
+        #: Numbers of transmitter and receiver of each pair, of an array that has pairs.
+        self._pairs, self._sides = array.pairs, array.replace(pairs=None).channels
+        if not array.is_nearly_product:
+            tx, rx = array.every_pair().to(points.device).unbind(1)
+            legs = [legs[0][:, tx] + legs[1][:, rx]]
+        #: (f, V, T) and (f, V, R), or (f, V, P) of pairs that are few of a product.
+        self._tables = [
+            unit(torch.remainder(wavenumbers[:, None, None] * leg, 2 * math.pi).float())
+            for leg in legs
+        ]
         #: Phase of the lag per metre behind a pixel's point, radians.
         self.phase_per_metre = 2 * float(physics.waveform.wavenumbers.diff().mean())
 
@@ -44,7 +53,14 @@ class RangeFocus:
         return self.points.reshape(-1, columns, 3)
 
     def profiles(self, signal: Tensor) -> Tensor:
-        """([B,] f, V) complex64 of signals ([B,] rx, tx, f)."""
+        """([B,] f, V) complex64 of signals ([B,] rx, tx, f), or ([B,] pair, f)."""
+        if len(self._tables) == 1:
+            return (self._tables[0] @ signal.movedim(-1, -2)[..., None])[..., 0]
+        if self._pairs is not None:
+            of_tx, of_rx = self._pairs.to(signal.device).unbind(1)
+            whole = signal.new_zeros(*signal.shape[:-2], *self._sides, signal.shape[-1])
+            whole[..., of_rx, of_tx, :] = signal
+            signal = whole
         tx, rx = self._tables
         return ((rx @ signal.movedim(-1, -3)) * tx).sum(-1)
 

@@ -24,7 +24,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.decimation import Decimation
 from radarbook.radar.array import Array
-from radarbook.radar.bounces import multiple_bounces
+from radarbook.radar.bounces import multiple_bounces, require_bounces
 from radarbook.radar.double_bounce import PATCH_SIZE
 from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
@@ -85,11 +85,7 @@ class ReducedPhysics:
 
     def __post_init__(self) -> None:
         layer, array = self.renderer.layer, self.renderer.array
-        if array.pairs is not None:
-            raise InputError(
-                "fit through physics: expected an array of which every receiver measures with "
-                f"every transmitter, found {len(array.pairs)} pairs"
-            )
+        require_bounces(self.renderer.bounces, array)
         if layer is None:
             return
         if array.is_moved:
@@ -130,8 +126,7 @@ class ReducedPhysics:
     @cached_property
     def array(self) -> Array:
         """The antennas that are kept, in the array's own frame."""
-        kept = {"tx": self.decimation.tx, "rx": self.decimation.rx}
-        return self.renderer.array.own().subset(**kept)
+        return self.decimation.antennas(self.renderer.array.own())
 
     @cached_property
     def waveform(self) -> Waveform:
@@ -159,8 +154,8 @@ class ReducedPhysics:
         return max(self.renderer.memory, MEMORY) if self.together else self.renderer.memory
 
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
-        """(B, rx, tx, f) complex64; differentiable with respect to all but the dynamic range, and
-        to the layer.
+        """(B, rx, tx, f) complex64, or (B, pair, f) of an array with pairs; differentiable with
+        respect to all but the dynamic range, and to the layer.
 
         Which facets radiate and how they are divided is decided for each face, or for all as for
         the one face ``like`` (ignored where ``coarse``): small differences between faces need it
@@ -287,6 +282,8 @@ class ReducedPhysics:
             visibility=seen,
             facet_size=self.facet_size,
             surface=self.renderer.surface,
+            # Facets answer to one pair of an array of pairs after the other.
+            near=self.array.is_nearly_product,
             seed=None,
         )
         return pieces.to(torch.float32)
@@ -370,8 +367,13 @@ class ReducedPhysics:
         size = p.antenna_size / self.waveform.wavelength
         # A few antennas' legs stand for all: gains vary slowly, as their squared sums.
         sides = [a.detach().to(self.device).float() for a in (self.array.tx, self.array.rx)]
+        if self.array.pairs is not None:
+            pairs = self.array.every_pair().to(self.device)
+            sides = [a[numbers] for a, numbers in zip(sides, pairs.unbind(1), strict=True)]
+        gains = []
         for antennas in sides:
-            few = antennas[((torch.arange(6) + 0.5) / 6 * len(antennas)).long()]
+            count = 6 if self.array.pairs is None else 36
+            few = antennas[((torch.arange(count) + 0.5) / count * len(antennas)).long()]
             gain, length = gain_and_length(f.centre, f.normal, few, size)
             if layer is not None:
                 middle = self.waveform.wavenumbers[len(self.waveform) // 2][None].to(self.device)
@@ -379,10 +381,18 @@ class ReducedPhysics:
                     middle, cosine_with_z(f.centre, few, length)
                 )
                 gain = gain * crossing.abs()[0]
-            power = power * (gain.mean(1) * len(antennas)).square()
-        # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
+            gains.append(gain)
         wavelength = self.waveform.wavelength
-        extent = sides[0].amax(0) - sides[0].amin(0)
+        if self.array.pairs is None:
+            for gain, antennas in zip(gains, sides, strict=True):
+                power = power * (gain.mean(1) * len(antennas)).square()
+            extent = sides[0].amax(0) - sides[0].amin(0)
+        else:
+            power = power * ((gains[0] * gains[1]).mean(1) * len(sides[0])).square()
+            # Of the virtual aperture, which of one antenna that moves is where it was.
+            middles = (sides[0] + sides[1]) / 2
+            extent = (middles.amax(0) - middles.amin(0)).clamp(min=1e-3)
+        # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
         far = (f.centre - self.middle).square().sum(1, keepdim=True) + (extent[:2] / 2).square()
         null = wavelength * far.sqrt() / (2 * extent[:2])  # (F, 2)
         sigma = null / math.sqrt(2 * math.pi)  # ∫ sinc²(x/δ) dx = δ = σ √(2π)

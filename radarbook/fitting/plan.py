@@ -162,7 +162,7 @@ def paired(
             f"joint fit: expected a renderer for each recording, found {len(signals)} recordings "
             f"and {len(renderers)} renderers"
         )
-    whole = [one if one.ndim == 4 else one[None] for one in signals]
+    whole = [its.array.batched(one) for one, its in zip(signals, renderers, strict=True)]
     require_same_faces([len(one) for one in whole])
     return list(zip(whole, renderers, strict=True))
 

@@ -265,6 +265,7 @@ def _problem(
     renderer = recordings[0][1]
     layer, arrays = renderer.layer, [its.array for _, its in recordings]
     poses = [(a.rotation, a.origin) for a in arrays if a.is_moved]
+    pairs = [a.pairs for a in arrays if a.pairs is not None]
     # Named only where it is not the usual one: states written before it was one stay readable.
     polarisation = renderer.polarisation
     named = {} if polarisation == Polarisation() else {"polarisation": repr(polarisation)}
@@ -272,7 +273,7 @@ def _problem(
         **named,
         "model": renderer.model.fingerprint,
         "signal": tensor_digest(*(one for one, _ in recordings)),
-        "array": tensor_digest(*(x for a in arrays for x in (a.tx, a.rx)), *sum(poses, ())),
+        "array": tensor_digest(*(x for a in arrays for x in (a.tx, a.rx)), *sum(poses, ()), *pairs),
         "waveform": tensor_digest(*(its.waveform.frequencies for _, its in recordings)),
         "distance": renderer.distance,
         "permittivity": str(renderer.permittivity),

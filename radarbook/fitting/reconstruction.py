@@ -250,7 +250,7 @@ def reconstruct(
     fit_delay: bool = False,
     layer: Layer | None = None,
     thickest: float | None = None,
-    bounces: int = tuned.BOUNCES,
+    bounces: int | None = None,
     polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
     noise: float = 0.0,
     pose_range: PoseRange = VISIBLE_POSE,
@@ -281,8 +281,9 @@ def reconstruct(
     layer, thickest : Layer, float, optional
         Between array and face. With ``thickest`` (m) its thickness, up to that, and its
         permittivity are fitted, too.
-    bounces : int
-        Reflections of a path that the fit models.
+    bounces : int, optional
+        Reflections of a path that the fit models. None: 2, or 1 where an array's channels are a
+        list of pairs, whose double bounce is not computed.
     polarisation : Polarisation
         Of the antennas; decides paths of two reflections and more.
     noise : float
@@ -357,6 +358,9 @@ def reconstruct(
             )
     signals = [without_delay(one.signal, one.waveform, delay) for one in recordings]
     signal = signals[0]
+    if bounces is None:
+        usual = all(one.array.is_nearly_product for one in recordings)
+        bounces = tuned.BOUNCES if usual else 1
     physical = physical_renderer(model, first.array, first.waveform, distance, bounces=bounces)
     renderer = physical.replace(layer=layer, polarisation=polarisation)
     renderers = [renderer.replace(array=r.array, waveform=r.waveform) for r in recordings]

@@ -113,7 +113,7 @@ class CoarseImager:
 
     def image(self, signal: Tensor) -> RadarImage:
         """Images of whole recordings (B, rx, tx, f)."""
-        whole = signal if signal.ndim == 4 else signal[None]
+        whole = self._whole[0].batched(signal)
         centres = self._middle.expand(len(whole), 3)
         part = self._physics.decimation.gated(whole, *self._whole, centres, self._gate)
         return self._image(part.to(self._physics.device, torch.complex64))

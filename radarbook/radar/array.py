@@ -13,6 +13,8 @@ from radarbook.errors import InputError
 POSITION_UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 #: m, how far from the origin an antenna can be: beyond it the unit is another than assumed.
 _FARTHEST = 2.0
+#: Share of all products from which on an array with pairs is nearly a product.
+_NEARLY = 0.2
 #: Numbers up to which positions beyond 2 m may be centimetres: an array of 40 cm at most.
 _CENTIMETRES = 20.0
 
@@ -305,6 +307,24 @@ class Array:
                 f"signal: expected complex ({', '.join(self.axes)}) = {wanted}, "
                 f"found {signal.dtype} {found}"
             )
+
+    def batched(self, signal: Tensor) -> Tensor:
+        """``signal`` with a batch axis: itself if it has one.
+
+        Examples
+        --------
+        >>> qar50().batched(torch.zeros(94, 94, 8)).shape[0]
+        1
+        """
+        return signal if signal.ndim == len(self.channels) + 2 else signal[None]
+
+    @property
+    def is_nearly_product(self) -> bool:
+        """Whether the channels are most of a product of all receivers and transmitters: pairs are
+        then taken from it."""
+        if self.pairs is None:
+            return True
+        return len(self.pairs) >= _NEARLY * len(self.tx) * len(self.rx)
 
     def every_pair(self) -> Tensor:
         """(P, 2) int64 numbers of transmitter and receiver of each channel, in a signal's order."""

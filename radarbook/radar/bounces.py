@@ -58,9 +58,13 @@ def multiple_bounces(
 
     Each reflection loses the diffuse part of its amplitude, and none of that is followed further.
 
-    Returns (rx, tx, f) complex; differentiable with respect to vertices, material and
+    A moved array is computed in its own frame, in which its antennas' polarisation is; pairs are
+    taken from the product of their antennas, where they are most of it.
+
+    Returns (rx, tx, f) or (pair, f) complex; differentiable with respect to vertices, material and
     antenna_size for the paths found. Exchange of transmitters and receivers transposes it.
-    Raises :class:`~radarbook.errors.InputError` for fewer than two bounces.
+    Raises :class:`~radarbook.errors.InputError` for fewer than two bounces, and as
+    :func:`require_bounces`.
 
     Examples
     --------
@@ -73,6 +77,22 @@ def multiple_bounces(
     """
     if bounces < 2:
         raise InputError(f"parameter 'bounces': expected 2 or more, found {bounces}")
+    require_bounces(bounces, array)
+    if array.is_moved or array.pairs is not None:
+        if array.is_moved and layer is not None:
+            raise InputError(
+                "layer: expected an array that is not moved; a layer is parallel to it"
+            )
+        own = array.own().replace(pairs=None)
+        whole = multiple_bounces(
+            array.to_own(vertices), triangles, own, waveform, bounces=bounces, material=material,
+            antenna_size=antenna_size, permittivity=permittivity, polarisation=polarisation,
+            visibility=visibility, layer=layer, facet_size=facet_size, patch_size=patch_size,
+        )  # fmt: skip
+        if array.pairs is None:
+            return whole
+        tx, rx = array.pairs.unbind(1)
+        return whole[rx, tx]
     rough, size = (
         torch.as_tensor(v, device=vertices.device).double() for v in (material, antenna_size)
     )
@@ -105,3 +125,19 @@ def multiple_bounces(
             facet_size=facet_size,
         )
     return total
+
+
+def require_bounces(bounces: int, array: Array) -> None:
+    """Raise :class:`~radarbook.errors.InputError` if paths of so many reflections are not computed
+    for an array: two and more need a product of transmitters and receivers, or most of one.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> require_bounces(2, qar50())
+    """
+    if bounces > 1 and not array.is_nearly_product:
+        raise InputError(
+            f"bounces: expected 1, found {bounces}: double bounce is not computed for a list of "
+            "pairs, such as a raster of one antenna"
+        )

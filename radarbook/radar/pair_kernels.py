@@ -10,17 +10,11 @@ import math
 
 import numpy as np
 
-from radarbook.radar.kernels.cpu import compiled, phasor
+from radarbook.radar.kernels.cpu import compiled, phasor, within_a_turn
 
 #: Points or pairs of a block: its accumulators stay in the nearest cache.
 _BLOCK = 64
 _ZERO = np.float32(0)
-
-
-@compiled(inline="always")
-def _within_a_turn(turns):  # type: ignore[no-untyped-def]
-    """A float64 number of turns less the whole ones, float32."""
-    return np.float32(turns - np.floor(turns))
 
 
 @compiled(nogil=True)
@@ -57,15 +51,15 @@ def at_points(points, tx, rx, turns, even, samples, carrier, out):  # type: igno
                     dx, dy, dz = x[i] - bx, y[i] - by, z[i] - bz
                     path[i] = to_tx[i] + math.sqrt(dx * dx + dy * dy + dz * dz)
             for i in range(_BLOCK):
-                c[i], s[i] = phasor(_within_a_turn(turns[0] * path[i] - shift[i]))
+                c[i], s[i] = phasor(within_a_turn(turns[0] * path[i] - shift[i]))
             if even:
                 for i in range(_BLOCK):
-                    cs[i], sn[i] = phasor(_within_a_turn(step * path[i]))
+                    cs[i], sn[i] = phasor(within_a_turn(step * path[i]))
             for f in range(steps):
                 re, im = samples[p, f, 0], samples[p, f, 1]
                 if not even and f > 0:
                     for i in range(_BLOCK):
-                        c[i], s[i] = phasor(_within_a_turn(turns[f] * path[i] - shift[i]))
+                        c[i], s[i] = phasor(within_a_turn(turns[f] * path[i] - shift[i]))
                 for i in range(_BLOCK):
                     real[i] += re * c[i] - im * s[i]
                     imag[i] += re * s[i] + im * c[i]
@@ -111,14 +105,14 @@ def from_points(points, tx, rx, turns, even, values, carrier, out):  # type: ign
                     dx, dy, dz = x[i] - bx, y[i] - by, z[i] - bz
                     path[i] = path[i] + math.sqrt(dx * dx + dy * dy + dz * dz)
             for i in range(size):
-                c[i], s[i] = phasor(_within_a_turn(turns[0] * path[i] - shift[i]))
+                c[i], s[i] = phasor(within_a_turn(turns[0] * path[i] - shift[i]))
             if even:
                 for i in range(size):
-                    cs[i], sn[i] = phasor(_within_a_turn(step * path[i]))
+                    cs[i], sn[i] = phasor(within_a_turn(step * path[i]))
             for f in range(steps):
                 if not even and f > 0:
                     for i in range(size):
-                        c[i], s[i] = phasor(_within_a_turn(turns[f] * path[i] - shift[i]))
+                        c[i], s[i] = phasor(within_a_turn(turns[f] * path[i] - shift[i]))
                 sum_re, sum_im = real[f], imag[f]
                 for i in range(size):  # times e^{-j…}
                     sum_re[i] += re[i] * c[i] + im[i] * s[i]
@@ -151,7 +145,7 @@ def turned(value, x, y, z, sources, rates, slope, sign, out):  # type: ignore[no
             re, im = value[0, iz, iy], value[1, iz, iy]
             out_re, out_im = out[0, iz, iy], out[1, iz, iy]
             for i in range(len(x)):
-                c, s = phasor(_within_a_turn(row[i]))
+                c, s = phasor(within_a_turn(row[i]))
                 s = sign * s
                 out_re[i] = re[i] * c - im[i] * s
                 out_im[i] = re[i] * s + im[i] * c

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array, qar50
-from radarbook.radar.bounces import multiple_bounces
+from radarbook.radar.bounces import multiple_bounces, require_bounces
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.layer import Layer
@@ -95,6 +94,7 @@ def mesh_signal(
     >>> tuple(mesh_signal(vertices.float(), triangles, qar50(), qar50_waveform(2)).shape)
     (94, 94, 2)
     """
+    require_bounces(bounces, array)
     seen = visibility(vertices, triangles, array, memory=memory) if occlusion else None
     signal = simulate(
         vertices,
@@ -113,11 +113,6 @@ def mesh_signal(
         method=method,
         memory=memory,
     )
-    if bounces > 1 and (array.pairs is not None or array.is_moved):
-        raise InputError(
-            "bounces: expected 1 of an array that is moved or has pairs, "
-            f"whose double bounce is not computed, found {bounces}"
-        )
     if bounces == 1:
         return signal
     batch = vertices if vertices.ndim == 3 else vertices[None]

@@ -25,6 +25,8 @@ _FOUR = np.float32(4)
 _PARTS = np.array([[0, 3, 5], [3, 1, 4], [5, 4, 2], [4, 5, 3]])
 #: 2 / n!, of the phase integral's series.
 _F4, _F5, _F6, _F7, _F8, _F9, _F10, _F11 = (np.float32(2 / math.factorial(n)) for n in range(4, 12))
+#: Facets of a block of pairs' sums: its accumulators stay in the nearest cache.
+_BLOCK = 64
 #: Below, a sinc is 1.
 _SMALL = np.float32(1e-4)
 _GRAZING = np.float32(GRAZING)
@@ -74,16 +76,21 @@ def _sinc(x):  # type: ignore[no-untyped-def]
 
 
 @compiled(inline="always")
-def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
-    """Gain 1/m, length m and cosine with z of a leg: Eq. (3.2), as :func:`radarbook.radar.legs.
-    amplitude`. From antenna to facet (dx, dy, dz); the facet's normal (nx, ny, nz); the antenna's
+def gain(dx, dy, dz, nx, ny, nz, inverse, size):  # type: ignore[no-untyped-def]
+    """Gain 1/m of a leg: Eq. (3.2), as :func:`radarbook.radar.legs.amplitude`. From antenna to
+    facet (dx, dy, dz), of length 1 / ``inverse``; the facet's normal (nx, ny, nz); the antenna's
     size in wavelengths."""
+    cosine = -(nx * dx + ny * dy + nz * dz) * inverse
+    value = math.sqrt(max(cosine, _GRAZING)) if cosine > _GRAZING else _ZERO
+    return value * inverse * _sinc(dx * inverse * size) * _sinc(dy * inverse * size)
+
+
+@compiled(inline="always")
+def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
+    """Gain 1/m (:func:`gain`), length m and cosine with z of a leg."""
     length = math.sqrt(dx * dx + dy * dy + dz * dz)
     inverse = _ONE / length
-    cosine = -(nx * dx + ny * dy + nz * dz) * inverse
-    gain = math.sqrt(max(cosine, _GRAZING)) if cosine > _GRAZING else _ZERO
-    gain = gain * inverse * _sinc(dx * inverse * size) * _sinc(dy * inverse * size)
-    return gain, length, dz * inverse
+    return gain(dx, dy, dz, nx, ny, nz, inverse, size), length, dz * inverse
 
 
 @compiled(inline="always")
@@ -361,3 +368,87 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
                 for j in range(nodes):
                     total += weights[f, j] * length[j, i]
                 out[f, n, i] = total
+
+
+@compiled(inline="always")
+def within_a_turn(turns):  # type: ignore[no-untyped-def]
+    """A float64 number of turns less the whole ones, float32."""
+    return np.float32(turns - np.floor(turns))
+
+
+@compiled(nogil=True)
+def pairs_kernel(  # type: ignore[no-untyped-def]
+    centre, normal, tx, rx, size, seen, columns, has_seen, lengths, first, step, out
+):
+    """Adds to ``out`` (P, f, 2) the signal of facets, pair by pair.
+
+    ``centre``, ``normal`` (3, N) float32; ``tx``, ``rx`` (P, 3) float64, of each pair; ``size`` of
+    the antennas in wavelengths; ``seen`` (G, N), of which ``columns`` (P, 2) are those of a pair,
+    if ``has_seen``; ``lengths`` (f, 2, N) scattering lengths, real and imaginary part; ``first``
+    and ``step`` turns a metre. Blocks of facets fill vector registers; sums of a block are added
+    at a pair's end.
+    """
+    count, steps = centre.shape[1], len(lengths)
+    blocks = -(-count // _BLOCK)
+    room = blocks * _BLOCK
+    gains = np.empty((2, room), np.float32)
+    paths = np.empty((2, room), np.float64)
+    c, s, cs, sn = np.empty((4, _BLOCK), np.float32)
+    real, imag = np.empty((2, steps, _BLOCK), np.float32)
+    for p in range(len(tx)):
+        alike = tx[p, 0] == rx[p, 0] and tx[p, 1] == rx[p, 1] and tx[p, 2] == rx[p, 2]
+        known = (
+            p > 0
+            and tx[p - 1, 0] == tx[p, 0]
+            and tx[p - 1, 1] == tx[p, 1]
+            and tx[p - 1, 2] == tx[p, 2]
+        )
+        for side in range(2):
+            if side == 0 and known:
+                continue
+            if side == 1 and alike:
+                for n in range(count):
+                    gains[1, n], paths[1, n] = gains[0, n], paths[0, n]
+                continue
+            antenna = tx[p] if side == 0 else rx[p]
+            ax, ay, az = antenna[0], antenna[1], antenna[2]
+            gain_of, path_of = gains[side], paths[side]
+            for n in range(count):
+                x, y, z = centre[0, n] - ax, centre[1, n] - ay, centre[2, n] - az
+                path = math.sqrt(x * x + y * y + z * z)
+                path_of[n] = path
+                inverse = _ONE / np.float32(path)
+                dx, dy, dz = np.float32(x), np.float32(y), np.float32(z)
+                gain_of[n] = gain(
+                    dx, dy, dz, normal[0, n], normal[1, n], normal[2, n], inverse, size
+                )
+        real[:] = _ZERO
+        imag[:] = _ZERO
+        for start in range(0, count, _BLOCK):
+            width = min(_BLOCK, count - start)
+            sent, received = gains[0, start:], gains[1, start:]
+            there, back = paths[0, start:], paths[1, start:]
+            for i in range(width):
+                amplitude = sent[i] * received[i]
+                path = there[i] + back[i]
+                cosine, sine = phasor(within_a_turn(first * path))
+                c[i], s[i] = amplitude * cosine, amplitude * sine
+                cs[i], sn[i] = phasor(within_a_turn(step * path))
+            if has_seen:
+                by_tx, by_rx = seen[columns[p, 0], start:], seen[columns[p, 1], start:]
+                for i in range(width):
+                    visible = by_tx[i] * by_rx[i]
+                    c[i] *= visible
+                    s[i] *= visible
+            for f in range(steps):
+                sum_re, sum_im = real[f], imag[f]
+                re, im = lengths[f, 0, start:], lengths[f, 1, start:]
+                for i in range(width):  # times e^{-j…}
+                    sum_re[i] += re[i] * c[i] + im[i] * s[i]
+                    sum_im[i] += im[i] * c[i] - re[i] * s[i]
+                for i in range(width):
+                    c[i], s[i] = c[i] * cs[i] - s[i] * sn[i], c[i] * sn[i] + s[i] * cs[i]
+        for f in range(steps):
+            for i in range(_BLOCK):
+                out[p, f, 0] += real[f, i]
+                out[p, f, 1] += imag[f, i]
