@@ -92,13 +92,23 @@ def test_two_shots_of_a_mimo_board_agree() -> None:
 
 def test_sign_and_order_of_the_mimo_board_are_the_described_ones() -> None:
     found = inspect(recording("vayyar_62_69ghz.mat"))
-    assert found.conjugate_gain < -3
+    assert [test.gain < -3 for test in found.sign] == [True]
     assert found.swap_gain is not None
     assert found.swap_gain < -0.3
     assert found.unambiguous_range == pytest.approx(1.585, abs=1e-3)
     # The antennas' coupling is the strongest echo, at 2 cm, and again at 9 cm.
     assert 0.005 < found.peaks[0][0] < 0.035
     assert 0.07 < found.peaks[1][0] < 0.11
+
+
+def test_the_sign_of_the_scans_is_found() -> None:
+    """The panel is flat: neither sign has a focus. Its echo lies at the stated stand-off, within a
+    cell of range; that of the conjugated signal does not. Conjugated, each is called wrong."""
+    for name, last in (("panel_24ghz.npy", "at the stated 0.09 m"), ("class_22ghz.npy", "")):
+        right, wrong = (inspect(recording(name, conjugate=c)) for c in (False, True))
+        assert str(right.sign[-1]).startswith(last)
+        assert str(right).split("sign of the phase")[1].splitlines()[0].endswith(": right")
+        assert "likely wrong, --conjugate" in str(wrong)
 
 
 def test_the_letter_of_the_class_scan_is_sharp_at_its_distance() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,9 @@ from radarbook.datasets.recordings.checks import (
 )
 from radarbook.datasets.recordings.recording import Recording
 from radarbook.radar.array import Array
+from radarbook.radar.autofocus import sharpness
+from radarbook.radar.pair_sum import Pairs
+from radarbook.radar.skeleton import unit
 from radarbook.radar.waveform import C0, Waveform
 
 #: Peaks of the range profile that are listed, and their least level, dB.
@@ -26,8 +30,11 @@ _PEAKS, _LEAST = 6, -40.0
 _GRATING, _AWAY = -10.0, 3.0
 #: dB below which evidence for a sign or an order is none.
 _UNCERTAIN = 3.0
-#: Channels of which the array's lobes are summed at a time.
-_CHUNK = 4096
+#: dB that decide between two images by their sharpness: a factor of 1.5. A flat specular panel is
+#: sharper by 1.4 with the wrong sign, which draws all of it together in one spot.
+_SHARPER = 1.8
+#: Pixels a side of the images whose sharpness is compared.
+_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,32 @@ class Lobes:
 
 
 @dataclass(frozen=True)
+class SignTest:
+    """A test of the sign of the phase: the signal compared with its conjugate.
+
+    Attributes
+    ----------
+    what : str
+        What is compared, in words that the gain is put in.
+    gain : float
+        dB that the conjugated signal has more; negative for a sound sign.
+    decides : float
+        dB from which on the test decides.
+    """
+
+    what: str
+    gain: float
+    decides: float
+
+    @property
+    def decided(self) -> bool:
+        return abs(self.gain) >= self.decides
+
+    def __str__(self) -> str:
+        return self.what.format(f"{self.gain:+.1f} dB")
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What :func:`inspect` found; ``str`` is the text.
 
@@ -66,8 +99,10 @@ class Inspection:
         m; infinite for a single frequency.
     x, y : Lobes
         Of the array across.
-    conjugate_gain : float
-        dB of peak power that the conjugated signal's image has more; negative for a sound sign.
+    sign : tuple of SignTest
+        Tests of the sign of the phase, in the order in which they are believed: peak power of
+        images around the strongest echo; power of the range profile at the distance that the
+        description states; sharpness of the image there. The last one made decides, or none does.
     swap_gain : float or None
         dB by which the coupling is aligned better with transmitters and receivers swapped; None
         where they cannot be swapped.
@@ -82,7 +117,7 @@ class Inspection:
     range_resolution: float
     x: Lobes
     y: Lobes
-    conjugate_gain: float
+    sign: tuple[SignTest, ...]
     swap_gain: float | None
 
     def __str__(self) -> str:
@@ -126,12 +161,13 @@ class Inspection:
         return "; ".join(shown)
 
     def _sign_text(self) -> str:
-        if math.isnan(self.conjugate_gain):
+        if not self.sign:
             return "undetermined: fewer than 2 frequency steps"
-        found = f"the image of the conjugated signal has {self.conjugate_gain:+.1f} dB peak power: "
-        if abs(self.conjugate_gain) < _UNCERTAIN:
-            return f"{found}undetermined"
-        return found + ("right" if self.conjugate_gain < 0 else "likely wrong, --conjugate")
+        last = self.sign[-1]
+        if last.decided:
+            return f"{last}: " + ("right" if last.gain < 0 else "likely wrong, --conjugate")
+        tried = "; ".join(f"{test}, {test.decides:g} dB decide" for test in self.sign)
+        return f"undetermined: {tried}"
 
     def _swap_text(self) -> str:
         if self.swap_gain is None:
@@ -184,9 +220,54 @@ def inspect(
         range_resolution=C0 / (2 * waveform.bandwidth) if several else math.inf,
         x=lobes(array, waveform, distance, side, axis=0),
         y=lobes(array, waveform, distance, side, axis=1),
-        conjugate_gain=conjugate_gain(recording) if several else math.nan,
+        sign=tuple(_sign_tests(recording)) if several else (),
         swap_gain=_swap_gain(recording) if several else None,
     )
+
+
+def _sign_tests(recording: Recording) -> Iterator[SignTest]:
+    """Tests up to the first that decides; those that need a stated distance only where it is."""
+    said = "the image of the conjugated signal has {} peak power"
+    yield (test := SignTest(said, conjugate_gain(recording), _UNCERTAIN))
+    stated = recording.view.depth is not None or recording.view.stand_off is not None
+    if test.decided or not stated:
+        return
+    near, far = recording.depths()
+    gain = _mirror_gain(recording, near, far)
+    if gain is not None:
+        where = f"{near:g} m" if near == far else f"{near:g} to {far:g} m"
+        said = f"at the stated {where} the range profile of the conjugated signal has {{}}"
+        yield (test := SignTest(said, gain, _UNCERTAIN))
+        if test.decided:
+            return
+    place = (near + far) / 2
+    sharp = [
+        sharpness(_plane(recording.done(s, ""), place))
+        for s in (recording.signal, recording.signal.conj().resolve_conj())
+    ]
+    said = f"the sharpness of its image in the plane at {place:g} m has {{}}"
+    yield SignTest(said, 10 * math.log10(sharp[1] / sharp[0]), _SHARPER)
+
+
+def _mirror_gain(recording: Recording, near: float, far: float) -> float | None:
+    """dB that the range profile has at -``far`` to -``near``, where the conjugated signal's stated
+    distance is, over that at the distance itself, half a cell of range added; None where the two
+    overlap in the unambiguous range."""
+    span, cell = recording.waveform.unambiguous_range, C0 / (2 * recording.waveform.bandwidth)
+    low, high = near - cell / 2, far + cell / 2
+    if 2 * (high - low) > span or not low % span < high % span <= span / 2:
+        return None
+    ranges, power = range_profile(recording.signal, recording.waveform, finer=4)
+    here, there = (
+        float(power[(side >= low % span) & (side <= high % span)].mean())
+        for side in (ranges % span, -ranges % span)
+    )
+    return 10 * math.log10(there / here)
+
+
+def _plane(recording: Recording, place: float) -> Tensor:
+    """The image of the whole extent in one plane, coarsely."""
+    return recording.volume(_PIXELS, None, None, plane=place)[0]
 
 
 def _peaks(recording: Recording) -> tuple[tuple[float, float], ...]:
@@ -215,14 +296,17 @@ def lobes(array: Array, waveform: Waveform, stand_off: float, extent: float, axi
     offsets = torch.arange(-count, count + 1, dtype=torch.float64) * (extent / 2 / count)
     line = middle.repeat(len(offsets), 1)
     line[:, axis] = offsets
-    # Path differences to the middle, per antenna: far less than the pairs.
-    d_tx, d_rx = (torch.cdist(line, p) - torch.cdist(middle, p) for p in (tx, rx))
     if array.pairs is None:
+        # Path differences to the middle, per antenna: far less than the pairs.
+        d_tx, d_rx = (torch.cdist(line, p) - torch.cdist(middle, p) for p in (tx, rx))
         total = _sum(k, d_tx) * _sum(k, d_rx)
     else:
-        total = torch.zeros(len(line), dtype=torch.complex128)
-        for part in pairs.split(_CHUNK):
-            total += _sum(k, d_tx[:, part[:, 0]] + d_rx[:, part[:, 1]])
+        one = Waveform(torch.tensor([waveform.centre], dtype=torch.float64))
+        several = Pairs.of(array, one, line.device)
+        phase = torch.remainder(-k * several.lengths(middle), 2 * math.pi)
+        focused = unit(phase.float()).reshape(-1, 1)
+        real, imag = several.at_points(focused, line)
+        total = torch.complex(real.double(), imag.double())
     amplitude = (total.abs() / total[count].abs()).numpy()
     return _measured(amplitude, offsets.numpy(), count)
 
