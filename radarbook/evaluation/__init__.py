@@ -1,5 +1,6 @@
 """Evaluation: errors in parameters and millimetres, of rendered images, and similarity."""
 
+from radarbook.evaluation.edges import hole_side
 from radarbook.evaluation.metrics import (
     baselines,
     error_by,
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate_renderer",
     "explained_variance",
     "face_errors",
+    "hole_side",
     "mean_face",
     "predict",
     "rendering_errors",

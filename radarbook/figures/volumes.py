@@ -51,7 +51,7 @@ def slices_viewer(
     if along not in ("z", "y", "x"):
         raise InputError(f"parameter 'along': expected z, y or x, found {along!r}")
     level, (mx, my, mz) = _levels(volume, x, y, z)
-    level = np.maximum(level, floor_db)
+    level = np.maximum(level, floor_db).astype(np.float32)  # a page holds every slice
     which = ("z", "y", "x").index(along)
     stack = np.moveaxis(level, which, 0)
     position = (mz, my, mx)[which]

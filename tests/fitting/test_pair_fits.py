@@ -62,7 +62,8 @@ def seen_by(array: Array) -> PhysicalRenderer:
 @pytest.mark.parametrize("name", ARRAYS)
 def test_the_reduced_signal_is_the_renderer_s(name: str) -> None:
     """The kernel of pairs, or the product's, against the renderer's direct sum in float64. Both let
-    facets answer towards the middle of some neighbours, but of different ones: 7e-3 each."""
+    facets answer towards the middle of some neighbours, but of different ones, also for the
+    reflection coefficient: 7e-3 each."""
     physical = seen_by(ARRAYS[name]()).replace(method="direct")
     decimation = decimate(physical.array, physical.waveform)
     reduced = ReducedPhysics(physical, decimation)

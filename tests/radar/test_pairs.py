@@ -255,8 +255,8 @@ def test_channels_are_those_of_the_product(ball):
 @pytest.mark.parametrize("method", ["direct", None])
 def test_sparse_pairs_are_those_of_the_product(ball, method):
     """24 of 168 pairs, simulated by neighbours. Facets of at most 1 mm answer towards the
-    neighbours' middle instead of the array's: 2 % of their second-order phase, below 5e-3 of the
-    signal."""
+    neighbours' middle instead of the array's. That is 2 % of their second-order phase, and another
+    angle of incidence for the reflection coefficient, by up to 13 degrees: 1e-2 of the signal."""
     vertices, triangles = ball
     product = few()
     chosen = product.every_pair()[::7]
@@ -267,7 +267,7 @@ def test_sparse_pairs_are_those_of_the_product(ball, method):
     )
     tx, rx = chosen.unbind(1)
     error = (signal - whole[rx, tx]).norm() / whole[rx, tx].norm()
-    assert float(error) < 5e-3
+    assert float(error) < 1e-2
 
 
 def test_gradients_of_pairs(ball):
