@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.ship import results_name
@@ -13,7 +14,8 @@ from radarbook.errors import InputError
 from radarbook.profiles import get_profile, read_settings
 from radarbook.reports.comparison import Results, shipped_results, side_by_side
 from radarbook.reports.findings import from_results
-from radarbook.reports.results import PAPER_RESULTS, read_results
+from radarbook.reports.fits import fit_rows
+from radarbook.reports.results import MEAN_FACE, PAPER_RESULTS, read_results
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "data" / "results"
@@ -92,3 +94,18 @@ def test_results_of_overrides_get_a_name_of_their_own():
     assert results_name(get_profile("paper"), "procedural") == "paper_procedural"
     with pytest.raises(InputError, match="overrides of encoder_epochs: expected --name"):
         results_name(get_profile("laptop", {"encoder_epochs": 2}), model)
+
+
+def test_the_readme_states_the_results_that_ship():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for row in fit_rows(RESULTS):
+        _, target, _, faces, start, median, ninety, *_ = row
+        if target.startswith("same") or "double bounce fitted" in target:
+            assert f"| {faces} | {start} mm | {median} mm | {ninety} mm |" in readme, row
+    for name in ("large_procedural", "laptop_procedural", "laptop_ict"):
+        rows, _ = read_results(RESULTS / f"{name}.json")
+        mean = next(row for row in rows if row["method"] == MEAN_FACE)["vertex_mm"]
+        best = next(r for r in rows if (r["method"], r["input"]) == ("autoencoder", "both"))
+        faces = np.array(best["vertex_faces_mm"])
+        stated = [mean, best["vertex_mm"], np.median(faces), np.quantile(faces, 0.9)]
+        assert f"| {len(faces):,} | " + " | ".join(f"{v:.2f} mm" for v in stated) + " |" in readme
