@@ -478,3 +478,93 @@ def test_shipped_descriptions_read_measured_recordings(
     assert recording.array.channels == channels
     assert len(recording.waveform) == steps
     assert torch.isfinite(recording.signal.real).all()
+
+
+#: Sound descriptions of three kinds of array, whose fields are spoiled one by one.
+FUZZED = {
+    "product": """
+[signal]
+axes = "rx, tx, f"
+conjugate = false
+shot = 0
+variable = "block 0"
+[frequencies]
+start = 62
+stop = 69
+count = 7
+unit = "GHz"
+[antennas]
+file = "antennas.csv"
+unit = "m"
+tx = "0-3"
+rx = "4-6"
+[corrections]
+background = "none"
+delay = 0.0
+phase = { file = "phase.txt", sign = "+", unit = "rad" }
+[image]
+stand_off = 0.3
+depth = [0.2, 0.4]
+extent = 0.3
+""",
+    "pairs": """
+[signal]
+axes = "pair, f"
+[frequencies]
+values = [62e9, 63e9, 64e9, 65e9, 66e9, 67e9, 68e9]
+[antennas]
+tx = [[0.0, 0, 0]]
+rx = [[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [0.03, 0, 0], [0.04, 0, 0]]
+pairs = "tx + rx"
+""",
+    "scan": """
+title = "scan"
+[signal]
+axes = "x, y, f"
+[frequencies]
+start = 62e9
+stop = 69e9
+[scan]
+step = [3, 3]
+start = [0, 0]
+unit = "mm"
+[corrections]
+background = "mean"
+""",
+}
+SHAPES = {"product": (3, 4, 7), "pairs": (5, 7), "scan": (6, 4, 7)}
+SPOILED = [
+    *("nan", "inf", "-inf", "true", "-1", "0", "1e400", "1e30", "99999999999999999999"),
+    *('""', '"zzz"', '"0-"', r'"\u0000"', '"../../x"', '"tx*"', '"1e9*tx+rx"', "1979-05-27"),
+    *("[]", "[nan]", "[[]]", "[[1, 2, 3]]", '[1, "a"]', "[0, 1]", "[-1]", "[1.5]"),
+    *("{}", "{ file = 3 }", '{ file = "" }', '{ file = "no.npy" }', '{ file = "phase.txt" }'),
+    *('{ file = "." }', '{ variable = "v" }', '["rx", "tx", "f", "f"]'),
+]
+
+
+@pytest.mark.parametrize("kind", FUZZED)
+def test_whatever_stands_in_a_field_is_read_or_named(tmp_path: Path, kind: str) -> None:
+    """33 values in place of each field's: a finite signal, or one line with the field's name."""
+    np.save(tmp_path / "s.npy", RANDOM.normal(size=SHAPES[kind]) + 1j)
+    np.savetxt(tmp_path / "phase.txt", np.linspace(0, 1, 7))
+    table = [f"tx,{0.01 * i},0,0" for i in range(4)] + [f"rx,0,{0.01 * i},0" for i in range(3)]
+    (tmp_path / "antennas.csv").write_text("\n".join(["antenna,x,y,z", *table]))
+    described(tmp_path, FUZZED[kind], "s.npy")
+    lines, where = FUZZED[kind].splitlines(), ""
+    for n, line in enumerate(lines):
+        where = line[1:-1] if line.startswith("[") else where
+        if " = " not in line:
+            continue
+        name = line.split(" = ")[0]
+        for value in SPOILED:
+            text = "\n".join([*lines[:n], f"{name} = {value}", *lines[n + 1 :]])
+            try:
+                found = described(tmp_path, text, "s.npy")
+            except InputError as error:
+                said = str(error)
+                assert "\n" not in said, (name, value)
+                assert where in said, (name, value, said)
+                # Start and stop are implausible together.
+                assert name in said or "frequencies of 1e9" in said, (name, value, said)
+            else:
+                assert bool(torch.isfinite(torch.view_as_real(found.signal)).all()), (name, value)

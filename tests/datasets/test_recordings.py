@@ -412,6 +412,21 @@ def test_positions_in_another_unit(tmp_path):
         read_recording(path, units="mm")
 
 
+def test_an_antenna_far_away_is_read_again(tmp_path):
+    """A transmitter a kilometre away: its unit is in the file or stated; else it is refused."""
+    line = torch.tensor([[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0]], dtype=torch.float64)
+    array = Array.of_pairs(torch.tensor([[0.0, 10.0, -1000.0]]), line, unit="m")
+    mine = Recording(torch.ones(3, 4, dtype=torch.complex64), array, qar50_waveform(4))
+    write_recording(tmp_path / "a.h5", mine)
+    assert torch.equal(read_recording(tmp_path / "a.h5").array.tx, array.tx)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        for name in ("tx", "rx"):
+            del file[name].attrs["unit"]
+    with pytest.raises(InputError, match="array tx: expected positions within 2 m"):
+        read_recording(tmp_path / "a.h5")
+    assert torch.equal(read_recording(tmp_path / "a.h5", units="m").array.tx, array.tx)
+
+
 def test_other_orders_of_frequencies(tmp_path):
     mine = small()
     signal = mine.signal.numpy()

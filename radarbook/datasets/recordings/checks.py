@@ -198,7 +198,7 @@ def conjugate_gain(recording: Recording) -> float:
     """
     coarse, peak = recording.thinned(_ANTENNAS, _CHANNELS, _STEPS), strongest_range(recording)
     coarse = replace(coarse, array=coarse.array.own())
-    turned = replace(coarse, signal=coarse.signal.conj().resolve_conj())
+    turned = coarse.conjugated()
     as_it_is = max(_focus(coarse, d) for d in _distances(peak, recording.waveform))
     conjugated = max(_focus(turned, d) for d in _distances(-peak, recording.waveform))
     return 10 * math.log10(max(conjugated, 1e-300) / max(as_it_is, 1e-300))

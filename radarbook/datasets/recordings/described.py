@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,15 @@ class _Reading:
         """A field's name in a message."""
         return f"{self.description.source}: {name}"
 
+    @contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Errors of what a field refers to, a file or a variable, name the field as well."""
+        try:
+            yield
+        except InputError as error:
+            said, own = str(error).removeprefix(f"{self.description.source}: "), self.field(name)
+            raise InputError(f"{own}: {said.removeprefix(f'{name}: ')}") from None
+
     def file(self, name: str | None) -> Path:
         """A file that a table names: next to the description, or next to the recording."""
         if name is None:
@@ -137,15 +147,16 @@ class _Reading:
     def array_of(self, table: Numbers, field: str) -> NDArray[np.float64]:
         """Real numbers of a table ``{ file, variable }``; all columns of a text file."""
         path = self.file(table.file)
-        if path.suffix.lower() in (".csv", ".txt") and table.variable is None:
-            return read_table(path)[1]
-        return numbers(self.variables(path).read(table.variable), self.field(field))
+        with self.naming(field):
+            if path.suffix.lower() in (".csv", ".txt") and table.variable is None:
+                return read_table(path)[1]
+            return numbers(self.variables(path).read(table.variable), self.field(field))
 
     def number(self, value: float | str, field: str) -> float:
         """A number, or that of a variable of the recording."""
         if not isinstance(value, str):
             return float(value)
-        found = numbers(self.variables(self.path).read(value), self.field(field))
+        found = self.array_of(Numbers(variable=value), field)
         if found.size != 1 or not np.isfinite(found).all():
             raise InputError(
                 f"{self.field(field)}: expected one number in '{value}', found {found.shape}"
@@ -155,7 +166,7 @@ class _Reading:
     def numbers(self, value: Sequence[float] | str, field: str) -> NDArray[np.float64]:
         if not isinstance(value, str):
             return np.array(value, dtype=np.float64)
-        return np.ravel(numbers(self.variables(self.path).read(value), self.field(field)))
+        return np.ravel(self.array_of(Numbers(variable=value), field))
 
     # -- signal -----------------------------------------------------------------------------------
 
@@ -241,15 +252,16 @@ class _Reading:
 
     def raw(self, variables: Variables, variable: str | list[str] | None) -> NDArray[Any]:
         """The numbers of a variable; of several, one for each shot, those of the shot."""
-        if not isinstance(variable, list):
-            return variables.read(variable)
-        if self.shot == "mean":
+        if isinstance(variable, list) and self.shot != "mean":
+            self.require_shot(len(variable))
+            name = variable[int(self.shot)]
+            self.done.append(f"shot {self.shot} of {len(variable)} ({name})")
+            variable = name
+        with self.naming("signal.variable"):
+            if not isinstance(variable, list):
+                return variables.read(variable)
             self.done.append(f"mean of {len(variable)} shots")
             return np.mean([variables.read(name) for name in variable], axis=0)
-        self.require_shot(len(variable))
-        name = variable[int(self.shot)]
-        self.done.append(f"shot {self.shot} of {len(variable)} ({name})")
-        return variables.read(name)
 
     def one_shot(
         self, values: NDArray[Any], axes: tuple[str, ...]
@@ -420,9 +432,12 @@ class _Reading:
         path, name = self.file(table.file), self.field("antennas.file")
         roles = None
         if path.suffix.lower() in (".csv", ".txt") and table.variable is None:
-            found, roles = antenna_table(path)
+            with self.naming("antennas.file"):
+                found, roles = antenna_table(path)
         else:
-            found = numbers(self.variables(path).read(table.variable), name)
+            found = self.array_of(
+                Numbers(variable=table.variable, file=table.file), "antennas.file"
+            )
             if found.ndim == 2 and found.shape[0] == 3 != found.shape[1]:
                 found = found.T
                 self.notes.append(f"{path}: antennas (3, {len(found)}), read as x, y, z by rows")
@@ -534,7 +549,8 @@ class _Reading:
                 "empty scene"
             )
         before = len(self.done)
-        empty = self.samples(path, table.variable or self.description.signal.variable)
+        with self.naming("corrections.background"):
+            empty = self.samples(path, table.variable or self.description.signal.variable)
         del self.done[before:]
         if empty.samples.shape != signal.samples.shape:
             raise InputError(

@@ -139,7 +139,7 @@ class SignalTable(_Table):
     """``[signal]``: which numbers, in what order."""
 
     axes: Annotated[list[Axis], BeforeValidator(_axes)]
-    variable: str | list[str] | None = None
+    variable: str | Annotated[list[str], Field(min_length=1)] | None = None
     i: str | None = None
     q: str | None = None
     shape: list[Annotated[int, Field(gt=0)]] | None = None

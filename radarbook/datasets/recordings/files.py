@@ -142,11 +142,7 @@ def read_recording(
 def _checked(recording: Recording, path: Path, conjugate: bool) -> Recording:
     """The recording, conjugated if asked for, with the notes of the checks."""
     if conjugate:
-        recording = replace(
-            recording,
-            signal=recording.signal.conj().resolve_conj(),
-            provenance=(*recording.provenance, "conjugated"),
-        )
+        recording = recording.conjugated()
     found = [f"{path}: {note}" for note in check_recording(recording)]
     return replace(recording, notes=(*recording.notes, *found))
 

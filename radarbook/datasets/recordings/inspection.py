@@ -241,10 +241,7 @@ def _sign_tests(recording: Recording) -> Iterator[SignTest]:
         if test.decided:
             return
     place = (near + far) / 2
-    sharp = [
-        sharpness(_plane(recording.done(s, ""), place))
-        for s in (recording.signal, recording.signal.conj().resolve_conj())
-    ]
+    sharp = [sharpness(_plane(one, place)) for one in (recording, recording.conjugated())]
     said = f"the sharpness of its image in the plane at {place:g} m has {{}}"
     yield SignTest(said, 10 * math.log10(sharp[1] / sharp[0]), _SHARPER)
 

@@ -30,6 +30,8 @@ from radarbook.radar.waveform import FREQUENCY_UNITS, Waveform
 
 SIGNAL_LAYOUT = "radarbook signal"
 SIGNAL_LAYOUT_VERSION = 1
+#: Attributes of a dataset that may name its unit.
+_UNIT = ("unit", "units")
 
 
 # -- reading ------------------------------------------------------------------------------------
@@ -94,7 +96,8 @@ def _recording_in(
     else:
         waveform = given
         notes += [f"{path}: the frequencies in the file are not used"] * ("frequency" in file)
-    array = _array_of(tx, rx, waveform, path)
+    stated = units is not None or all(_states_unit(file[name]) for name in ("tx", "rx"))
+    array = _array_of(tx, rx, waveform, path, stated)
     if "pairs" in file:
         array = array.replace(pairs=_pairs_in(file, path, array))
     if "pose" in file:
@@ -129,11 +132,12 @@ def _is_version(value: Any) -> bool:
 
 
 def _array_of(
-    tx: NDArray[np.float64], rx: NDArray[np.float64], waveform: Waveform, path: Path
+    tx: NDArray[np.float64], rx: NDArray[np.float64], waveform: Waveform, path: Path, stated: bool
 ) -> Array:
-    """The array of positions in metres, if their unit is plausible."""
+    """The array of positions in metres; their unit must be plausible, or stated: then an antenna
+    may be any distance away."""
     try:
-        array = Array(torch.from_numpy(tx), torch.from_numpy(rx))
+        array = Array(torch.from_numpy(tx), torch.from_numpy(rx), unit="m" if stated else None)
     except InputError as error:
         advice = ""
         if "within 2 m" in str(error):
@@ -151,9 +155,13 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
     return found
 
 
+def _states_unit(dataset: h5py.Dataset) -> bool:
+    return any(text_of(dataset.attrs.get(name)) for name in _UNIT)
+
+
 def _unit_of(dataset: h5py.Dataset, known: Mapping[str, float], usual: str, path: Path) -> str:
     """The unit that a dataset's attribute ``unit`` or ``units`` names."""
-    for attribute in ("unit", "units"):
+    for attribute in _UNIT:
         unit = text_of(dataset.attrs.get(attribute))
         if unit:
             if unit not in known:

@@ -197,6 +197,19 @@ class Recording:
         about = f" by a {calibration.about}" if calibration.about else ""
         return self.done(calibration.apply(self.signal, self.waveform), f"calibrated{about}")
 
+    def conjugated(self) -> Recording:
+        """With the other sign of the phase: I and Q were swapped, or the time factor was e^{-jωt}.
+
+        Examples
+        --------
+        >>> from radarbook.radar.array import qar50
+        >>> from radarbook.radar.waveform import qar50_waveform
+        >>> signal = torch.full((94, 94, 2), 1 + 2j, dtype=torch.complex64)
+        >>> complex(Recording(signal, qar50(), qar50_waveform(2)).conjugated().signal[0, 0, 0])
+        (1-2j)
+        """
+        return self.done(self.signal.conj().resolve_conj(), "conjugated")
+
     def without_delay(self, seconds: float) -> Recording:
         """Without a common delay (:func:`~radarbook.radar.delay.without_delay`)."""
         plain = without_delay(self.signal, self.waveform, seconds)
