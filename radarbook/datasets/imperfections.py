@@ -50,7 +50,8 @@ class Imperfections:
         When a sample is taken: with ``"frequency"`` all transmitters send one frequency after the
         other, and a recording steps through the frequencies once; with ``"transmitter"`` each
         transmitter sweeps through all frequencies before the next one does. All receivers listen
-        at once. Movement within the sweep then acts along range or across the aperture.
+        at once. The QAR50's published description does not say which of them it does. Movement
+        along range shifts depths with the first and blurs the image with the second.
     """
 
     snr_db: float | None = None
