@@ -28,5 +28,13 @@ def numpy_stream(seed: int, name: str, index: int = 0) -> np.random.Generator:
 
 
 def torch_stream(seed: int, name: str, index: int = 0) -> torch.Generator:
-    """A CPU ``torch.Generator`` for the named stream (sample on the CPU, then move)."""
+    """A CPU ``torch.Generator`` for the named stream (sample on the CPU, then move).
+
+    Examples
+    --------
+    >>> import torch
+    >>> first, again = (torch.rand(3, generator=torch_stream(0, "a name")) for _ in range(2))
+    >>> bool((first == again).all())
+    True
+    """
     return torch.Generator().manual_seed(stream_key(seed, name, index))

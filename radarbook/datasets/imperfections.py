@@ -52,6 +52,11 @@ class Imperfections:
         transmitter sweeps through all frequencies before the next one does. All receivers listen
         at once. The QAR50's published description does not say which of them it does. Movement
         along range shifts depths with the first and blurs the image with the second.
+
+    Examples
+    --------
+    >>> Imperfections(snr_db=20.0, phase=0.1).gain_db
+    0.0
     """
 
     snr_db: float | None = None

@@ -117,6 +117,14 @@ def face_errors(
     the area a vertex stands for, so that a densely meshed eye does not count more),
     ``landmarks_mm``, and ``region.<name>_mm`` for every region the model knows. With ``scan``
     also ``scan_mm`` (:func:`scan_distances`), which takes longer than all others together.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model, face = rb.load_model(), rb.FaceParameters.neutral(1)
+    >>> errors = face_errors(model, face.replace(translation=face.translation + 1e-3), face)
+    >>> float(errors["vertex_mm"])  # the pose counts apart
+    0.0
     """
     predicted, truth = predicted.detach().to("cpu"), truth.detach().to("cpu")
     model = model.to("cpu")

@@ -35,13 +35,27 @@ def area_weighted_error(ours: Tensor, theirs: Tensor, triangles: Tensor) -> Tens
     """(...,) mean distance over the surface of ``theirs`` instead of over its vertices.
 
     A mesh has more vertices around eyes and mouth than on cheeks; this mean does not care.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> mean = rb.load_model().mean
+    >>> moved = mean + torch.tensor([0.0, 0.0, 1.0])
+    >>> float(area_weighted_error(moved, mean, rb.load_model().triangles))
+    1.0
     """
     areas = vertex_areas(theirs, triangles)
     return (areas * (ours - theirs).norm(dim=-1)).sum(dim=-1) / areas.sum(dim=-1)
 
 
 def region_errors(distances: Tensor, regions: Mapping[str, Tensor]) -> dict[str, float]:
-    """Mean of vertex distances (..., N) within each region, and in ``"all"`` of them."""
+    """Mean of vertex distances (..., N) within each region, and in ``"all"`` of them.
+
+    Examples
+    --------
+    >>> region_errors(torch.tensor([1.0, 3.0]), {"nose": torch.tensor([False, True])})
+    {'nose': 3.0, 'all': 2.0}
+    """
     means = {name: float(distances[..., mask].mean()) for name, mask in regions.items()}
     return {**means, "all": float(distances.mean())}
 
@@ -143,6 +157,13 @@ def truncation_error(model: MorphableModel, n_shape: int, n_expression: int, fac
     What is lost by keeping ``n_shape`` + ``n_expression`` modes; coefficients are N(0, 1) from a
     fixed stream. Modes are orthogonal, so the first coefficients are the best ones to keep (in
     squared distance).
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> truncation_error(model, 10, 7, faces=2) > truncation_error(model, 11, 7, faces=2) - 1e-6
+    True
     """
     stream = torch_stream(0, "faces/truncation")
     shape = torch.randn(faces, model.n_shape, generator=stream)
@@ -154,6 +175,12 @@ def truncation_error(model: MorphableModel, n_shape: int, n_expression: int, fac
 
 
 def variance_held(modes: Tensor) -> Tensor:
-    """(K,) share of the total variance in the first 1, 2, … K modes (K, N, 3)."""
+    """(K,) share of the total variance in the first 1, 2, … K modes (K, N, 3).
+
+    Examples
+    --------
+    >>> variance_held(torch.tensor([2.0, 1.0])[:, None, None].expand(2, 1, 3)).tolist()
+    [0.8, 1.0]
+    """
     power = modes.double().square().sum(dim=(1, 2))
     return power.cumsum(0) / power.sum()

@@ -215,6 +215,14 @@ def coarser(
     Vertices (N, 3) within the same cube of side ``size`` (their unit) become the one nearest the
     cube's mean. The kept ones are vertices of the original, so every face of a model can be shown
     through one choice: ``faces[:, kept]``. Contact sheets use it; nothing is computed on it.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> kept, triangles = coarser(model.mean, model.triangles, size=5.0)
+    >>> len(kept) < len(model.mean) / 2, triangles.shape[1]
+    (True, 3)
     """
     points, faces = _numpy(vertices).astype(np.float64), _numpy(triangles).astype(np.int64)
     _, cube = np.unique(np.floor(points / size), axis=0, return_inverse=True)

@@ -166,7 +166,14 @@ class FaceParameters:
 
     @classmethod
     def cat(cls, parts: Sequence[FaceParameters]) -> FaceParameters:
-        """Concatenate along the batch."""
+        """Concatenate along the batch.
+
+        Examples
+        --------
+        >>> import radarbook as rb
+        >>> len(rb.FaceParameters.cat([rb.FaceParameters.neutral(2), rb.FaceParameters.neutral(1)]))
+        3
+        """
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in NAMES))
 
     # -- the normalised vector ------------------------------------------------------------------
@@ -268,7 +275,13 @@ def _centre_half(name: str, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def parameter_names(n_shape: int, n_expression: int) -> list[str]:
-    """Short names of the normalised parameters, in their order."""
+    """Short names of the normalised parameters, in their order.
+
+    Examples
+    --------
+    >>> len(parameter_names(10, 7))
+    26
+    """
     return [
         *(f"shape {k + 1}" for k in range(n_shape)),
         *(f"expr. {k + 1}" for k in range(n_expression)),

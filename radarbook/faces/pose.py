@@ -23,6 +23,12 @@ def rotation_matrix(rotation: Tensor) -> Tensor:
     ``R = R_y(yaw) · R_x(pitch) · R_z(roll)``, each right-handed: positive yaw turns the nose to
     the subject's left (+x), positive pitch turns it down, positive roll tilts the head towards
     the subject's right shoulder (the top of the head moves to -x). Differentiable.
+
+    Examples
+    --------
+    >>> quarter = rotation_matrix(torch.tensor([[torch.pi / 2, 0.0, 0.0]]))[0]
+    >>> round(float((quarter @ torch.tensor([0.0, 0.0, 1.0]))[0]), 3)  # the nose, to the left
+    1.0
     """
     (cy, cp, cr), (sy, sp, sr) = rotation.cos().unbind(1), rotation.sin().unbind(1)
     rows = [

@@ -108,7 +108,13 @@ def similarity_matrix(
     title: str = "",
     bar_title: str = "cosine similarity",
 ) -> go.Figure:
-    """A matrix of values in −1 … 1, its first row on top."""
+    """A matrix of values in −1 … 1, its first row on top.
+
+    Examples
+    --------
+    >>> similarity_matrix([[1.0, 0.2], [0.2, 1.0]], ["a", "b"]).data[0].type
+    'heatmap'
+    """
     values = _array(matrix, np.float32)
     columns = list(labels if column_labels is None else column_labels)
     if values.shape != (len(labels), len(columns)):

@@ -273,6 +273,14 @@ def faces_row(
 
     All share one scene (moved apart by whole widths, so sizes compare), because a browser keeps
     only about sixteen WebGL scenes alive on a page.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> faces = [model.mean, model.mean + 1.0]
+    >>> faces_row(faces, model.triangles, ["mean", "moved"]).data[0].type
+    'mesh3d'
     """
     shapes = [_vertices(f, f"faces[{n}]") for n, f in enumerate(faces)]
     if len(labels) != len(shapes):
@@ -343,6 +351,14 @@ def faces_slider(
     """One mesh that a slider moves through ``faces``: plotly's own frames, so no kernel is needed.
 
     ``labels`` are the slider's stops and ``parameter`` what they count.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> model = rb.load_model()
+    >>> slider = faces_slider([model.mean, model.mean + 1.0], model.triangles, ["0", "1"])
+    >>> len(slider.frames)
+    2
     """
     shapes = [_vertices(f, f"faces[{n}]") for n, f in enumerate(faces)]
     middle = len(shapes) // 2

@@ -133,7 +133,19 @@ def radar_image(
     depth_limits_mm: tuple[float, float] | None = None,
     outline: FaceOutline | None = None,
 ) -> go.Figure:
-    """Amplitude and depth of one image of the batch, side by side, as :func:`radar_images`."""
+    """Amplitude and depth of one image of the batch, side by side, as :func:`radar_images`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import radarbook as rb
+    >>> axis = torch.linspace(-0.01, 0.01, 9)
+    >>> volume = torch.exp(-((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / 2e-5))
+    >>> grid = rb.Grid(axis, axis, axis + 0.3)
+    >>> image = rb.image_from_volume(volume[None].to(torch.complex64), grid)
+    >>> len(radar_image(image).data)  # amplitude and depth
+    2
+    """
     outlines = None if outline is None else [outline]
     return radar_images(image[index], [title], depth_limits_mm=depth_limits_mm, outlines=outlines)
 
@@ -259,6 +271,17 @@ def image_slider(
     """Amplitude and depth that a slider moves through the batch: plotly frames, no kernel.
 
     With ``outline``, that outline stays over every image, and the images are cropped to it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import radarbook as rb
+    >>> axis = torch.linspace(-0.01, 0.01, 9)
+    >>> volume = torch.exp(-((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / 2e-5))
+    >>> both = torch.stack([volume, 2 * volume]).to(torch.complex64)
+    >>> image = rb.image_from_volume(both, rb.Grid(axis, axis, axis + 0.3))
+    >>> len(image_slider(image, ["1", "2"]).frames)
+    2
     """
     if len(labels) != len(images):
         raise InputError(f"labels: expected {len(images)}, one per image, found {len(labels)}")
@@ -314,6 +337,15 @@ def volume_slices(
 
     ``x, y, z`` are the volume's coordinates in metres; ``at`` the point (x, y, z) cut through,
     metres, by default the brightest voxel.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import radarbook as rb
+    >>> axis = torch.linspace(-0.01, 0.01, 9)
+    >>> volume = torch.exp(-((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / 2e-5))
+    >>> len(volume_slices(volume, axis, axis, axis).data)
+    3
     """
     level, axes = _levels(volume, x, y, z)
     if at is None:
@@ -375,7 +407,17 @@ def _levels(
 def point_spread(
     volume: Any, x: Any, y: Any, z: Any, *, level_db: float = -6.0, floor_db: float = -40.0
 ) -> go.Figure:
-    """The three cuts through a volume's maximum, with their widths at ``level_db`` written out."""
+    """The three cuts through a volume's maximum, with their widths at ``level_db`` written out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import radarbook as rb
+    >>> axis = torch.linspace(-0.01, 0.01, 9)
+    >>> volume = torch.exp(-((axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) / 2e-5))
+    >>> len(point_spread(volume, axis, axis, axis).data) >= 3
+    True
+    """
     level, axes = _levels(volume, x, y, z)
     k, j, i = np.unravel_index(int(np.argmax(level)), level.shape)
     cuts = {"x": level[k, j], "y": level[k, :, i], "z": level[:, j, i]}
@@ -412,6 +454,11 @@ def width_at(axis: ArrayLike, level: ArrayLike, threshold: float) -> float:
 
     Walks outwards from the maximum to the first crossing on each side, linearly interpolated;
     NaN when the curve does not fall below the threshold on both sides.
+
+    Examples
+    --------
+    >>> width_at([0.0, 1.0, 2.0, 3.0, 4.0], [-9.0, -3.0, 0.0, -3.0, -9.0], -6.0)
+    3.0
     """
     x, y = np.asarray(axis, np.float64), np.asarray(level, np.float64)
     top = int(np.argmax(y))
@@ -443,6 +490,16 @@ def range_profile(
     peak at the path length d = d_tx + d_rx; the axis shows d / 2, between ``limits_mm`` if they
     are given. Frequencies (f,) in Hz must be equally spaced; the profile repeats every c / (2 Δf),
     and limits beyond that are an :class:`~radarbook.errors.InputError`.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> import torch
+    >>> array, waveform = rb.qar50(), rb.qar50_waveform(16)
+    >>> place = torch.tensor([[0.0, 0.0, 0.05]])
+    >>> signal = rb.simulate_points(place, torch.ones(1), array, waveform)
+    >>> len(range_profile(signal, waveform.frequencies, pairs=((0, 0), (46, 46))).data)
+    2
     """
     values = signal.detach().cpu().numpy() if hasattr(signal, "detach") else np.asarray(signal)
     steps = np.asarray(_array(frequencies, np.float64))
@@ -490,6 +547,12 @@ def array_layout(tx: Any, rx: Any, *, virtual: bool = True, title: str = "") -> 
 
     Far from the array a pair acts as one antenna midway between transmitter and receiver; the
     right panel plots all those midpoints.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> len(array_layout(rb.qar50().tx, rb.qar50().rx).data)  # tx, rx, midpoints
+    3
     """
     senders, receivers = (_array(points, np.float32) * np.float32(1e3) for points in (tx, rx))
     names = ["antennas", "virtual aperture: midpoints of all pairs"]

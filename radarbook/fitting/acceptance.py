@@ -263,6 +263,19 @@ def judge(
         Expected normalised power of noise and channel errors.
     pose_range : PoseRange
         The fit's bounds of position and orientation.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.acceptance import judge
+    >>> from radarbook.fitting.plan import final_objective
+    >>> objective = final_objective(renderer.signal(face), renderer)
+    >>> (verdict,) = judge(objective, face)
+    >>> verdict.accepted
+    True
     """
     power = residual_power(objective, parameters, losses).cpu().tolist()
     shares = objective.diffuse_share(parameters).double().tolist()

@@ -62,6 +62,20 @@ def fit_with_delay(
     start, schedule, steps, noise, pose_range, progress
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`; ``schedule`` for
         the first fit, in one run. ``steps`` limits all fits together.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.delay_fit import fit_with_delay
+    >>> from radarbook.fitting.schedule import SCHEDULE
+    >>> found = fit_with_delay(
+    ...     renderer.signal(face)[0], renderer, start=face, schedule=SCHEDULE[-1:], steps=0
+    ... )
+    >>> abs(found.delay) < 1e-10
+    True
     """
     removed: list[float] = []
     done = 0

@@ -273,6 +273,20 @@ def descend(
     Returns :class:`FitResult`. Every iterate stays inside the physical ranges and ±3 standard
     deviations. Raises :class:`~radarbook.errors.InputError` for objectives of another number of
     faces, and for unknown names of parameters. :class:`Stage` has an example.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.descend import Stage, descend
+    >>> from radarbook.fitting.methods import Adam
+    >>> from radarbook.fitting.objectives import ImageObjective
+    >>> objective = ImageObjective(target=renderer.render(face), renderer=renderer)
+    >>> stage = Stage(objective=objective, method=Adam(), steps=1, free=("translation",))
+    >>> descend([stage], face.replace(translation=face.translation + 0.002)).steps
+    1
     """
     walk = Walk.of(
         stages, start, pose_range=pose_range, limit=limit, callback=callback, resume=resume

@@ -113,6 +113,20 @@ def reconstruct_through_learned(
 
     Returns the iterate of lowest loss, both parts together; its image loss
     (:meth:`~radarbook.fitting.objectives.ImageObjective.image_losses`) is never above the start's.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.learned import reconstruct_through_learned
+    >>> class Mean:  # in place of a trained encoder
+    ...     def predict(self, image):
+    ...         return face
+    >>> image = renderer.render(face)
+    >>> reconstruct_through_learned(image, Mean(), renderer, steps=1, anchor=0).steps
+    1
     """
     for network in (encoder, renderer):
         if isinstance(network, torch.nn.Module):

@@ -260,7 +260,21 @@ def final_objective(
     delay: bool = False,
 ) -> PhaseObjective | JointPhaseObjective:
     """The phases of all pixels, of recordings (B, rx, tx, f) of one or several arrays: what a fit
-    through physics ends with."""
+    through physics ends with.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.plan import final_objective
+    >>> objective = final_objective(renderer.signal(face), renderer)
+    >>> aside = face.replace(translation=face.translation + 1e-3)
+    >>> here, there = (objective.residuals(f).square().sum() for f in (face, aside))
+    >>> bool(here < there)
+    True
+    """
     plan = physical_plan(signal, renderer, schedule=SCHEDULE[-1:], delay=delay)
     objective = plan.stages[-1].objective
     assert isinstance(objective, PhaseObjective | JointPhaseObjective)

@@ -63,7 +63,19 @@ def mean_face_start(
     mean: FaceParameters | None = None,
 ) -> FaceParameters:
     """The mean face, frontal, moved to where each recording's (B, rx, tx, f) image is; with
-    several arrays, to the mean of where they see it."""
+    several arrays, to the mean of where they see it.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.reconstruct import mean_face_start
+    >>> start = mean_face_start(renderer.signal(face), renderer)
+    >>> bool(start.translation.norm() < 0.02)  # the face is in its usual place
+    True
+    """
     recordings = paired(signal, renderer)
     imagers = [CoarseImager(its) for _, its in recordings]
     images = [imager.image(one) for imager, (one, _) in zip(imagers, recordings, strict=True)]
@@ -91,6 +103,17 @@ def uncertainty_through_physics(
     :func:`~radarbook.fitting.uncertainty.uncertainty` states it for the phases of all. With
     ``fit_delay`` a common delay was unknown, too, and has been removed from the signal. It holds
     for a face in the right minimum: of a face that is not accepted it says nothing.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.reconstruct import uncertainty_through_physics
+    >>> sure = uncertainty_through_physics(renderer.signal(face), renderer, face)
+    >>> bool((sure.vertex_deviation(renderer.model) > 0).all())
+    True
     """
     recordings = paired(signal, renderer)
     whole, renderers = [one for one, _ in recordings], [its for _, its in recordings]
@@ -168,6 +191,21 @@ def reconstruct_through_physics(
     Raises :class:`~radarbook.errors.InputError` for a signal that does not fit, for recordings of
     different numbers of faces, for an array that lacks its pose, for a layer that is not in front
     of the face, and for a ``state_file`` that holds another fit.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.reconstruct import reconstruct_through_physics
+    >>> from radarbook.fitting.schedule import SCHEDULE
+    >>> found = reconstruct_through_physics(
+    ...     renderer.signal(face), renderer.array, renderer.waveform, renderer.model,
+    ...     schedule=SCHEDULE[-1:], steps=0,
+    ... )
+    >>> found.parameters.shape.shape
+    torch.Size([1, 10])
     """
     signals, arrays = listed(signal, Tensor), listed(array, Array)
     waveforms = listed(waveform, Waveform)

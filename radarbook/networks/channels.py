@@ -56,6 +56,15 @@ def image_channels(
     are given (None: all): a face fills no more of the image than that. With ``paper`` only the
     paper's own one or two images are given, as they are. Differentiable with respect to amplitude
     and depth.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> image = Pipeline("smoke").physical.render(face)
+    >>> image_channels(image, "both").shape[1]
+    6
     """
     check_inputs(inputs)
     valid = image.mask.to(image.depth.dtype)
@@ -103,7 +112,13 @@ def _centred(channels: Tensor, valid: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def channel_names(inputs: str, *, paper: bool = False) -> tuple[str, ...]:
-    """What the channels of :func:`image_channels` are, in their order."""
+    """What the channels of :func:`image_channels` are, in their order.
+
+    Examples
+    --------
+    >>> channel_names("amplitude")
+    ('amplitude', 'mask', 'x', 'y')
+    """
     check_inputs(inputs)
     amplitude = () if inputs == "depth" else ("amplitude",)
     if paper:

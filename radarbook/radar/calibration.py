@@ -33,7 +33,13 @@ _FAINT = 4.0
 
 @dataclass(frozen=True)
 class Corner:
-    """A corner reflector, or anything small, at (x, y, z) m: its tip."""
+    """A corner reflector, or anything small, at (x, y, z) m: its tip.
+
+    Examples
+    --------
+    >>> Corner((0.01, 0.0, 0.35)).position[2]
+    0.35
+    """
 
     position: tuple[float, float, float]
 

@@ -125,7 +125,13 @@ class Grid:
         depth_stop: float,
         depth_planes: int,
     ) -> Grid:
-        """A square of ``pixels`` pixel centres on ``extent`` metres; planes start … stop."""
+        """A square of ``pixels`` pixel centres on ``extent`` metres; planes start … stop.
+
+        Examples
+        --------
+        >>> Grid.regular(0.3, 64, 0.25, 0.35, 24).shape
+        (24, 64, 64)
+        """
         side = (torch.arange(pixels, dtype=torch.float64) - (pixels - 1) / 2) * (extent / pixels)
         z = torch.linspace(depth_start, depth_stop, depth_planes, dtype=torch.float64)
         return cls(side, side.clone(), z)

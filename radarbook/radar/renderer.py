@@ -222,7 +222,16 @@ class PhysicalRenderer:
     def for_profile(
         cls, model: MorphableModel, profile: Profile, **options: Any
     ) -> PhysicalRenderer:
-        """The renderer of a profile's images; ``options`` as in the constructor."""
+        """The renderer of a profile's images; ``options`` as in the constructor.
+
+        Examples
+        --------
+        >>> import radarbook as rb
+        >>> profile = rb.get_profile("smoke")
+        >>> renderer = rb.PhysicalRenderer.for_profile(rb.load_model(), profile, occlusion=False)
+        >>> len(renderer.waveform) == profile.frequencies
+        True
+        """
         return cls(
             model,
             waveform=qar50_waveform(profile.frequencies),

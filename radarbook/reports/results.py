@@ -103,7 +103,14 @@ def read_results(path: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], di
 
 
 def read_kept(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a kept result of any benchmark; :class:`InputError` if it is not one."""
+    """The content of a kept result of any benchmark; :class:`InputError` if it is not one.
+
+    Examples
+    --------
+    >>> write_json("kept.json", {"median_mm": 0.1})
+    >>> read_kept("kept.json")
+    {'median_mm': 0.1}
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -29,7 +29,17 @@ def uniform(
 def with_dynamic_range(
     parameters: FaceParameters, image: RadarImage, dynamic_range_db: float | Tensor
 ) -> Pair:
-    """Image clipped at ``dynamic_range_db`` (scalar or (B,)), and the label that says so."""
+    """Image clipped at ``dynamic_range_db`` (scalar or (B,)), and the label that says so.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> parameters, image = with_dynamic_range(face, Pipeline("smoke").physical.render(face), -15.0)
+    >>> float(image.amplitude_db.min()), float(parameters.rendering[0, 0])
+    (-15.0, -15.0)
+    """
     image = image.with_dynamic_range(dynamic_range_db)
     rendering = parameters.rendering.clone()
     rendering[:, 0] = image.dynamic_range_db.to(rendering)
@@ -112,6 +122,14 @@ def turned(parameters: FaceParameters, turn: Tensor, pivot: Tensor) -> FaceParam
 
     Exact: the new pose places every vertex where the turn takes it. A head turns about its pivot
     and not about the axis, so its translation changes too, by the way of ``pivot`` (2,), metres.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> quarter, pivot = torch.tensor([torch.pi / 2]), torch.zeros(2)
+    >>> face = turned(rb.FaceParameters.neutral(1), quarter, pivot)
+    >>> round(float(face.rotation.norm()), 3)
+    1.571
     """
     cos, sin = turn.cos(), turn.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
@@ -193,6 +211,16 @@ def moved(image: RadarImage, shift: Tensor, turn: Tensor | None = None) -> Radar
     Amplitudes are interpolated linearly in dB. Depths are averaged with the neighbours' power
     as weight: across an edge the stronger side decides, as the maximum along depth does. What
     enters from outside the image is empty.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> image = Pipeline("smoke").physical.render(face)
+    >>> same = moved(image, torch.zeros(1, 2))
+    >>> bool(torch.allclose(same.amplitude_db, image.amplitude_db, atol=1e-3))
+    True
     """
     floor = image.dynamic_range_db[:, None, None]
     power = 10 ** (image.amplitude_db / 10)

@@ -56,6 +56,15 @@ def resident(
 
     A :class:`FaceDataset` clips at reading as it was told to; here it is read down to its floor,
     because training and evaluation clip for themselves, each batch again.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(2, n_shape=10, n_expression=7)
+    >>> samples = ResidentSamples(face, Pipeline("smoke").physical.render(face))
+    >>> len(resident(samples))
+    2
     """
     if isinstance(samples, ResidentSamples):
         moved = samples.parameters.to(device), samples.image.to(device)

@@ -45,7 +45,14 @@ class ModelFacts:
 
     @classmethod
     def of(cls, model: MorphableModel) -> ModelFacts:
-        """Computed from a model (a second for 15,000 vertices)."""
+        """Computed from a model (a second for 15,000 vertices).
+
+        Examples
+        --------
+        >>> import radarbook as rb
+        >>> ModelFacts.of(rb.load_model()).mirror is not None
+        True
+        """
         modes = torch.cat([model.shape_modes, model.expression_modes]).double().cpu()
         flat = modes.flatten(1)
         gram = flat @ flat.T

@@ -46,6 +46,15 @@ def image_loss(
     Amplitudes: mean square over all pixels, in units of 20 dB. Depths: mean square over the
     target's valid pixels, in units of 6 cm, times the share of pixels a face fills (a tenth), so
     that neither image outweighs the other. ``inputs`` says which images count.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> image = Pipeline("smoke").physical.render(face)
+    >>> float(image_loss(image.amplitude_db, image.depth, image))
+    0.0
     """
     total = amplitude_db.new_zeros(())
     if inputs != "depth":

@@ -150,6 +150,15 @@ def range_profile(signal: Tensor, waveform: Waveform, finer: int = 1) -> tuple[T
     ranges : Tensor (N,), float64
         Half paths, m, from minus to plus half the unambiguous range.
     power : Tensor (N,), float64
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> point = torch.tensor([[0.0, 0.0, 0.4]])
+    >>> signal = rb.simulate_points(point, torch.ones(1), rb.qar50(), rb.qar50_waveform(32))
+    >>> ranges, power = range_profile(signal, rb.qar50_waveform(32), finer=4)
+    >>> round(float(ranges[power.argmax()]) % (2 * float(-ranges[0])), 1)
+    0.4
     """
     span = waveform.unambiguous_range
     count = 2 * finer * len(waveform)

@@ -39,6 +39,11 @@ class View:
         Depths that are imaged; they go before the stand-off.
     extent : float or None
         Side of the image.
+
+    Examples
+    --------
+    >>> View(stand_off=0.09).extent is None
+    True
     """
 
     stand_off: float | None = None
