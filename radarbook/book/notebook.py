@@ -45,7 +45,7 @@ class OpenChapter:
 
         return Pipeline(self.profile, model=self.model, output=self.output, seed=self.seed)
 
-    def trained(self, networks_from: str = "shipped", faces: int = 24) -> Trained:
+    def trained(self, networks_from: str = "shipped", faces: int = 16) -> Trained:
         """The networks that a chapter evaluates: :func:`radarbook.book.trained.trained`."""
         from radarbook.book.trained import trained
 

@@ -56,7 +56,7 @@ class Trained:
         )
 
 
-def trained(pipeline: Pipeline, networks_from: str = "shipped", faces: int = 24) -> Trained:
+def trained(pipeline: Pipeline, networks_from: str = "shipped", faces: int = 16) -> Trained:
     """The networks that a chapter evaluates.
 
     Parameters
