@@ -80,18 +80,20 @@ WIDE, MIDDLE, NARROW = (0.0135, 0.0068), (0.0068, 0.0032), (0.0032, 0.0)
 #: Steps of the fine levels: six instead of eight cost nothing [0021]. Priors: not measured.
 _FINE = (
     Level("3 and 0 mm", smoothing=NARROW, steps=6, prior=5e-5),
-    Level("cycles of highlights", method=CycleSearch(), steps=4, contrast=tuned.HIGHLIGHT_CONTRAST),
+    Level(
+        "phase cycles, highlights", method=CycleSearch(), steps=4, contrast=tuned.HIGHLIGHT_CONTRAST
+    ),
 )
 #: From a start within a millimetre or so of the truth. The search among minima [0018, 0019] comes
 #: before the last descents; flat valleys need exact Jacobians, approximate ones have errors of a
 #: twentieth [0011].
 REFINE = (
     *_FINE,
-    Level("cycles of all", method=CycleSearch(), steps=3),
-    Level("phase of all", steps=8),
+    Level("phase cycles, all pixels", method=CycleSearch(), steps=3),
+    Level("phase, all pixels", steps=8),
     Level(
-        "valley",
-        method=LevenbergMarquardt(damping=tuned.VALLEY_DAMPING, gain=tuned.VALLEY_GAIN),
+        "phase, exact Jacobian",
+        method=LevenbergMarquardt(damping=tuned.EXACT_DAMPING, gain=tuned.EXACT_GAIN),
         steps=8,
         fidelity="exact",
     ),
@@ -99,23 +101,23 @@ REFINE = (
 #: Descents alone, for a start whose phases are right within a quarter of a cycle.
 DESCENT = (
     _FINE[0],
-    Level("phase of highlights", steps=6, contrast=tuned.HIGHLIGHT_CONTRAST),
-    Level("phase of all", steps=14),
+    Level("phase, highlights", steps=6, contrast=tuned.HIGHLIGHT_CONTRAST),
+    Level("phase, all pixels", steps=14),
 )
 #: From an encoder's prediction, some 2 mm off. Widths of ensembles: a derivative at one point does
 #: not reach beyond a quarter of a wavelength [0007]; their sequence is not measured.
 ENCODED = (
-    Level("0.5 σ", smoothing=WIDE, method=Ensemble(width=0.5), fidelity="coarse"),
-    Level("0.35 σ", smoothing=WIDE, method=Ensemble(width=0.35), fidelity="coarse"),
+    Level("ensemble of 0.5 σ", smoothing=WIDE, method=Ensemble(width=0.5), fidelity="coarse"),
+    Level("ensemble of 0.35 σ", smoothing=WIDE, method=Ensemble(width=0.35), fidelity="coarse"),
     Level("14 and 7 mm", smoothing=WIDE, steps=6, fidelity="coarse", prior=4e-4),
     Level("7 and 3 mm", smoothing=MIDDLE, steps=6, fidelity="reduced", prior=1e-4),
     *REFINE,
 )
 #: From the mean face at the image's centroid.
 SCHEDULE = (
-    Level("pose", smoothing=WIDE, method=PoseSearch(), steps=3, fidelity="coarse"),
-    Level("1 σ", smoothing=WIDE, method=Ensemble(width=1.0), fidelity="coarse"),
-    Level("0.7 σ", smoothing=WIDE, method=Ensemble(width=0.7), fidelity="coarse"),
+    Level("pose search", smoothing=WIDE, method=PoseSearch(), steps=3, fidelity="coarse"),
+    Level("ensemble of 1 σ", smoothing=WIDE, method=Ensemble(width=1.0), fidelity="coarse"),
+    Level("ensemble of 0.7 σ", smoothing=WIDE, method=Ensemble(width=0.7), fidelity="coarse"),
     *ENCODED,
 )
 #: How runs weight power, in turn: as in a recording with little speckle, and bright pixels alone.

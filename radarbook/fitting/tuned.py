@@ -91,7 +91,7 @@ LM_DAMPING, LM_LEAST_DAMPING, LM_MOST_DAMPING, LM_FACTOR = 1e-2, 1e-6, 1e4, 5.0
 #: Smallest relative gain of a step, and dampings tried per step. A hundredth of this gain follows
 #: flat valleys at the end of a fit [0011].
 LM_GAIN, LM_TRIES = 2e-3, 5
-VALLEY_DAMPING, VALLEY_GAIN = 1e-4, 2e-5
+EXACT_DAMPING, EXACT_GAIN = 1e-4, 2e-5
 #: Steps per Jacobian, with Broyden's updates in between [0021].
 LM_REUSE = 3
 #: Longest step of one parameter, normalised. Not measured.

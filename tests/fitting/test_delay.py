@@ -84,7 +84,7 @@ def test_a_delay_is_fitted(smooth: FaceParameters) -> None:
     signal = _recorded(smooth, 3e-11)[0]
     start = _apparent(smooth, 3e-11)
     start = start.replace(shape=start.shape + 0.05)
-    schedule = (Level("phase of all", steps=3),)
+    schedule = (Level("phase, all pixels", steps=3),)
     fitted = fit_with_delay(signal, physical, start=start, schedule=schedule, refined=schedule)
     assert fitted.delay == pytest.approx(3e-11, abs=1e-12)
     found = fitted.result.parameters

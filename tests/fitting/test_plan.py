@@ -23,7 +23,11 @@ def _plan(free: tuple[str, ...] = UNKNOWN, of: FaceParameters | None = None) -> 
 def test_runs_after_the_second_begin_with_the_pose() -> None:
     plan = _plan()
     begins = [run[0] for run in plan.runs]
-    assert [stage.name for stage in begins] == ["1 σ", "1 σ, run 2", "pose, run 3"]
+    assert [stage.name for stage in begins] == [
+        "ensemble of 1 σ",
+        "ensemble of 1 σ, run 2",
+        "pose search, run 3",
+    ]
     assert isinstance(begins[2].method, PoseSearch)
     assert set(begins[2].free) == {"translation", "rotation"}
     assert [stage.name for stage in plan.runs[0]] == [
@@ -31,7 +35,7 @@ def test_runs_after_the_second_begin_with_the_pose() -> None:
     ]
     # A run ends with the cycles of all its phases; what comes after is done once.
     assert all(isinstance(run[-1].method, CycleSearch) for run in plan.runs)
-    assert [stage.name for stage in plan.last] == ["phase of all", "valley"]
+    assert [stage.name for stage in plan.last] == ["phase, all pixels", "phase, exact Jacobian"]
     assert all(isinstance(stage.method, LevenbergMarquardt) for stage in plan.last)
     # Each run has samples of its own.
     assert [run[-1].method.seeded(9) == run[-1].method for run in plan.runs] == [False] * 3
@@ -69,7 +73,11 @@ def test_a_near_start_is_judged_but_has_one_run() -> None:
 
 def test_a_known_pose_is_not_searched_for() -> None:
     plan = _plan(("shape", "expression", "material"))
-    assert [run[0].name for run in plan.runs] == ["1 σ", "1 σ, run 2", "1 σ, run 3"]
+    assert [run[0].name for run in plan.runs] == [
+        "ensemble of 1 σ",
+        "ensemble of 1 σ, run 2",
+        "ensemble of 1 σ, run 3",
+    ]
     assert all(stage.free for stage in plan.stages)
     # Phases do not determine the material.
     assert "material" not in plan.stages[-1].free
