@@ -9,7 +9,6 @@ independent: a face whose delay grows by τ comes nearer by cτ/2.
 from __future__ import annotations
 
 import math
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -58,31 +57,29 @@ def at_true_range(parameters: FaceParameters, dynamic_range_db: float = -20.0) -
 class DelayedPhysics(ReducedPhysics):
     """Signals of faces with a delay (:func:`delay_of`), which are at an apparent range."""
 
+    def located(self, parameters: FaceParameters) -> FaceParameters:
+        return at_true_range(parameters)
+
     def signal(self, parameters: FaceParameters, *, like: FaceParameters | None = None) -> Tensor:
-        there = None if like is None else at_true_range(like)
-        made = super().signal(at_true_range(parameters), like=there)
-        factor = self._phase_factor(parameters)
+        made, factor = super().signal(parameters, like=like), self.factor(parameters)
         return made * factor.reshape(len(factor), *[1] * (made.ndim - 2), -1)
 
-    def frozen_at(self, face: FaceParameters) -> Self:
-        return super().frozen_at(at_true_range(face))
-
     def reflections(self, face: FaceParameters) -> Tensor | None:
-        made = super().reflections(at_true_range(face))
-        return None if made is None else made * self._phase_factor(face)[0]
+        made = super().reflections(face)
+        return None if made is None else made * self.factor(face)[0]
 
     def speckle_samples(self, face: FaceParameters, count: int) -> list[Tensor]:
-        factor = self._phase_factor(face)[0]
-        return [sample * factor for sample in super().speckle_samples(at_true_range(face), count)]
+        factor = self.factor(face)[0]
+        return [sample * factor for sample in super().speckle_samples(face, count)]
 
     def diffuse_power(self, face: FaceParameters, points: Tensor, phase_per_metre: float) -> Tensor:
         # The true place of a point is nearer than its apparent one, in the same direction.
         nearer = 0.5 * C0 * float(delay_of(face))
         size = 1 - nearer / float(points[..., 2].mean())
         there = torch.cat([points[..., :2] * size, points[..., 2:] - nearer], dim=-1)
-        return super().diffuse_power(at_true_range(face), there, phase_per_metre)
+        return super().diffuse_power(face, there, phase_per_metre)
 
-    def _phase_factor(self, parameters: FaceParameters) -> Tensor:
+    def factor(self, parameters: FaceParameters) -> Tensor:
         """(B, f) phase factors of the delays. The carrier's phase is left out, because the complex
         gain of a recording is unknown."""
         f = self.waveform.frequencies

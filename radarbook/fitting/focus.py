@@ -9,6 +9,7 @@ from torch import Tensor
 
 from radarbook.fitting.forward import ReducedPhysics
 from radarbook.radar.skeleton import unit
+from radarbook.threads import divide
 
 
 class RangeFocus:
@@ -40,8 +41,8 @@ class RangeFocus:
         if not array.is_nearly_product:
             tx, rx = array.every_pair().to(points.device).unbind(1)
             legs = [legs[0][:, tx] + legs[1][:, rx]]
-        #: (f, V, T) and (f, V, R), or (f, V, P) of pairs that are few of a product.
-        self._tables = [
+        #: Conjugate waves (f, V, T) and (f, V, R), or (f, V, P) of pairs that are few of a product.
+        self.tables = [
             unit(torch.remainder(wavenumbers[:, None, None] * leg, 2 * math.pi).float())
             for leg in legs
         ]
@@ -54,15 +55,20 @@ class RangeFocus:
 
     def profiles(self, signal: Tensor) -> Tensor:
         """([B,] f, V) complex64 of signals ([B,] rx, tx, f), or ([B,] pair, f)."""
-        if len(self._tables) == 1:
-            return (self._tables[0] @ signal.movedim(-1, -2)[..., None])[..., 0]
+        if len(self.tables) == 1:
+            return (self.tables[0] @ signal.movedim(-1, -2)[..., None])[..., 0]
         if self._pairs is not None:
             of_tx, of_rx = self._pairs.to(signal.device).unbind(1)
             whole = signal.new_zeros(*signal.shape[:-2], *self._sides, signal.shape[-1])
             whole[..., of_rx, of_tx, :] = signal
             signal = whole
-        tx, rx = self._tables
+        tx, rx = self.tables
         return ((rx @ signal.movedim(-1, -3)) * tx).sum(-1)
+
+    def each(self, signals: Tensor) -> Tensor:
+        """:meth:`profiles` of signals (B, rx, tx, f), one by one: divided among threads, and in
+        little memory."""
+        return torch.stack(list(divide(lambda b: self.profiles(signals[b]), len(signals))))
 
     def power_and_lag(self, signal: Tensor) -> Tensor:
         """([B,] 3, V) real: Σ_f |I_f|², and real and imaginary part of Σ_f I_{f+1} conj(I_f).

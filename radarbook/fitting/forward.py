@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -21,11 +21,12 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
-from radarbook.faces.pose import to_radar
+from radarbook.faces.pose import place, to_radar
 from radarbook.fitting.decimation import Decimation
 from radarbook.radar.array import Array
 from radarbook.radar.bounces import multiple_bounces, require_bounces
 from radarbook.radar.double_bounce import PATCH_SIZE
+from radarbook.radar.facet_sum import ForwardProblem
 from radarbook.radar.kernels import launch
 from radarbook.radar.layer import Layer
 from radarbook.radar.legs import cosine_with_z, gain_and_length
@@ -37,6 +38,9 @@ from radarbook.radar.visibility import visibility
 from radarbook.radar.waveform import Waveform
 from radarbook.seeds import torch_stream
 from radarbook.threads import divide
+
+if TYPE_CHECKING:
+    from radarbook.fitting.focus import RangeFocus
 
 #: Bytes of working memory on another device than a CPU, at least: there, few large operations.
 MEMORY = 2 * 2**30
@@ -110,7 +114,7 @@ class ReducedPhysics:
         takes. Nothing changes where ``coarse``."""
         if self._whole:
             return self
-        return self.replace(frozen=self._pieces(self._vertices(face)[0]))
+        return self.replace(frozen=self._pieces(self.vertices(face)[0]))
 
     def with_layer(self, layer: Layer | None) -> Self:
         """The same with another layer between array and faces, or with none."""
@@ -173,28 +177,37 @@ class ReducedPhysics:
             self._last_signal[:] = known
         return known[0][1].clone()
 
+    def profiles(
+        self, parameters: FaceParameters, moved: FaceParameters, focus: RangeFocus
+    ) -> Tensor:
+        """(P, f, V) complex64: range profiles of versions ``moved`` (P) of a face less those of
+        the face itself, ``parameters`` (1); rendered with its pieces."""
+        signal = self.signal(FaceParameters.cat([parameters, moved]), like=parameters)
+        return focus.each(signal[1:] - signal[:1])
+
     def _computed(self, parameters: FaceParameters, like: FaceParameters | None) -> Tensor:
         """What :meth:`signal` gives."""
         p = parameters.to(self.device, torch.float32)
-        vertices = self._vertices(p)
+        vertices = self.vertices(p)
         shared = None
         if like is not None and not self.coarse:
-            shared = self._lit(self._vertices(like)[0])
+            shared = self.lit(self.vertices(like)[0])
         elif self.together and self._whole and not torch.is_grad_enabled():
             shared = self._lit_in_any(vertices)
         if shared is not None:
-            return self._simulated(vertices, p, shared)
+            return self.simulated(vertices, p, shared)
 
         def one(b: int) -> Tensor:
-            pieces = self._lit(vertices[b])
-            return self._simulated(vertices[b : b + 1], p[b : b + 1], pieces)
+            pieces = self.lit(vertices[b])
+            return self.simulated(vertices[b : b + 1], p[b : b + 1], pieces)
 
         return torch.cat(list(divide(one, len(p))))
 
-    def _simulated(
+    def simulated(
         self, vertices: Tensor, p: FaceParameters, pieces: Pieces, layer: Layer | None = None
     ) -> Tensor:
-        """(B, rx, tx, f) of faces of vertices (B, N, 3)."""
+        """(B, rx, tx, f) of vertices (B, N, 3) as :meth:`vertices` gives them, with the rendering
+        of parameters (B) and pieces as :meth:`lit` gives them."""
         return simulate(
             vertices,
             self.model.triangles,
@@ -209,14 +222,41 @@ class ReducedPhysics:
             memory=self.memory,
         )
 
+    @torch.no_grad()
+    def legs(self, parameters: FaceParameters, pieces: Pieces) -> tuple[Tensor, Tensor, Facets]:
+        """Waves (f, P, T) and (f, P, R) complex64 between each antenna and pieces of one face, and
+        the facets (P): Eq. (2.3) without the facets' responses."""
+        p = parameters.to(self.device, torch.float32)
+        layer = self.renderer.layer
+        problem = ForwardProblem(
+            pieces,
+            pieces.points(self.vertices(p)),
+            self.array,
+            self.waveform,
+            self.renderer.permittivity,
+            p.material,
+            p.antenna_size,
+            None if layer is None else layer.to(self.device),
+        )
+        return launch.legs(problem)
+
+    def located(self, parameters: FaceParameters) -> FaceParameters:
+        """The same faces where they are: themselves."""
+        return parameters
+
+    def factor(self, parameters: FaceParameters) -> Tensor:
+        """(B, f) complex64, of the whole signal, apart from where faces are: 1."""
+        steps = len(parameters), len(self.waveform)
+        return torch.ones(steps, dtype=torch.complex64, device=self.device)
+
     @property
     def _whole(self) -> bool:
         """Whether triangles radiate as they are, all of them but for their tilt."""
         return self.coarse and math.isinf(self.facet_size)
 
-    def _vertices(self, parameters: FaceParameters) -> Tensor:
+    def vertices(self, parameters: FaceParameters) -> Tensor:
         """(B, N, 3) metres, in the array's own frame, float32."""
-        p = parameters.to(self.device, torch.float32)
+        p = self.located(parameters.to(self.device, torch.float32))
         vertices, array = to_radar(self.model, p, self.renderer.distance), self.renderer.array
         return array.to_own(vertices) if array.is_moved else vertices
 
@@ -225,7 +265,20 @@ class ReducedPhysics:
         return torch.nn.functional.normalize(self.middle - f.centre, dim=1)
 
     @torch.no_grad()
-    def _lit(self, vertices: Tensor) -> Pieces:
+    def places(self, parameters: FaceParameters, used: Tensor) -> Tensor:
+        """(B, n, 3) m, the vertices ``used`` (n,) alone as :meth:`vertices` has them, but float64:
+        for differences of a micrometre."""
+        p = self.located(parameters.to(self.device, torch.float64))
+        model, array = self.renderer.model, self.renderer.array
+        coefficients = torch.cat([p.shape, p.expression], 1)
+        modes = torch.cat([model.shape_modes[:, used], model.expression_modes[:, used]])
+        faces = model.mean[used].double() + torch.tensordot(coefficients, modes.double(), dims=1)
+        frame = model.truncated(1, 0).to(dtype=torch.float64)
+        placed = place(frame, faces, p, self.renderer.distance)
+        return array.to_own(placed) if array.is_moved else placed
+
+    @torch.no_grad()
+    def lit(self, vertices: Tensor) -> Pieces:
         """What radiates, of vertices (N, 3)."""
         pieces = self._pieces(vertices)
         if self.tilts is None:
@@ -295,7 +348,7 @@ class ReducedPhysics:
         if self.renderer.bounces < 2:
             return None
         p = face.to(self.device, torch.float32)
-        vertices, triangles = self._vertices(p)[0], self.model.triangles
+        vertices, triangles = self.vertices(p)[0], self.model.triangles
         seen = visibility(vertices, triangles, self.array) if self.renderer.occlusion else None
         return multiple_bounces(
             vertices,
@@ -324,8 +377,8 @@ class ReducedPhysics:
         rendering = p.rendering.clone()
         rendering[:, 1] = 1.0
         p = p.replace(rendering=rendering)
-        vertices = self._vertices(p)
-        pieces = self._lit(vertices[0])
+        vertices = self.vertices(p)
+        pieces = self.lit(vertices[0])
         layer = self.renderer.layer
         if layer is not None and layer.echo:
             layer = Layer(layer.distance, layer.thickness, layer.permittivity)
@@ -333,7 +386,7 @@ class ReducedPhysics:
         for n in range(count):
             share = torch.rand(len(pieces), generator=torch_stream(n, "fitting/speckle"))
             speckle = replace(pieces, phase=2 * math.pi * share.to(self.device))
-            signals.append(self._simulated(vertices, p, speckle, layer)[0])
+            signals.append(self.simulated(vertices, p, speckle, layer)[0])
         return signals
 
     @torch.no_grad()
@@ -358,7 +411,7 @@ class ReducedPhysics:
         """
         p, points = face.to(self.device, torch.float32), points.to(self.device)
         layer = self.renderer.layer
-        f = facets(self._vertices(p)[0], self.model.triangles)
+        f = facets(self.vertices(p)[0], self.model.triangles)
         cosine = (self._toward(f) * f.normal).sum(1)
         keep = (cosine > 0.1).nonzero()[:, 0]
         f, cosine = f[keep], cosine[keep]

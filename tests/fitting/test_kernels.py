@@ -203,7 +203,7 @@ def test_one_face_is_the_same_on_any_number_of_threads(monkeypatch: pytest.Monke
     one = face((0.5, -0.5), 0.3)
     found, known = [], torch.get_num_threads()
     with torch.no_grad():
-        assert len(reduced._lit(reduced._vertices(one)[0])) > 3 * launch.PART
+        assert len(reduced.lit(reduced.vertices(one)[0])) > 3 * launch.PART
         try:
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,22 @@ class Target:
 
 
 T = TypeVar("T", bound=Target)
+
+
+class Changes(Protocol):
+    """How range profiles change about a face: rendered by a
+    :class:`~radarbook.fitting.forward.ReducedPhysics`, or to first order by a
+    :class:`~radarbook.fitting.facet_motion.FacetMotion`."""
+
+    def profiles(
+        self, parameters: FaceParameters, moved: FaceParameters, focus: RangeFocus
+    ) -> Tensor:
+        """(P, f, V) of versions ``moved`` (P) less those of ``parameters`` (1)."""
+        ...
+
+    def frozen_at(self, face: FaceParameters) -> Self: ...
+
+    def with_layer(self, layer: Layer | None) -> Self: ...
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -83,8 +99,8 @@ class FocusedObjective(ABC, Generic[T]):
         Through which faces are rendered.
     targets : tuple of Target
         One per face.
-    changes : ReducedPhysics, optional
-        A cheaper physics for how the signal *changes* about a face (:meth:`jacobian`).
+    changes : Changes, optional
+        A cheaper way to how range profiles *change* about a face (:meth:`jacobian`).
     prior : float
         Weight of the prior against the mean square residual.
     noise : float
@@ -96,7 +112,7 @@ class FocusedObjective(ABC, Generic[T]):
 
     physics: ReducedPhysics
     targets: tuple[T, ...]
-    changes: ReducedPhysics | None = None
+    changes: Changes | None = None
     prior: float = tuned.PRIOR
     noise: float = tuned.SIGNAL_NOISE
 
@@ -128,27 +144,29 @@ class FocusedObjective(ABC, Generic[T]):
 
         def row(b: int) -> Tensor:
             constant = self._constant(parameters[b], targets[b])
-            return self._rows(signal[b : b + 1], parameters[b], targets[b], constant)[0]
+            profiles = targets[b].focus.profiles(signal[b : b + 1])
+            return self._rows(profiles, parameters[b], targets[b], constant)[0]
 
         return torch.stack(list(divide(row, len(signal))))
 
     def jacobian(self, parameters: FaceParameters, moved: FaceParameters, face: int) -> Tensor:
         both = FaceParameters.cat([parameters, moved])
-        if self.changes is None or len(moved) == 0:
-            signal = self.physics.signal(both, like=parameters)
-        else:
-            change = self.changes.signal(both, like=parameters)
-            signal = self.physics.signal(parameters) + (change - change[:1])
         target = self.target(parameters, face)
+        if self.changes is None or len(moved) == 0:
+            profiles = target.focus.each(self.physics.signal(both, like=parameters))
+        else:
+            here = target.focus.profiles(self.physics.signal(parameters))
+            change = self.changes.profiles(parameters, moved, target.focus)
+            profiles = torch.cat([here, here + change])
         constant = self._constant(parameters, target)
 
         def rows(some: slice) -> Tensor:
-            return self._rows(signal[some], both[some], target, constant)
+            return self._rows(profiles[some], both[some], target, constant)
 
         if self.physics.together:
-            return torch.cat([rows(some) for some in self._parts(len(signal), target)])
-        one = [slice(b, b + 1) for b in range(len(signal))]
-        return torch.cat(list(divide(lambda b: rows(one[b]), len(signal))))
+            return torch.cat([rows(some) for some in self._parts(len(both), target)])
+        one = [slice(b, b + 1) for b in range(len(both))]
+        return torch.cat(list(divide(lambda b: rows(one[b]), len(both))))
 
     def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
@@ -174,10 +192,11 @@ class FocusedObjective(ABC, Generic[T]):
         its target, where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights are
         those of the target."""
         constant = self._constant(parameters, self.targets[0])
+        profiles = self.targets[0].focus.profiles(rendered[None])
 
         def against(signal: Tensor) -> Tensor:
             target = self._retargeted(signal, self.targets[0])
-            return self._rows(rendered[None], parameters, target, constant)[0]
+            return self._rows(profiles, parameters, target, constant)[0]
 
         return against
 
@@ -203,24 +222,23 @@ class FocusedObjective(ABC, Generic[T]):
 
     @abstractmethod
     def _data(
-        self, signal: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
+        self, profiles: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
     ) -> Tensor:
-        """(B, M) residuals that are data, of signals (B, rx, tx, f) against one target."""
+        """(B, M) residuals that are data, of range profiles (B, f, V) against one target."""
 
     def _rows(
-        self, signal: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
+        self, profiles: Tensor, parameters: FaceParameters, target: T, constant: Tensor | None
     ) -> Tensor:
         """(B, M) residuals, the prior's at the end; float64, where the physics is computed."""
         coefficients = torch.cat([parameters.shape, parameters.expression], dim=1).double()
         prior = coefficients * math.sqrt(self.prior / coefficients.shape[1])
-        data = self._data(signal, parameters, target, constant).double()
+        data = self._data(profiles, parameters, target, constant).double()
         return torch.cat([data, prior.to(data.device)], dim=1)
 
     def _parts(self, count: int, target: T) -> list[slice]:
-        """Groups of signals whose focused pixels stay within the renderer's working memory."""
-        pixels = len(target.focus.points) * len(self.physics.waveform)
-        per_signal = 32 * pixels * len(self.physics.array.tx)
-        size = max(1, self.physics.memory // per_signal)
+        """Groups of profiles whose residuals stay within the renderer's working memory."""
+        each = 64 * len(target.focus.points) * len(self.physics.waveform)
+        size = max(1, self.physics.memory // each)
         return [slice(first, first + size) for first in range(0, count, size)]
 
 

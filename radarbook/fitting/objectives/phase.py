@@ -192,12 +192,12 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
 
     def _data(
         self,
-        signal: Tensor,
+        profiles: Tensor,
         parameters: FaceParameters,
         target: PhaseTarget,
         constant: Tensor | None,
     ) -> Tensor:
-        mine, wanted = target.weighted(signal), target.profiles
+        mine, wanted = profiles * target.weights, target.profiles
         power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
         gain = (mine.conj() * wanted).sum((1, 2)) / power
         return torch.view_as_real(wanted - gain[:, None, None] * mine).flatten(1)

@@ -176,13 +176,13 @@ class PowerObjective(FocusedObjective[PowerTarget]):
 
     def _data(
         self,
-        signal: Tensor,
+        profiles: Tensor,
         parameters: FaceParameters,
         target: PowerTarget,
         constant: Tensor | None,
     ) -> Tensor:
         focus = target.focus
-        planes = focus.power_and_lag(signal)
+        planes = focus.lag(profiles)
         if constant is not None:
             planes = planes + constant * parameters.material.to(constant).square()[:, None, None]
         parts = []

@@ -232,6 +232,20 @@ def _batch(problem: ForwardProblem, samples: Samples, memory: int) -> Tensor:
     return torch.cat(signals)
 
 
+def legs(problem: ForwardProblem) -> tuple[Tensor, Tensor, Facets]:
+    """Waves (f, P, T) and (f, P, R) of the legs of one mesh's facets, without their responses, and
+    the facets (P); on a GPU without Triton this raises ImportError."""
+    samples, pieces = Samples.of(problem), problem.pieces.to(torch.float32)
+    f = pieces.facets(problem.vertices[0])
+    sizes = (problem.size / samples.wavelength).float().expand(len(pieces))
+    crossing = samples.crossing(problem.layer, f.centre)
+    sent, received = (
+        waves(Leg(f.centre, f.normal, where, sizes, seen, None, crossing), samples.places)
+        for where, seen in zip((samples.tx, samples.rx), pieces.seen_by, strict=True)
+    )
+    return sent, received, f
+
+
 class _AllFacets(FacetSum):
     """All facets of each mesh into one cell, at all antennas and frequencies, operation by
     operation. Chunks are facets of one mesh on a CPU, meshes on another device."""
