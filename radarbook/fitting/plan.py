@@ -17,6 +17,7 @@ from radarbook.fitting.acceptance import accepted, plausible
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.delay import DelayedPhysics
 from radarbook.fitting.descend import Stage
+from radarbook.fitting.facet_motion import FacetMotion
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
 from radarbook.fitting.objectives import (
@@ -192,12 +193,15 @@ def _objectives(
         "full": everything,
         "exact": everything,
     }
+    model = renderer.model
+    many = model.n_shape + model.n_expression > tuned.MANY_MODES
     part = decimation.gated(whole, renderer.array.own(), renderer.waveform, centres)
     focus: list[RangeFocus] | None = None
     objectives: list[list[PowerObjective | PhaseObjective]] = []
     for level in schedule:
         # Smoothed features need less exact derivatives than phases do.
-        changes = steep if level.smoothing else reduced
+        rendered = steep if level.smoothing else reduced
+        changes = FacetMotion(rendered) if many else rendered
         common: dict[str, Any] = {
             "prior": level.prior,
             "noise": tuned.NOISE,

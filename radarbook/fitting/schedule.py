@@ -16,8 +16,8 @@ from radarbook.fitting.methods import (
 
 #: How a level renders faces: ``"coarse"`` leaves the mesh as it is, takes the facets that face the
 #: array alone and no occlusion; ``"reduced"`` divides facets and leaves out steep ones; ``"full"``
-#: leaves nothing out, but has an approximate Jacobian from fewer facets [0011]; ``"exact"`` has
-#: not.
+#: leaves nothing out, but has an approximate Jacobian: from fewer facets [0011], and of many modes
+#: to first order; ``"exact"`` has not.
 Fidelity = Literal["coarse", "reduced", "full", "exact"]
 
 
