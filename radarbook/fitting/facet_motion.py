@@ -96,7 +96,8 @@ class FacetMotion:
         """
         p = parameters.to(dtype=torch.float64)
         versions = moved.to(dtype=torch.float64)
-        rendered = (versions.rendering != p.rendering).any(1)
+        same = torch.isclose(versions.rendering, p.rendering, rtol=1e-9, atol=0.0)
+        rendered = ~same.all(1)
         pieces = self.physics.lit(self.physics.vertices(parameters)[0])
         motions = self._motions(p, versions, pieces)
         change = self._linear(parameters, motions, pieces, focus)

@@ -193,8 +193,8 @@ def _objectives(
         "full": everything,
         "exact": everything,
     }
-    model = renderer.model
-    many = model.n_shape + model.n_expression > tuned.MANY_MODES
+    modes = renderer.model.n_shape + renderer.model.n_expression
+    many = modes > tuned.MANY_MODES and renderer.array.pairs is None
     part = decimation.gated(whole, renderer.array.own(), renderer.waveform, centres)
     focus: list[RangeFocus] | None = None
     objectives: list[list[PowerObjective | PhaseObjective]] = []
