@@ -213,6 +213,10 @@ def back_project(
     ----------
     signal : Tensor (rx, tx, f) or (B, rx, tx, f), complex
         Of an array with pairs (pair, f) or (B, pair, f).
+    array, waveform
+        Antennas, m, and frequencies, Hz, that the signal was measured with.
+    grid : Grid
+        Voxel centres, m, in the array's frame.
     window
         Weights along frequency (:func:`frequency_window`): less skirt in depth for a wider main
         lobe, or the reverse.

@@ -144,7 +144,11 @@ def mesh_signal(
 class PhysicalRenderer:
     """Face parameters to radar images by physics: mesh, signal, back-projection, projection.
 
-    A renderer does not change; :meth:`replace` gives one with other options.
+    A renderer does not change; :meth:`replace` gives one with other options. It models physical
+    optics of the skin's surface: obliquity, Fresnel reflection, speckle, shadows, a layer, and as
+    many reflections as ``bounces`` states. It has no diffraction at edges, no waves below the skin
+    and no noise (:class:`~radarbook.datasets.imperfections.Imperfections`). The same input gives
+    the same result with any number of threads.
 
     Parameters
     ----------
