@@ -81,6 +81,22 @@ def open_hdf5(path: str | os.PathLike[str]) -> h5py.File:
 
 
 @contextmanager
+def read_hdf5(path: str | os.PathLike[str], expected: str) -> Iterator[h5py.File]:
+    """An HDF5 file whose content the block reads.
+
+    A file that is missing, damaged or lacks what the block asks for is an
+    :class:`~radarbook.errors.InputError` that says what was ``expected``.
+    """
+    try:
+        with open_hdf5(path) as file:
+            yield file
+    except (DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError) and not isinstance(error, DamagedFileError):
+            raise
+        raise InputError(f"{path}: expected {expected}, found: {reason_of(error)}") from None
+
+
+@contextmanager
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """A new HDF5 file, under its final name when the block has succeeded and never before.
 

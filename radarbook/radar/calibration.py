@@ -6,14 +6,13 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of, text_of
+from radarbook.hdf5 import new_hdf5, read_hdf5, text_of
 from radarbook.radar.array import Array
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.imaging import frequency_window
@@ -185,20 +184,12 @@ _FIGURES = {
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read what :meth:`Calibration.save` wrote. Raises :class:`~radarbook.errors.InputError`."""
-    path = Path(path)
-    try:
-        with open_hdf5(path) as file:
-            if text_of(file.attrs.get("layout")) != CALIBRATION_LAYOUT:
-                raise InputError(
-                    f"{path}: expected an HDF5 file with layout = '{CALIBRATION_LAYOUT}'"
-                )
-            figures = {name: float(file[name][()]) for name in _FIGURES}
-            channels = torch.from_numpy(file["channels"][()]).to(torch.complex128)
-            about = text_of(file.attrs.get("about")) or ""
-    except (DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError) and not isinstance(error, DamagedFileError):
-            raise
-        raise InputError(f"{path}: expected a calibration, found: {reason_of(error)}") from None
+    with read_hdf5(path, "a calibration") as file:
+        if text_of(file.attrs.get("layout")) != CALIBRATION_LAYOUT:
+            raise InputError(f"{path}: expected an HDF5 file with layout = '{CALIBRATION_LAYOUT}'")
+        figures = {name: float(file[name][()]) for name in _FIGURES}
+        channels = torch.from_numpy(file["channels"][()]).to(torch.complex128)
+        about = text_of(file.attrs.get("about")) or ""
     return Calibration(channels=channels, about=about, **figures)
 
 

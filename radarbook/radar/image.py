@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
-from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of
+from radarbook.hdf5 import new_hdf5, read_hdf5
 from radarbook.radar.imaging import Grid
 
 
@@ -226,17 +226,9 @@ def load_image(path: str | os.PathLike[str]) -> RadarImage:
         ...
     radarbook.errors.InputError: missing.h5: no such file
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
-    try:
-        with open_hdf5(path) as file:
-            values = {name: torch.from_numpy(file[name][()]) for name in _UNITS}
-            floor = torch.from_numpy(file.attrs["dynamic_range_db"])
-    except (DamagedFileError, OSError, KeyError) as error:
-        names = ", ".join(_UNITS)
-        raise InputError(
-            f"{path}: expected an HDF5 radar image with {names}, found: {reason_of(error)}"
-        ) from None
+    with read_hdf5(path, f"an HDF5 radar image with {', '.join(_UNITS)}") as file:
+        values = {name: torch.from_numpy(file[name][()]) for name in _UNITS}
+        floor = torch.from_numpy(file.attrs["dynamic_range_db"])
     for name in ("amplitude_db", "depth", "mask"):
         if values[name].ndim == 2:
             values[name] = values[name][None]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from radarbook.errors import InputError
 from radarbook.files import write_bytes
-from radarbook.hdf5 import DamagedFileError, new_hdf5, open_hdf5, reason_of
+from radarbook.hdf5 import new_hdf5, read_hdf5
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, ImagingMethod, Window, back_project
 from radarbook.radar.waveform import Waveform
@@ -235,21 +235,14 @@ def load_volume(path: str | os.PathLike[str]) -> tuple[Tensor, Grid]:
         ...
     radarbook.errors.InputError: missing.h5: no such file
     """
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: no such file")
-    try:
-        with open_hdf5(path) as file:
-            volume = torch.from_numpy(np.asarray(file["volume"][()]))
-            axes = [torch.from_numpy(np.asarray(file[name][()])) for name in _AXES]
-            frame = {
-                name: torch.from_numpy(np.asarray(file[name][()]))
-                for name in ("rotation", "origin")
-                if name in file
-            }
-    except (DamagedFileError, OSError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: expected an HDF5 volume with volume, x, y and z, found: {reason_of(error)}"
-        ) from None
+    with read_hdf5(path, "an HDF5 volume with volume, x, y and z") as file:
+        volume = torch.from_numpy(np.asarray(file["volume"][()]))
+        axes = [torch.from_numpy(np.asarray(file[name][()])) for name in _AXES]
+        frame = {
+            name: torch.from_numpy(np.asarray(file[name][()]))
+            for name in ("rotation", "origin")
+            if name in file
+        }
     grid = Grid(*axes, **frame)
     if tuple(volume.shape) != grid.shape:
         raise InputError(
