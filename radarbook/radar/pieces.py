@@ -18,7 +18,7 @@ from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
 from radarbook.radar.scattering import Facets, facets, middles
-from radarbook.radar.skeleton import antenna_groups
+from radarbook.radar.skeleton import shadow_groups
 from radarbook.radar.speckle import cell_phases, seeds_of
 from radarbook.radar.surface import SmoothSurface
 
@@ -327,7 +327,7 @@ def all_triangles(vertices: Tensor, triangles: Tensor) -> Tensor:
 
 def group_columns(array: Array) -> tuple[Tensor, Tensor]:
     """(T,) and (R,) int64: the column of a visibility (F, G) that is each antenna's group."""
-    tx, rx = antenna_groups(array.tx), antenna_groups(array.rx)
+    tx, rx = shadow_groups(array.tx), shadow_groups(array.rx)
     return tx, rx + int(tx.max()) + 1
 
 

@@ -45,6 +45,11 @@ _MANY = 2000
 _RUN = 8
 
 
+#: Extent of a sub-array that has one shadow, m, such as the QAR50's columns and rows; and of the
+#: parts of a wider one.
+WIDEST, PART = 0.15, 0.1
+
+
 def antenna_groups(positions: Tensor) -> Tensor:
     """(A,) integer label of the sub-array that each antenna belongs to.
 
@@ -53,6 +58,34 @@ def antenna_groups(positions: Tensor) -> Tensor:
     """
     points = positions.detach().cpu().numpy().astype(np.float64)
     return torch.from_numpy(_groups(points.tobytes()).copy())
+
+
+def shadow_groups(positions: Tensor) -> Tensor:
+    """(A,) integer label of the antennas that share a shadow: sub-arrays, and of one that is wider
+    than :data:`WIDEST` parts of at most :data:`PART`, halved along their longest side.
+
+    Examples
+    --------
+    >>> line = torch.zeros(9, 3)
+    >>> line[:, 0] = torch.linspace(-0.2, 0.2, 9)
+    >>> shadow_groups(line).tolist()
+    [0, 0, 1, 1, 2, 2, 3, 4, 4]
+    """
+    labels = antenna_groups(positions)
+    points, out, count = positions.detach().cpu().double(), torch.empty_like(labels), 0
+    for label in range(int(labels.max()) + 1):
+        waiting, most = [(labels == label).nonzero()[:, 0]], WIDEST
+        while waiting:
+            part = waiting.pop()
+            some = points[part]
+            extent = some.amax(0) - some.amin(0)
+            if float(extent.norm()) > most:
+                most = PART
+                order = part[some[:, int(extent.argmax())].argsort(stable=True)]
+                waiting += [order[len(order) // 2 :], order[: len(order) // 2]]
+                continue
+            out[part], count = count, count + 1
+    return out
 
 
 @lru_cache(maxsize=64)

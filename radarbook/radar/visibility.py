@@ -2,7 +2,9 @@
 
 Two ways to the same answer: ray casting by embree on the CPU, and a depth buffer in torch that
 runs on any device. Both ask once a group of antennas, from the group's middle: for the QAR50 two
-columns of transmitters and two rows of receivers. Visibility is a step and carries no gradient.
+columns of transmitters and two rows of receivers. A wider aperture, such as a raster's, is several
+groups (:func:`~radarbook.radar.skeleton.shadow_groups`). Visibility is a step and carries no
+gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from trimesh.ray.ray_pyembree import RayMeshIntersector
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import MEMORY_BUDGET
-from radarbook.radar.skeleton import CACHE, antenna_groups
+from radarbook.radar.skeleton import CACHE, shadow_groups
 from radarbook.threads import alone
 
 Way = Literal["embree", "buffer"]
@@ -31,7 +33,7 @@ def group_centres(array: Array) -> Tensor:
     """(G, 3) middle of each antenna group: transmitter groups first, then receiver groups."""
     centres = []
     for antennas in (array.tx.detach(), array.rx.detach()):
-        labels = antenna_groups(antennas).to(antennas.device)
+        labels = shadow_groups(antennas).to(antennas.device)
         centres += [antennas[labels == g].mean(0) for g in range(int(labels.max()) + 1)]
     return torch.stack(centres)
 

@@ -7,10 +7,12 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.radar import meshes
+from radarbook.radar.array import Array, qar50
 from radarbook.radar.pieces import group_columns
 from radarbook.radar.renderer import mesh_signal
+from radarbook.radar.simulate import simulate
 from radarbook.radar.visibility import group_centres, visibility
-from radarbook.radar.waveform import qar50_waveform
+from radarbook.radar.waveform import Waveform, qar50_waveform
 
 
 def test_groups_are_the_columns_and_rows(array):
@@ -103,3 +105,38 @@ def test_a_ball_before_a_wall(array):
             wanted[block] = signal[block]
     assert (found - wanted).norm() < 0.02 * wanted.norm()
     assert (open_ - wanted).norm() > 0.4 * wanted.norm()
+
+
+def test_a_wide_aperture_has_several_shadows() -> None:
+    """A ball before a plate, seen by a raster of 0.4 m: shadows per part of the aperture against
+    those of each antenna. With one shadow for all the coherence is 0.9."""
+    ball = meshes.sphere((0.0, 0.0, 0.25), radius=0.03, facet=4e-3)
+    plate = meshes.plate((0.0, 0.0, 0.32), 0.12, 0.12, facet=4e-3)
+    vertices = torch.cat([ball[0], plate[0]]).double()
+    triangles = torch.cat([ball[1], plate[1] + len(ball[0])])
+    side = torch.linspace(-0.2, 0.2, 10, dtype=torch.float64)
+    places = torch.cartesian_prod(side, side)
+    array = Array.monostatic(torch.cat([places, torch.zeros(100, 1, dtype=torch.float64)], 1))
+    waveform = Waveform(torch.linspace(24e9, 30e9, 4, dtype=torch.float64))
+    seen = visibility(vertices, triangles, array)
+    assert seen.shape[1] > 8
+
+    def signal(array, seen):
+        return simulate(vertices.float(), triangles, array, waveform, visibility=seen)
+
+    def coherence(one, other):
+        return float((one.conj() * other).sum().abs() / (one.norm() * other.norm()))
+
+    each = [array.subset(channels=torch.arange(100) == n) for n in range(100)]
+    each = [Array.monostatic(one.tx[one.pairs[:, 0]]) for one in each]
+    wanted = torch.cat([signal(one, visibility(vertices, triangles, one)) for one in each])
+    assert coherence(signal(array, seen), wanted) > 0.98
+    tx, rx = group_columns(array)
+    middle = seen[:, [tx[45], rx[45]]][:, [0] * (1 + int(tx.max())) + [1] * (1 + int(tx.max()))]
+    assert coherence(signal(array, middle), wanted) < 0.97
+
+
+def test_the_groups_of_the_qar50_are_its_lines() -> None:
+    tx, rx = group_columns(qar50())
+    assert tx.bincount().tolist() == [47, 47]
+    assert rx.bincount().tolist() == [0, 0, 47, 47]
