@@ -27,11 +27,12 @@ from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
 from radarbook.fitting.objectives import Phases
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
+from radarbook.radar.waveform import C0
 
 
 @dataclass(frozen=True)
 class DelayScore:
-    """Evidence from one Gauss-Newton step for a common delay that was left in a recording.
+    """Evidence from one Gauss-Newton step for a delay that was left in one recording or in all.
 
     Attributes
     ----------
@@ -40,10 +41,13 @@ class DelayScore:
     score : float
         Decrease of the loss by the step, in units of its decrease by a parameter without effect.
         Without a delay it has approximately a χ² distribution with one degree of freedom.
+    recording : int, optional
+        Which recording of a joint fit the delay is in, from 0; None: all of them.
     """
 
     delay: float
     score: float
+    recording: int | None = None
 
     @property
     def noticed(self) -> bool:
@@ -150,9 +154,13 @@ class Verdict:
         if self.explained and self.diffuse >= tuned.LARGEST_DIFFUSE_SHARE and not self.agreed:
             reasons.append("no two runs agree, which so rough a face requires")
         if self.delay is not None and self.delay.noticed:
+            size, which = f"about {1e9 * self.delay.delay:+.3f} ns", self.delay.recording
             reasons.append(
-                f"a common delay of about {1e9 * self.delay.delay:+.3f} ns seems to be left in the "
-                "recording (fit it with --fit-delay)"
+                f"a common delay of {size} seems to be left in the recording (fit it with "
+                "--fit-delay)"
+                if which is None
+                else f"a delay of {size} seems to be left in recording {which + 1} alone "
+                "(calibrate its array)"
             )
         if not self.plausible:
             reasons.append("fewer than one face in a thousand is so far from the mean")
@@ -300,7 +308,8 @@ def judge(
 
 @torch.no_grad()
 def delay_score(objective: Phases, parameters: FaceParameters) -> DelayScore:
-    """Score of a common delay in the recording of one fitted face.
+    """Score of a common delay in the recording of one fitted face; of several recordings, of a
+    delay common to all or in one of them alone, whichever is likelier.
 
     ``objective`` is that of a fit with a delay (:class:`~radarbook.fitting.delay.DelayedPhysics`).
     A delay bends the face and hardly raises the residual: 0.03 ns move the mean face's vertices by
@@ -316,13 +325,31 @@ def delay_score(objective: Phases, parameters: FaceParameters) -> DelayScore:
     residual, jacobian = (value.cpu() for value in face.linearised(vector[0, columns]))
     delay = columns == space.span(COLUMN).start
     q, _ = torch.linalg.qr(jacobian[:, ~delay])
-    rest, own = residual - q @ (q.T @ residual), jacobian[:, delay][:, 0]
-    own = own - q @ (q.T @ own)
-    along = float(own @ rest)
-    power = float(own.square().sum())
-    lowered = along**2 / power
+    rest = residual - q @ (q.T @ residual)
+    # At a constant true range: in one recording alone, the face does not move with the delay.
+    z = space.span("translation").start + 2
+    step = torch.zeros_like(vector)
+    step[:, z] = 1e-3
+    metres = float((space.unpack(vector + step).translation - here.translation)[0, 2]) / 1e-3
+    moved = 0.5 * C0 * tuned.LARGEST_DELAY / metres
+    slope = jacobian[:, delay][:, 0] + moved * jacobian[:, columns == z][:, 0]
     loss = float(rest.square().sum())
-    return DelayScore(-along / power * tuned.LARGEST_DELAY, lowered / (loss / tuned.INDEPENDENT))
+
+    def score(of: int | None, rows: slice) -> DelayScore:
+        own = torch.zeros_like(slope)
+        own[rows] = slope[rows]
+        own = own - q @ (q.T @ own)
+        along, power = float(own @ rest), float(own.square().sum())
+        seconds = -along / power * tuned.LARGEST_DELAY
+        return DelayScore(seconds, along**2 / power / (loss / tuned.INDEPENDENT), of)
+
+    scores, first = [score(None, slice(None))], 0
+    counts = objective.sample_counts(0)
+    for number, count in enumerate(counts if len(counts) > 1 else ()):
+        rows = slice(first, first + 2 * count)  # real and imaginary parts
+        scores.append(score(number, rows))
+        first = rows.stop
+    return max(scores, key=lambda one: one.score)
 
 
 def accepted(

@@ -183,6 +183,12 @@ def test_a_common_delay_is_noticed() -> None:
     assert not right.noticed
     assert found.noticed
     assert found.delay > 0
+    # In the second recording alone, where it is looked for too.
+    late = [signals[0], late[1]]
+    found = delay_score(final_objective(late, renderers, delay=True), truth)
+    assert found.noticed
+    assert found.recording == 1
+    assert found.delay > 0
 
 
 def test_the_start_lies_between_what_the_arrays_see(pair: Pair) -> None:
