@@ -20,7 +20,7 @@ from radarbook.radar.bounces import multiple_bounces
 from radarbook.radar.polarisation import Polarisation, across, mirrored, reflect
 from radarbook.radar.scattering import SKIN_PERMITTIVITY, fresnel_pair
 from radarbook.radar.visibility import visibility
-from radarbook.radar.waveform import Waveform
+from radarbook.radar.waveform import Waveform, qar50_waveform
 from tests.radar.double_integral import Surface, ball, join, plane, second_reflection
 
 ICT = Path("../shared/models/ict_face.h5")
@@ -231,3 +231,28 @@ def test_too_many_pairs_are_refused(monkeypatch):
     monkeypatch.setattr("radarbook.radar.double_bounce._MOST_PAIRS", 10)
     with pytest.raises(InputError, match="larger patch_size"):
         multiple_bounces(*_ball_and_plate()[0], FEW, ONE)
+
+
+def test_bounces_of_a_moved_array_and_of_missing_channels() -> None:
+    """The same scene moved together with the array, float64 throughout; and entries of the
+    product. A list of pairs that is no product is refused."""
+    few = qar50().subset(tx=torch.arange(0, 94, 12), rx=torch.arange(0, 94, 12))
+    vertices, triangles = meshes.corner((0.0, 0.0, 0.35), 0.03, 6e-3)
+    vertices, waveform = vertices.double(), qar50_waveform(2)
+    a = math.radians(30)
+    turn = torch.tensor(
+        [[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]],
+        dtype=torch.float64,
+    )
+    shift = torch.tensor([0.02, -0.01, 0.05], dtype=torch.float64)
+    wanted = multiple_bounces(vertices, triangles, few, waveform)
+    moved = few.moved(turn, shift)
+    found = multiple_bounces(vertices @ turn.T + shift, triangles, moved, waveform)
+    # Cells of patches are at the same places but for rounding of 1e-16 m.
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-6
+    kept = torch.rand(few.channels, generator=torch.Generator().manual_seed(0)) > 0.4
+    part = multiple_bounces(vertices, triangles, few.subset(channels=kept), waveform)
+    assert torch.equal(part, wanted[kept])
+    line = Array.monostatic(few.tx)
+    with pytest.raises(InputError, match="bounces: expected 1, found 2"):
+        multiple_bounces(vertices, triangles, line, waveform)
