@@ -170,6 +170,22 @@ def test_a_full_disk_under_the_state_does_not_cost_the_face(
     assert not state.exists()
 
 
+def test_displacements_are_further_modes_of_the_fitted_model(
+    recorded: tuple[Path, Path], tmp_path: Path, run: Run
+) -> None:
+    """A state names the model that it is of: with displacements it is another one."""
+    model, signal = recorded
+    state = tmp_path / "fit.state"
+    common: tuple[Any, ...] = (signal, "--model", model, "--modes", 2, 1, "--optimize", 1)
+    common = (*common, "-o", tmp_path / "face.ply", "--state", state)
+    code, _, err = run(*common, "--displacements")
+    assert code == 0, err
+    assert state.exists()
+    code, _, err = run(*common)
+    assert code == 2
+    assert str(state) in err
+
+
 def test_what_is_no_state_is_one_clear_line(
     recorded: tuple[Path, Path], tmp_path: Path, run: Run
 ) -> None:
@@ -303,6 +319,10 @@ def test_a_layer_is_fitted(
         (("--delay", 30), "delay: expected seconds between"),
         (("--delay", 1e-10, "--through", "learned"), "--delay: expected with --through physical"),
         (("--fit-delay", "--through", "learned"), "--fit-delay: expected with --through physical"),
+        (
+            ("--displacements", "--through", "learned"),
+            "--displacements: expected with --through physical",
+        ),
         (("--strict", "--through", "learned"), "--strict: expected with --through physical"),
         ((*OPTION, "--through", "learned"), "--layer: expected with --through physical"),
         (("--bounces", 2, "--through", "learned"), "--bounces: expected with --through physical"),

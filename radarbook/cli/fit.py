@@ -75,6 +75,12 @@ def reconstruct(
             help="Number of fitted coefficients; default 10 7, or all if the model has fewer.",
         ),
     ] = None,
+    displacements: Annotated[
+        bool,
+        typer.Option(
+            help="Smooth displacements of the surface as further shape modes; slow: some hundred."
+        ),
+    ] = False,
     distance: Annotated[
         float, typer.Option(min=0.1, max=2, help="Expected distance of the face, m.")
     ] = 0.30,
@@ -202,10 +208,15 @@ def reconstruct(
                 raise InputError(
                     f"{name}: expected with --through learned, found --through physical"
                 )
+        fitted = face_model_of(model, *(modes or (None, None)))
+        if displacements:
+            from radarbook.faces.displacements import with_displacements
+
+            fitted = with_displacements(fitted)
         result = _fit_physical(
             source,
             read,
-            face_model_of(model, *(modes or (None, None))),
+            fitted,
             steps=optimize,
             distance=distance,
             state_file=state,
@@ -235,6 +246,7 @@ def reconstruct(
             "--noise": noise,
             "--pose-range": pose_range,
             "--strict": strict or None,
+            "--displacements": displacements or None,
             "--modes": modes,
         }
         for name, value in alone.items():
