@@ -80,7 +80,9 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
     assert "steps in" in out
     # First whether the face is accepted; then its deviations, for the eye and in the file.
     assert re.match(ACCEPTED, out)
-    assert re.search(r"\n6 steps in [0-9]+ s: (not )?converged", out)
+    # Six at most: a stage ends where a step gains nothing.
+    whole = re.search(r"\n([4-6]) steps in [0-9]+ s: (not )?converged", out)
+    assert whole
     mean, most = map(
         float, re.findall(r"vertex ([0-9.]+) mm on average, at most ([0-9.]+) mm", out)[0]
     )
@@ -132,7 +134,9 @@ def test_a_fit_is_taken_up_again_until_it_is_finished(
     again = tmp_path / "again.ply"
     code, out, _ = run(*common, "-o", again, "--state", state)
     assert code == 0
-    assert re.search(rf"6 of them before: {re.escape(str(state))} was finished; (not )?conv", out)
+    assert re.search(
+        rf"{whole[1]} of them before: {re.escape(str(state))} was finished; (not )?conv", out
+    )
     assert np.array_equal(read_mesh(again, "mm").vertices, found)
 
     # The state is of two and one mode.
