@@ -360,5 +360,7 @@ def accepted(
     agreed: Tensor,
 ) -> Tensor:
     """(B,) whether faces are accepted, as a :class:`~radarbook.fitting.restarts.Plan` asks."""
-    found = judge(objective, parameters, losses, agreed, noise)
+    # Of a prior that follows the residual, losses do not tell their share.
+    known = None if objective.prior_follows else losses
+    found = judge(objective, parameters, known, agreed, noise)
     return torch.tensor([verdict.accepted for verdict in found])

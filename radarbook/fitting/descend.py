@@ -45,6 +45,8 @@ class Stage:
     free : tuple of str
         Unknowns: fields of the parameters, or parts of rendering
         (:meth:`~radarbook.fitting.space.ParameterSpace.columns`).
+    modes : tuple of int, optional
+        Leading coefficients of shape and expression that may change; None: all.
     patience, tolerance : int, float
         A face is finished when its loss has not fallen by a relative ``tolerance`` for ``patience``
         steps.
@@ -73,6 +75,7 @@ class Stage:
     method: Method
     steps: int
     free: tuple[str, ...] = UNKNOWN
+    modes: tuple[int, int] | None = None
     patience: int = tuned.PATIENCE
     tolerance: float = tuned.TOLERANCE
     name: str = ""
@@ -371,7 +374,7 @@ class Walk:
 
     def _through_one(self, stage: Stage, ready: Tensor | None) -> None:
         state = self.state
-        free = self.space.columns(stage.free)
+        free = self.space.columns(stage.free, stage.modes)
         problem = Problem(objective=stage.objective, space=self.space, free=free)
         with alone() if stage.objective.one_thread else nullcontext():
             work = stage.method.begin(problem, state.vectors)

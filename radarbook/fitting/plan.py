@@ -29,7 +29,7 @@ from radarbook.fitting.objectives import (
 )
 from radarbook.fitting.objectives.joint import joint, require_same_faces
 from radarbook.fitting.restarts import Plan
-from radarbook.fitting.schedule import SCHEDULE, WEIGHTS, Fidelity, Level
+from radarbook.fitting.schedule import WEIGHTS, Fidelity, Level, usual_schedule
 from radarbook.fitting.space import UNKNOWN
 from radarbook.fitting.start import CoarseImager, centroid
 from radarbook.radar.renderer import PhysicalRenderer
@@ -41,7 +41,7 @@ def physical_plan(
     signal: Tensor | Sequence[Tensor],
     renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
     *,
-    schedule: Sequence[Level] = SCHEDULE,
+    schedule: Sequence[Level] | None = None,
     free: Sequence[str] = UNKNOWN,
     centres: Tensor | Sequence[Tensor] | None = None,
     antennas: int = tuned.ANTENNAS,
@@ -106,6 +106,8 @@ def physical_plan(
     1
     """
     recordings = paired(signal, renderer)
+    model = recordings[0][1].model
+    schedule = schedule or usual_schedule(model.n_shape + model.n_expression)
     middles: Sequence[Tensor | None] = [None] * len(recordings)
     if centres is not None:
         middles = listed(centres, Tensor)
@@ -206,12 +208,14 @@ def _objectives(
             "prior": level.prior,
             "noise": tuned.NOISE,
             "changes": changes if level.fidelity == "full" else None,
+            "independent": level.independent,
         }
         through = part, physics[level.fidelity], centres
         ways: list[PowerObjective | PhaseObjective] = []
         if level.smoothing:
             for weights in WEIGHTS:
-                smoothed = {"smoothing": level.smoothing, "focus": focus, **weights, **common}
+                smoothed = {"smoothing": level.smoothing, "focus": focus} | common
+                smoothed |= {"speckle_db": level.speckle_db} | weights
                 ways.append(PowerObjective.of(*through, **smoothed))
                 focus = ways[-1].focus
         else:
@@ -240,6 +244,7 @@ def _stages(
                     method=level.method.seeded(run),
                     steps=level.steps,
                     free=mine,
+                    modes=level.modes,
                     patience=level.steps,
                     name=level.name if run == 0 else f"{level.name}, run {run + 1}",
                 )
@@ -279,7 +284,9 @@ def final_objective(
     >>> bool(here < there)
     True
     """
-    plan = physical_plan(signal, renderer, schedule=SCHEDULE[-1:], delay=delay)
+    model = listed(renderer, PhysicalRenderer)[0].model
+    last = usual_schedule(model.n_shape + model.n_expression)[-1:]
+    plan = physical_plan(signal, renderer, schedule=last, delay=delay)
     objective = plan.stages[-1].objective
     assert isinstance(objective, PhaseObjective | JointPhaseObjective)
     return objective

@@ -22,7 +22,7 @@ from radarbook.fitting.descend import Callback, FitResult, FitState, Record
 from radarbook.fitting.objectives import JointPhaseObjective
 from radarbook.fitting.plan import final_objective, listed, paired, physical_plan
 from radarbook.fitting.restarts import restarts
-from radarbook.fitting.schedule import SCHEDULE, Level
+from radarbook.fitting.schedule import Level, usual_schedule
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_between
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
@@ -136,7 +136,7 @@ def reconstruct_through_physics(
     distance: float = 0.30,
     start: FaceParameters | None = None,
     steps: int | None = None,
-    schedule: Sequence[Level] = SCHEDULE,
+    schedule: Sequence[Level] | None = None,
     free: Sequence[str] = UNKNOWN,
     noise: float = 0.0,
     runs: int = tuned.RUNS,
@@ -207,6 +207,7 @@ def reconstruct_through_physics(
     >>> found.parameters.shape.shape
     torch.Size([1, 10])
     """
+    schedule = schedule or usual_schedule(model.n_shape + model.n_expression)
     signals, arrays = listed(signal, Tensor), listed(array, Array)
     waveforms = listed(waveform, Waveform)
     if not len(signals) == len(arrays) == len(waveforms):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
 from radarbook.fitting import tuned
@@ -40,6 +40,13 @@ class Level:
     prior : float
         About the variance that noise gives one residual, times the number of coefficients.
     contrast : float
+    modes : tuple of int, optional
+        Leading coefficients of shape and expression that may change; None: all.
+    independent : float, optional
+        Number of independent residuals; the prior then follows the residual
+        (:class:`~radarbook.fitting.objectives.focused.FocusedObjective`).
+    speckle_db : float
+        Of :meth:`PowerObjective.of <radarbook.fitting.objectives.power.PowerObjective.of>`.
 
     Examples
     --------
@@ -56,6 +63,9 @@ class Level:
     fidelity: Fidelity = "full"
     prior: float = 5e-4
     contrast: float = tuned.CONTRAST
+    modes: tuple[int, int] | None = None
+    independent: float | None = None
+    speckle_db: float = tuned.SPECKLE_DB
 
     @property
     def searches_pose(self) -> bool:
@@ -120,6 +130,32 @@ SCHEDULE = (
     Level("ensemble of 0.7 σ", smoothing=WIDE, method=Ensemble(width=0.7), fidelity="coarse"),
     *ENCODED,
 )
+_FOLLOWS: tuple[dict[str, Any], ...] = tuple(
+    {"prior": 1e-6, "independent": count, "speckle_db": -20.0} for count in (100.0, 200.0, 300.0)
+)
+#: From the mean face at the image's centroid, of a model of many coefficients: the leading ones by
+#: the same stages, then all of them from smoothed power on, each stage with a prior that follows
+#: its residual. Numbers of independent residuals: power at a face's truth falls as with 50 to 300.
+MANY_MODES = (
+    *(replace(level, modes=tuned.LEADING) for level in SCHEDULE[:6]),
+    Level("14 and 7 mm, all", smoothing=WIDE, steps=4, fidelity="coarse", **_FOLLOWS[0]),
+    Level("7 and 3 mm, all", smoothing=MIDDLE, steps=4, fidelity="reduced", **_FOLLOWS[1]),
+    Level("3 and 0 mm, all", smoothing=NARROW, steps=4, **_FOLLOWS[2]),
+    *(replace(level, independent=tuned.INDEPENDENT, fidelity="full") for level in REFINE[1:]),
+)
+
+
+def usual_schedule(coefficients: int) -> tuple[Level, ...]:
+    """Of a fit from the mean face, for a model of so many coefficients of shape and expression.
+
+    Examples
+    --------
+    >>> usual_schedule(17) == SCHEDULE, usual_schedule(120) == MANY_MODES
+    (True, True)
+    """
+    return MANY_MODES if coefficients > tuned.MANY else SCHEDULE
+
+
 #: How runs weight power, in turn: as in a recording with little speckle, and bright pixels alone.
 #: Their errors differ, and phases decide which one was correct [0012].
 WEIGHTS: tuple[dict[str, float], ...] = ({}, tuned.BRIGHT_PIXELS)

@@ -83,12 +83,16 @@ class ParameterSpace:
             raise InputError(f"free parameters: expected some of {known}, found {name!r}")
         return spans[name]
 
-    def columns(self, names: Sequence[str]) -> Tensor:
-        """Columns (K,) int64, ascending, of several names; at least one."""
-        columns = sorted({column for name in names for column in self.span(name)})
+    def columns(self, names: Sequence[str], modes: tuple[int, int] | None = None) -> Tensor:
+        """Columns (K,) int64, ascending, of several names; at least one. ``modes``: of shape and
+        expression only so many leading coefficients."""
+        columns = {column for name in names for column in self.span(name)}
+        if modes is not None:
+            for kind, count in zip(("shape", "expression"), modes, strict=True):
+                columns -= set(self.span(kind)[count:])
         if not columns:
             raise InputError("free parameters: expected at least one")
-        return torch.tensor(columns)
+        return torch.tensor(sorted(columns))
 
     def vector(
         self,

@@ -77,6 +77,12 @@ LARGEST_DIFFUSE_SHARE = 0.15
 #: and without it a fit moves by up to half a millimetre [0025].
 BOUNCES = 2
 
+# -- models of many coefficients -----------------------------------------------------------------
+
+#: Coefficients above which a fit begins with the leading ones of shape and expression alone, and
+#: its prior follows the residual; the number of leading ones is the paper's.
+MANY, LEADING = 40, (10, 7)
+
 # -- Adam and L-BFGS -----------------------------------------------------------------------------
 
 #: Step of one parameter, normalised; through a learned renderer. Not measured.

@@ -1,6 +1,7 @@
 """What the residuals must and must not see."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -62,6 +63,24 @@ def test_the_truth_leaves_no_residual_whatever_the_gain() -> None:
     assert plain.residuals(other).norm() > 0.03
     # Two sets of residuals, the wider smoothing looked at in every pixel but one, and the prior.
     assert plain.residuals(other).shape == (1, 2 * 9**2 + 2 * 17**2 + 3)
+
+
+def test_a_prior_that_follows_weighs_a_coefficient_as_one_residual() -> None:
+    other = face((1.0, 0.5), 0.5, (0.002, 0.0, 0.001), material=0.0)
+    plain = _power(face((0.5, -0.5), 0.3, material=0.0), prior=1e-9)
+    follows = replace(plain, independent=50.0)
+    row = follows.frozen_at(other, 0).jacobian(other, other[:0], 0)[0].double()
+    data, prior = row[:-3].square().sum(), row[-3:].square().sum()
+    # Σ c² L / N: of 50 residuals of the loss L each has a fiftieth.
+    assert float(prior) == pytest.approx(float(data) / 50 * (1.0 + 0.25 + 0.25), rel=1e-5)
+    # Data are not changed by it, and at the truth the stated prior is left.
+    assert torch.equal(
+        data,
+        plain.frozen_at(other, 0).jacobian(other, other[:0], 0)[0][:-3].double().square().sum(),
+    )
+    truth = face((0.5, -0.5), 0.3, material=0.0)
+    assert follows.frozen_at(truth, 0).prior == pytest.approx(1e-9)
+    assert plain.frozen_at(other, 0).prior == 1e-9
 
 
 @pytest.mark.parametrize("kind", [PowerObjective, PhaseObjective])

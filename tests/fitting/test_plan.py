@@ -8,7 +8,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.methods import CycleSearch, LevenbergMarquardt, PoseSearch
 from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.restarts import Plan
-from radarbook.fitting.schedule import DESCENT, REFINE, SCHEDULE
+from radarbook.fitting.schedule import DESCENT, REFINE, SCHEDULE, usual_schedule
 from radarbook.fitting.space import UNKNOWN
 from tests.fitting.scenes import face, renderer
 
@@ -69,6 +69,19 @@ def test_a_near_start_is_judged_but_has_one_run() -> None:
     plan = physical_plan(signal, physical, schedule=DESCENT)
     assert plan.accept is None
     assert not plan.last
+
+
+def test_of_many_modes_the_leading_ones_come_first() -> None:
+    assert usual_schedule(17) == SCHEDULE
+    many = usual_schedule(120)
+    # Poses and ensembles are of leading modes; where all move, the prior follows the residual.
+    assert all((level.modes is None) == (level.independent is not None) for level in many)
+    assert [level.modes is None for level in many] == sorted(level.modes is None for level in many)
+    # No level needs a rendering per mode.
+    assert all(level.fidelity != "exact" for level in many)
+    # Independent residuals grow as the smoothing gets finer, and phases have most.
+    counts = [level.independent for level in many if level.independent is not None]
+    assert counts == sorted(counts)
 
 
 def test_a_known_pose_is_not_searched_for() -> None:

@@ -20,6 +20,9 @@ def test_columns_are_those_of_the_normalised_vector() -> None:
         assert changed.tolist() == space.columns([name]).tolist()
     assert space.columns(["material"]).tolist() == [10]
     assert space.columns(["rendering", "expression"]).tolist() == [2, 9, 10, 11]
+    # Leading coefficients alone; more than there are is all of them.
+    assert space.columns(["shape", "expression", "material"], (1, 5)).tolist() == [0, 2, 10]
+    assert space.columns(["shape"], (9, 0)).tolist() == space.columns(["shape"]).tolist()
     # A part that is named twice counts once.
     assert space.columns(["rendering", "material"]).tolist() == [9, 10, 11]
 

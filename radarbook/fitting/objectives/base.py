@@ -62,6 +62,11 @@ class Phases(Objective, Protocol):
         ...
 
     @property
+    def prior_follows(self) -> bool:
+        """Whether the prior, which losses include, follows the residual."""
+        ...
+
+    @property
     def double_bounce(self) -> bool:
         """Whether reflections after the first are still to be subtracted from the targets."""
         ...

@@ -103,6 +103,11 @@ class FocusedObjective(ABC, Generic[T]):
         A cheaper way to how range profiles *change* about a face (:meth:`jacobian`).
     prior : float
         Weight of the prior against the mean square residual.
+    independent : float, optional
+        Number of independent residuals in a recording. The prior then follows the residual, Eq.
+        (6.12): near a face (:meth:`frozen_at`) a coefficient of 1 counts as much as one of them,
+        at least ``prior``. For models of many coefficients, which would otherwise explain the
+        phases of a wrong face.
     noise : float
         Root mean square that the residuals of a row would have for the correct face, noise and
         approximations together; ensembles use it.
@@ -115,6 +120,7 @@ class FocusedObjective(ABC, Generic[T]):
     changes: Changes | None = None
     prior: float = tuned.PRIOR
     noise: float = tuned.SIGNAL_NOISE
+    independent: float | None = None
 
     @property
     def faces(self) -> int:
@@ -170,7 +176,22 @@ class FocusedObjective(ABC, Generic[T]):
 
     def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
         """The same for versions of one face, within a millimetre or so of ``parameters`` (1), as
-        :meth:`~radarbook.fitting.forward.ReducedPhysics.frozen_at`: smooth, and in less time."""
+        :meth:`~radarbook.fitting.forward.ReducedPhysics.frozen_at`: smooth, and in less time. A
+        prior that follows the residual stays as it is for ``parameters``, too."""
+        frozen = self._frozen_at(parameters, face)
+        if self.independent is None:
+            return frozen
+        row = frozen.jacobian(parameters, parameters[:0], face)[0]
+        loss = float(row[: len(row) - self.priors].square().sum())
+        return replace(frozen, prior=max(self.prior, self.priors * loss / self.independent))
+
+    @property
+    def prior_follows(self) -> bool:
+        """Whether the prior, which losses include, follows the residual."""
+        return self.independent is not None
+
+    def _frozen_at(self, parameters: FaceParameters, face: int) -> Self:
+        """:meth:`frozen_at`, with the prior as it is."""
         return replace(
             self,
             physics=self.physics.frozen_at(parameters),

@@ -91,6 +91,10 @@ class JointObjective(Generic[P]):
         return self.parts[0].prior
 
     @property
+    def prior_follows(self) -> bool:
+        return self.parts[0].prior_follows
+
+    @property
     def noise(self) -> float:
         return self.parts[0].noise
 

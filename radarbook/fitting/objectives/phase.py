@@ -97,11 +97,11 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         double = physics.renderer.bounces > 1
         return cls(physics=physics, targets=targets, double_bounce=double, **common)
 
-    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
-        """As :meth:`FocusedObjective.frozen_at`; reflections after the first stay the same, too."""
+    def _frozen_at(self, parameters: FaceParameters, face: int) -> Self:
+        """Reflections after the first stay the same, too."""
         targets = list(self.targets)
         targets[face] = self.target(parameters, face)
-        frozen = super().frozen_at(parameters, face)
+        frozen = super()._frozen_at(parameters, face)
         return replace(frozen, targets=tuple(targets), double_bounce=False)
 
     @torch.no_grad()

@@ -158,10 +158,10 @@ class PowerObjective(FocusedObjective[PowerTarget]):
             physics=physics, targets=targets, smoothing=features, floor=floor, mask=mask, **common
         )
 
-    def frozen_at(self, parameters: FaceParameters, face: int) -> Self:
-        """As :meth:`FocusedObjective.frozen_at`; the diffuse power stays the same, too."""
+    def _frozen_at(self, parameters: FaceParameters, face: int) -> Self:
+        """The diffuse power stays the same, too."""
         diffuse = self.diffuse_power(parameters, self.targets[face])
-        return replace(super().frozen_at(parameters, face), diffuse=diffuse)
+        return replace(super()._frozen_at(parameters, face), diffuse=diffuse)
 
     def _constant(self, parameters: FaceParameters, target: PowerTarget) -> Tensor:
         return self.diffuse_power(parameters, target) if self.diffuse is None else self.diffuse
