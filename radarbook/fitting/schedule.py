@@ -131,17 +131,18 @@ SCHEDULE = (
     *ENCODED,
 )
 _FOLLOWS: tuple[dict[str, Any], ...] = tuple(
-    {"prior": 1e-6, "independent": count, "speckle_db": -20.0} for count in (100.0, 200.0, 300.0)
+    {"prior": 1e-6, "independent": count, "speckle_db": tuned.MANY_SPECKLE_DB}
+    for count in tuned.POWER_INDEPENDENT
 )
 #: From the mean face at the image's centroid, of a model of many coefficients: the leading ones by
 #: the same stages, then all of them from smoothed power on, each stage with a prior that follows
-#: its residual. Numbers of independent residuals: power at a face's truth falls as with 50 to 300.
+#: its residual.
 MANY_MODES = (
     *(replace(level, modes=tuned.LEADING) for level in SCHEDULE[:6]),
     Level("14 and 7 mm, all", smoothing=WIDE, steps=4, fidelity="coarse", **_FOLLOWS[0]),
     Level("7 and 3 mm, all", smoothing=MIDDLE, steps=4, fidelity="reduced", **_FOLLOWS[1]),
     Level("3 and 0 mm, all", smoothing=NARROW, steps=4, **_FOLLOWS[2]),
-    *(replace(level, independent=tuned.INDEPENDENT, fidelity="full") for level in REFINE[1:]),
+    *(replace(level, independent=tuned.INDEPENDENT) for level in REFINE[1:-1]),
 )
 
 

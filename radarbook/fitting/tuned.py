@@ -82,6 +82,11 @@ BOUNCES = 2
 #: Coefficients above which a fit begins with the leading ones of shape and expression alone, and
 #: its prior follows the residual; the number of leading ones is the paper's.
 MANY, LEADING = 40, (10, 7)
+#: Independent residuals of smoothed power and depth, from wide to narrow smoothing: two for each
+#: resolution cell of a face as wide as the smoothing. Seventeen parameters take 0.4 of the loss at
+#: the truth of a face at the widest. And the level of what is not coherent, dB: at -20 instead of
+#: -15 one face of another model ends at 1.08 instead of 1.30 mm. Three tuning faces.
+POWER_INDEPENDENT, MANY_SPECKLE_DB = (100.0, 200.0, 300.0), -20.0
 
 # -- Adam and L-BFGS -----------------------------------------------------------------------------
 

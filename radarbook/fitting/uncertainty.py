@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -109,6 +109,11 @@ def uncertainty(
     samples : int
         Number of samples; more than the unknowns.
 
+    Of an objective whose prior follows the residual, no samples are drawn. Each of its N
+    independent residuals has the variance L / N, which is also the weight of a coefficient, so the
+    covariance is (L / N) (JᵀJ + P)⁻¹ with the prior's P. Where the model lacks the face, this
+    holds as far as the residual is spread evenly over the recording.
+
     Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
     """
     if len(parameters) != 1 or objective.faces != 1:
@@ -121,10 +126,16 @@ def uncertainty(
     columns = space.columns(free)
     problem = Problem(objective=objective, space=space, free=columns)
     with torch.no_grad():
+        if objective.prior_follows:
+            problem = replace(problem, objective=objective.frozen_at(p, 0))
         residual, jacobian = _slopes(OneFace.of(problem, 0, vector[0]))
         data = len(residual) - objective.priors
         precision = (jacobian[data:].T @ jacobian[data:]).cpu()
         inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
+        if objective.prior_follows:
+            hessian = (jacobian[:data].T @ jacobian[:data]).cpu()
+            scaled = float(precision.diagonal().max()) * inverse
+            return Uncertainty(columns, scaled @ hessian @ inverse, scaled @ precision @ inverse)
         stream = torch_stream(seed, "fitting/uncertainty")
         parts = objective.parts if isinstance(objective, JointObjective) else (objective,)
         signals = [signal] if isinstance(signal, Tensor) else signal

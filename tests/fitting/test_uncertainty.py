@@ -13,9 +13,10 @@ from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.descend import descend
+from radarbook.fitting.forward import ReducedPhysics
 from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
-from radarbook.fitting.objectives import FocusedObjective, PowerObjective
+from radarbook.fitting.objectives import FocusedObjective, PhaseObjective, PowerObjective
 from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.schedule import REFINE
 from radarbook.fitting.space import ParameterSpace
@@ -187,3 +188,27 @@ def test_what_makes_no_sense_is_refused() -> None:
         uncertainty(objective, signal, two, 0.1)
     with pytest.raises(InputError, match="noise level of 0 or more, found -1"):
         uncertainty(objective, signal, face(), -1.0)
+
+
+def test_a_prior_that_follows_gives_the_posterior_of_its_weights() -> None:
+    """(L / N) (JᵀJ + P)⁻¹, from differences of the objective's own rows."""
+    truth = face((0.5, -0.5), 0.3, material=0.0)
+    aside = face((0.4, -0.5), 0.3, (0.0, 0.0, 2e-4), material=0.0)
+    physical = renderer()
+    physics = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
+    with torch.no_grad():
+        signal = physics.signal(truth)
+        centre = torch.tensor([[0.0, 0.0, 0.30]])
+        objective = PhaseObjective.of(signal, physics, centre, prior=1e-12, independent=40.0)
+        found = uncertainty(objective, signal, aside, free=("shape", "translation"))
+        frozen = objective.frozen_at(aside.to(dtype=torch.float64), 0)
+        loss = float(frozen.residuals(aside).square().sum())
+    assert frozen.prior > 1e-6
+    weight = frozen.prior / objective.priors
+    variances = found.covariance.diagonal()
+    # No coefficient is known worse than a priori, and the data have made some known better.
+    assert bool((variances[:2] <= 1 + 1e-9).all())
+    assert float(variances[:2].min()) < 0.5
+    # Its weight is a fortieth of the data's loss.
+    prior = float(aside.normalised()[0, : objective.priors].square().sum()) * weight
+    assert weight == pytest.approx((loss - prior) / 40, rel=1e-3)
