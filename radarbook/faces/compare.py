@@ -103,11 +103,38 @@ def closest_on_surface(
     )
     apart = np.linalg.norm(closest.reshape(-1, few, 3) - points[:, None], axis=2)
     bound = apart.min(axis=1) * (1 + 1e-9) + 1e-12 * np.abs(points).max()
-    near = tree.query_ball_point(points, bound + radius.max(), return_sorted=True)
+    # In blocks: of points that are far away, nearly every triangle is a candidate.
+    reach = bound + radius.max()
+    ends = np.cumsum(tree.query_ball_point(points, reach, return_length=True))
+    blocks = np.split(np.arange(len(points)), np.flatnonzero(np.diff(ends // _CANDIDATES)) + 1)
+    found = [
+        _closest(points[some], corners, radius, bound[some], tree, reach[some]) for some in blocks
+    ]
+    nearest, squared, which = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return nearest, np.sqrt(squared), which
+
+
+#: Pairs of a point and a triangle that are examined at once: some 300 MB.
+_CANDIDATES = 1_000_000
+
+
+def _closest(
+    points: np.ndarray,
+    corners: np.ndarray,
+    radius: np.ndarray,
+    bound: np.ndarray,
+    tree: cKDTree,
+    reach: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nearest points (M, 3), squared distances (M,) and triangles (M,) of some points (M, 3),
+    whose distances are at most ``bound`` (M,); among triangles of corners (F, 3, 3), whose centres,
+    in ``tree``, are within ``reach`` (M,) of a point and which extend ``radius`` (F,) about them.
+    """
+    near = tree.query_ball_point(points, reach, return_sorted=True)
     counts = np.array([len(found) for found in near])
     candidates = np.fromiter(chain.from_iterable(near), dtype=np.int64, count=int(counts.sum()))
     owner = np.repeat(np.arange(len(points)), counts)
-    middle = np.linalg.norm(centres[candidates] - points[owner], axis=1)
+    middle = np.linalg.norm(tree.data[candidates] - points[owner], axis=1)
     kept = middle <= bound[owner] + radius[candidates]
     candidates, owner = candidates[kept], owner[kept]
     closest = trimesh.triangles.closest_point(corners[candidates], points[owner])
@@ -118,7 +145,7 @@ def closest_on_surface(
     # The first of those that are nearest.
     hits = np.flatnonzero(squared == np.repeat(least, counts))
     best = hits[np.unique(owner[hits], return_index=True)[1]]
-    return closest[best], np.sqrt(squared[best]), candidates[best]
+    return closest[best], squared[best], candidates[best]
 
 
 def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:

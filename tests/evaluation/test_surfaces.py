@@ -18,6 +18,7 @@ import radarbook as rb
 from radarbook.cli import app
 from radarbook.errors import InputError
 from radarbook.evaluation import Distances, Surface
+from radarbook.faces import compare
 from radarbook.faces.compare import closest_on_surface
 from radarbook.faces.landmarks import read_landmarks
 from radarbook.faces.mesh import Mesh
@@ -170,7 +171,10 @@ def test_statistics_count_by_area():
     assert one.deviation == pytest.approx(math.sqrt((5 + 16 + 100) / 10 - 2.3**2) * 1e-3)
 
 
-def test_nearest_points_are_those_of_brute_force():
+@pytest.mark.parametrize("at_once", [1_000_000, 25])
+def test_nearest_points_are_those_of_brute_force(at_once, monkeypatch):
+    """Also in blocks, of which a point that is far away fills one."""
+    monkeypatch.setattr(compare, "_CANDIDATES", at_once)
     stream = np.random.default_rng(0)
     vertices = stream.normal(size=(30, 3)) * [1, 1, 5]
     triangles = stream.integers(0, 30, (40, 3))
