@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,7 @@ def test_a_plane_and_an_empty_scene(tmp_path: Path, run: Run, monkeypatch) -> No
 def test_info_says_what_is_there(tmp_path: Path, run: Run) -> None:
     path = tmp_path / "s.h5"
     recording = head(0.28)
+    recording = replace(recording, signal=recording.signal.clone())
     recording.signal[:, 7] = 0
     write_recording(path, recording)
     code, out, err = run("recording", "info", path, "--stand-off", 0.3)

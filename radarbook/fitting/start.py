@@ -86,6 +86,9 @@ class CoarseImager:
     """
 
     def __init__(self, renderer: PhysicalRenderer, pose_range: PoseRange = VISIBLE_POSE) -> None:
+        if renderer.array.pairs is not None:
+            # Few pairs show ghosts of a face: only positions of sampled faces are searched.
+            pose_range = TRAINED_POSE
         # A face is 18 cm wide, and lies from 3 cm before its foremost point to 14 cm behind it.
         x_most, y_most, z_most = pose_range.translation
         near, far = -0.03 - z_most, 0.14 + z_most
