@@ -42,7 +42,7 @@ ITERATIONS, CONVERGED = 120, 1e-7
 #: Points of the first alignment, about; all count for the last.
 FEW = 3000
 #: Iterations after which the compared part is kept, so that points on its rim do not come and go.
-SETTLED = 50
+REGION_FIXED = 50
 #: Pairs farther apart than this do not count for the alignment without landmarks, m.
 REACH = 0.03
 #: Levels for which the share of the surface within them is stated, mm.
@@ -609,7 +609,7 @@ def _refined(
     inside = np.ones(len(sample.points), dtype=bool)
     for number in range(ITERATIONS):
         moved = sample.moved(rotation, translation)
-        if number < SETTLED:
+        if number < REGION_FIXED:
             inside = _inside(fit, moved.points, radius)
             if facing is not None:
                 inside &= _facing(fit, moved.normals, facing)

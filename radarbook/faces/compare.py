@@ -20,6 +20,9 @@ from radarbook.errors import InputError
 from radarbook.faces.model import MorphableModel
 from radarbook.seeds import torch_stream
 
+#: Pairs of a point and a triangle that are examined at once: some 300 MB.
+_CANDIDATES = 1_000_000
+
 
 def vertex_areas(vertices: Tensor, triangles: Tensor) -> Tensor:
     """(..., N) area around each vertex: a third of each triangle it belongs to."""
@@ -112,10 +115,6 @@ def closest_on_surface(
     ]
     nearest, squared, which = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return nearest, np.sqrt(squared), which
-
-
-#: Pairs of a point and a triangle that are examined at once: some 300 MB.
-_CANDIDATES = 1_000_000
 
 
 def _closest(

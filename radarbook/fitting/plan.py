@@ -196,7 +196,7 @@ def _objectives(
         "exact": everything,
     }
     modes = renderer.model.n_shape + renderer.model.n_expression
-    many = modes > tuned.MANY_MODES and renderer.array.pairs is None
+    many = modes > tuned.FIRST_ORDER_MODES and renderer.array.pairs is None
     part = decimation.gated(whole, renderer.array.own(), renderer.waveform, centres)
     focus: list[RangeFocus] | None = None
     objectives: list[list[PowerObjective | PhaseObjective]] = []
@@ -214,9 +214,10 @@ def _objectives(
         ways: list[PowerObjective | PhaseObjective] = []
         if level.smoothing:
             for weights in WEIGHTS:
-                smoothed = {"smoothing": level.smoothing, "focus": focus} | common
-                smoothed |= {"speckle_db": level.speckle_db} | weights
-                ways.append(PowerObjective.of(*through, **smoothed))
+                weighted = {"speckle_db": level.speckle_db, **weights, **common}
+                ways.append(
+                    PowerObjective.of(*through, smoothing=level.smoothing, focus=focus, **weighted)
+                )
                 focus = ways[-1].focus
         else:
             ways.append(PhaseObjective.of(*through, contrast=level.contrast, focus=focus, **common))

@@ -178,7 +178,7 @@ def reconstruct_through_physics(
         From the start, at most.
     pose_range : PoseRange
         Bounds of position and orientation: how far a face may be from the frontal one at
-        ``distance``. Its image is looked for in as large a volume.
+        ``distance``. Its image is searched in as large a volume.
     resume : FitState
         Of an interrupted fit with the same arguments; the fit continues there.
     state_file : path

@@ -154,7 +154,7 @@ def usual_schedule(coefficients: int) -> tuple[Level, ...]:
     >>> usual_schedule(17) == SCHEDULE, usual_schedule(120) == MANY_MODES
     (True, True)
     """
-    return MANY_MODES if coefficients > tuned.MANY else SCHEDULE
+    return MANY_MODES if coefficients > tuned.MANY_MODES else SCHEDULE
 
 
 #: How runs weight power, in turn: as in a recording with little speckle, and bright pixels alone.

@@ -81,7 +81,7 @@ BOUNCES = 2
 
 #: Coefficients above which a fit begins with the leading ones of shape and expression alone, and
 #: its prior follows the residual; the number of leading ones is the paper's.
-MANY, LEADING = 40, (10, 7)
+MANY_MODES, LEADING = 40, (10, 7)
 #: Independent residuals of smoothed power and depth, from wide to narrow smoothing: two for each
 #: resolution cell of a face as wide as the smoothing. Seventeen parameters take 0.4 of the loss at
 #: the truth of a face at the widest. And the level of what is not coherent, dB: at -20 instead of
@@ -110,7 +110,7 @@ LM_REACH = 1.0
 #: Modes above which approximate Jacobians are of first order in the motion of facets: such a one
 #: takes as long as some 150 signals, for any number of modes. Of 318 unknowns 5.2 instead of 9.4 s,
 #: without the steepest facets 2.7 instead of 5.2 s (one thread).
-MANY_MODES = 150
+FIRST_ORDER_MODES = 150
 #: Steps of finite differences, normalised: shape, expression, translation, rotation, rendering.
 #: 5 µm of the surface for coefficients and 10 µm for poses, between rounding of complex64 and the
 #: curvature of phases [0022]. The material enters by its square, whose slope at 0 is 0.

@@ -127,15 +127,11 @@ def uncertainty(
     problem = Problem(objective=objective, space=space, free=columns)
     with torch.no_grad():
         if objective.prior_follows:
-            problem = replace(problem, objective=objective.frozen_at(p, 0))
+            return _posterior(objective.frozen_at(p, 0), problem, vector[0])
         residual, jacobian = _slopes(OneFace.of(problem, 0, vector[0]))
         data = len(residual) - objective.priors
         precision = (jacobian[data:].T @ jacobian[data:]).cpu()
         inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
-        if objective.prior_follows:
-            hessian = (jacobian[:data].T @ jacobian[:data]).cpu()
-            scaled = float(precision.diagonal().max()) * inverse
-            return Uncertainty(columns, scaled @ hessian @ inverse, scaled @ precision @ inverse)
         stream = torch_stream(seed, "fitting/uncertainty")
         parts = objective.parts if isinstance(objective, JointObjective) else (objective,)
         signals = [signal] if isinstance(signal, Tensor) else signal
@@ -163,6 +159,18 @@ def uncertainty(
         # The population's covariance is 1 for coefficients; others have no prior.
         inverse @ precision @ precision @ inverse,
     )
+
+
+def _posterior(
+    frozen: FocusedObjective[Any] | JointObjective[Any], problem: Problem, vector: Tensor
+) -> Uncertainty:
+    """Of an objective frozen at a face (width,), whose prior is that of its residual."""
+    residual, jacobian = _slopes(OneFace.of(replace(problem, objective=frozen), 0, vector))
+    data = len(residual) - frozen.priors
+    hessian, precision = ((j.T @ j).cpu() for j in (jacobian[:data], jacobian[data:]))
+    inverse = torch.linalg.inv(hessian + precision)
+    scaled = frozen.prior / frozen.priors * inverse
+    return Uncertainty(problem.free, scaled @ hessian @ inverse, scaled @ precision @ inverse)
 
 
 @dataclass(frozen=True, eq=False)

@@ -183,7 +183,7 @@ def test_a_common_delay_is_noticed() -> None:
     assert not right.noticed
     assert found.noticed
     assert found.delay > 0
-    # In the second recording alone, where it is looked for too.
+    # In the second recording alone, where it is searched too.
     late = [signals[0], late[1]]
     found = delay_score(final_objective(late, renderers, delay=True), truth)
     assert found.noticed
