@@ -55,7 +55,9 @@ def root(tmp_path: Path) -> Path:
             count.format("second"),
             'print("before")',
             'if fail:\n    raise KeyError("a cell failed")',
-            "import sys; sys.executable",
+            "import sys\n"
+            "from ipykernel.kernelapp import IPKernelApp\n"
+            "(sys.executable, IPKernelApp.instance().transport)",
         )
     )
     return tmp_path
@@ -207,12 +209,12 @@ def test_library_change_runs_again(root, monkeypatch):
     assert [r.skipped for r in run(root, [1])] == [False]
 
 
-def test_kernel_is_this_interpreter(root):
+def test_kernel_is_this_interpreter_and_takes_no_port(root):
     import sys
 
     [done] = run(root, [2])
     cell = nbformat.read(done.notebook, as_version=4).cells[-1]
-    assert cell.outputs[0].data["text/plain"] == repr(sys.executable)
+    assert cell.outputs[0].data["text/plain"] == repr((sys.executable, "ipc"))
 
 
 def test_failing_cell_leaves_a_readable_partial_and_no_final(root):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -92,6 +94,8 @@ def test_a_number_cannot_be_iterated_over():
 def test_notebook_keeps_one_plain_text_and_no_widget():
     from nbclient import NotebookClient
 
+    from radarbook.book.kernel import file_sockets
+
     source = (
         "from radarbook import progress\n"
         "progress.NOTEBOOK_SECONDS = 0.0\n"
@@ -99,7 +103,9 @@ def test_notebook_keeps_one_plain_text_and_no_widget():
         "    pass\n"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=60).execute()
+    with tempfile.TemporaryDirectory() as folder:
+        manager = file_sockets(Path(folder))
+        NotebookClient(notebook, timeout=60, kernel_manager_class=manager).execute()
     [output] = notebook.cells[0].outputs
     assert output.data == {"text/plain": "fit: 4 of 4 steps (100 %), 0 s"}
     assert output.metadata == progress.PROGRESS_MARK

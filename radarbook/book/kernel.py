@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager, papermill_engines
 
@@ -90,7 +91,28 @@ class _Engine(NBClientEngine):
 
         nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
         nb_man.autosave_cell = autosave_cell
-        return super().execute_managed_notebook(nb_man, kernel_name, **more)
+        with tempfile.TemporaryDirectory(prefix="radarbook-") as folder:
+            return super().execute_managed_notebook(
+                nb_man, kernel_name, kernel_manager_class=file_sockets(Path(folder)), **more
+            )
+
+
+def file_sockets(folder: Path) -> type[AsyncKernelManager]:
+    """The class of kernels whose sockets are files in ``folder``, where the system has such.
+
+    Jupyter's usual kernels get five free port numbers and bind them a second later; another
+    process may have taken one by then. A file in a folder of one's own nobody takes.
+    """
+    address = folder / "kernel"
+    # 108 bytes is what Linux leaves to a socket's path, with its end and the number of the socket.
+    if os.name != "posix" or len(os.fsencode(address)) > 90:
+        return AsyncKernelManager
+
+    class FileSockets(AsyncKernelManager):
+        def __init__(self, **more: Any) -> None:
+            super().__init__(**more, transport="ipc", ip=str(address))
+
+    return FileSockets
 
 
 papermill_engines.register(_Engine.name, _Engine)
