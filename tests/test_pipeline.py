@@ -64,6 +64,7 @@ def test_the_whole_road_then_nothing_again(tmp_path: Path, monkeypatch: pytest.M
 
 def test_several_processes_make_what_one_makes(tmp_path: Path) -> None:
     alone, shared = tiny(tmp_path / "alone"), tiny(tmp_path / "shared")
+    torch.set_num_threads(1)  # as each of several processes has; another number rounds otherwise
     alone.prepare()
     shared.prepare(processes=2)
     assert all(shared.have(name) for name in shared.names())
