@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from radarbook.errors import InputError
 
 Inputs = Literal["amplitude", "depth", "both"]
+Network = Literal["small", "medium", "resnet18", "paper"]
 
 
 class Profile(BaseModel):
@@ -40,19 +41,23 @@ class Profile(BaseModel):
     validation: int = Field(100, ge=1, description="validation faces")
     test: int = Field(200, ge=1, description="test faces")
     # networks
-    encoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
-    decoder: Literal["small", "medium", "resnet18", "paper"] = "medium"
-    recipe: Literal["fast", "paper"] = "fast"
-    inputs: tuple[Inputs, ...] = Field(("amplitude", "depth", "both"), min_length=1)
-    encoder_epochs: int = Field(30, ge=1)
-    encoder_batch: int = Field(32, ge=1)
-    encoder_rate: float = Field(1e-3, gt=0)
-    renderer_epochs: int = Field(30, ge=1)
-    renderer_batch: int = Field(32, ge=1)
-    renderer_rate: float = Field(2e-3, gt=0)
-    autoencoder_epochs: int = Field(10, ge=1)
-    autoencoder_batch: int = Field(32, ge=1)
-    autoencoder_rate: float = Field(5e-4, gt=0)
+    encoder: Network = Field("medium", description="encoder: its networks")
+    decoder: Network = Field("medium", description="learned renderer: its network")
+    recipe: Literal["fast", "paper"] = Field("fast", description="losses and schedules of training")
+    inputs: tuple[Inputs, ...] = Field(
+        ("amplitude", "depth", "both"),
+        min_length=1,
+        description="images that encoders and autoencoders are given; one network for each",
+    )
+    encoder_epochs: int = Field(30, ge=1, description="encoder: epochs of training")
+    encoder_batch: int = Field(32, ge=1, description="encoder: faces per batch")
+    encoder_rate: float = Field(1e-3, gt=0, description="encoder: learning rate")
+    renderer_epochs: int = Field(30, ge=1, description="learned renderer: epochs of training")
+    renderer_batch: int = Field(32, ge=1, description="learned renderer: faces per batch")
+    renderer_rate: float = Field(2e-3, gt=0, description="learned renderer: learning rate")
+    autoencoder_epochs: int = Field(10, ge=1, description="autoencoder: epochs of training")
+    autoencoder_batch: int = Field(32, ge=1, description="autoencoder: faces per batch")
+    autoencoder_rate: float = Field(5e-4, gt=0, description="autoencoder: learning rate")
     parameter_weight: float = Field(1.0, ge=0, description="λ of the autoencoder's loss")
     vertex_weight: float = Field(
         1.0,

@@ -111,7 +111,7 @@ def stage(source: Path, executed: Path, root: Path) -> None:
     import nbformat
 
     shutil.copytree(root / "jupyter_book", source)
-    _fill_results(source / "reproduction.md", root / "data" / "results")
+    fill_pages(source, root)
     (source / "notebooks").mkdir()
     rows = []
     for chapter in find_chapters(root).values():
@@ -138,16 +138,30 @@ def stage(source: Path, executed: Path, root: Path) -> None:
         page.write_text(api_page(package, modules), encoding="utf-8")
 
 
-#: Where the reproduction page takes the tables made from ``data/results``.
+#: Where pages take what the build makes: the tables of ``data/results``, of the parameters cells,
+#: and of the profiles.
 RESULTS_HERE = "<!-- the tables of data/results -->"
+PARAMETERS_HERE = "<!-- the parameters of the chapters -->"
+FIELDS_HERE = "<!-- the fields of the profiles -->"
 
 
-def _fill_results(page: Path, results: Path) -> None:
-    """Put the tables of the shipped results where the page asks for them."""
+def fill_pages(source: Path, root: Path) -> None:
+    """Put what is made from data and from chapters where a page asks for it."""
+    from radarbook.book.parameters import fields_of_profiles, parameters_of_chapters
     from radarbook.reports.comparison import results_page
 
-    if page.is_file() and RESULTS_HERE in (text := page.read_text(encoding="utf-8")):
-        page.write_text(text.replace(RESULTS_HERE, results_page(results)), encoding="utf-8")
+    made = {
+        RESULTS_HERE: lambda: results_page(root / "data" / "results"),
+        PARAMETERS_HERE: lambda: parameters_of_chapters(list(find_chapters(root).values())),
+        FIELDS_HERE: fields_of_profiles,
+    }
+    for page in source.glob("*.md"):
+        before = text = page.read_text(encoding="utf-8")
+        for mark, make in made.items():
+            if mark in text:
+                text = text.replace(mark, make())
+        if text != before:
+            page.write_text(text, encoding="utf-8")
 
 
 _NOT_EXECUTED = """```{note}

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
+import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+import tokenize
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +28,17 @@ COMMON = ("profile", "output", "overrides", "seed", "model")
 
 @dataclass(frozen=True)
 class Chapter:
-    """A notebook's text: where it is and what it lets one change."""
+    """A notebook's text: where it is and what it lets one change.
+
+    ``defaults`` are the values of its parameters cell by name, ``meanings`` the comments behind
+    them (empty where there is none).
+    """
 
     number: int
     path: Path
     title: str
     defaults: Mapping[str, Any]
+    meanings: Mapping[str, str]
 
     @property
     def name(self) -> str:
@@ -41,12 +49,24 @@ class Chapter:
 # -- finding and reading notebooks ---------------------------------------------------------------
 
 
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder holds the project, which is more than the package: the chapters."""
+    return any((folder / "notebooks").glob("[0-9][0-9]_*.md"))
+
+
 def find_root() -> Path:
-    """The checkout that holds ``notebooks/`` and ``jupyter_book/``."""
+    """The checkout that holds ``notebooks/`` and ``jupyter_book/``: around the package, or the
+    working folder.
+
+    Raises :class:`~radarbook.errors.InputError` where neither is one, as with an installed package.
+    """
     for folder in (PACKAGE.parent, Path.cwd()):
-        if (folder / "notebooks").is_dir():
+        if is_checkout(folder):
             return folder
-    raise InputError(f"notebooks: expected a folder 'notebooks' in {Path.cwd()}, found none")
+    raise InputError(
+        f"chapters: expected a checkout of the project, with its folder 'notebooks', in "
+        f"{Path.cwd()}, found none; the installed package holds the library alone"
+    )
 
 
 def find_chapters(root: Path | None = None) -> dict[int, Chapter]:
@@ -116,7 +136,8 @@ def _read_chapter(path: Path) -> Chapter:
     missing = [name for name in COMMON if name not in defaults]
     if missing:
         raise InputError(f"{path}: parameters cell: expected {missing[0]!r}, found none")
-    return Chapter(int(path.name[:2]), path, title, defaults)
+    meanings = _read_comments(tagged[0].source)
+    return Chapter(int(path.name[:2]), path, title, defaults, meanings)
 
 
 def read_text_notebook(path: Path) -> Any:
@@ -148,6 +169,18 @@ def _read_defaults(path: Path, source: str) -> dict[str, Any]:
                 f"found '{ast.unparse(statement)}'"
             ) from None
     return defaults
+
+
+def _read_comments(source: str) -> dict[str, str]:
+    """The comment behind each ``name = value`` of a parameters cell."""
+    names = {
+        node.lineno: ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+    }
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {t.start[0]: t.string for t in tokens if t.type == tokenize.COMMENT}
+    return {name: comments.get(line, "").lstrip("# ") for line, name in names.items()}
 
 
 # -- parameters ----------------------------------------------------------------------------------
@@ -195,7 +228,11 @@ def _unknown_parameter(name: str, chapters: Sequence[Chapter], every: Sequence[C
             f"parameter '{name}' belongs to chapter {', '.join(elsewhere)}: "
             "expected a parameter of a selected chapter"
         )
-    own = sorted({n for c in chapters for n in c.defaults} - {"profile", "output", "overrides"})
+    return _neither_parameter_nor_field(name, {n for c in chapters for n in c.defaults})
+
+
+def _neither_parameter_nor_field(name: str, names: Collection[str]) -> str:
+    own = sorted(set(names) - {"profile", "output", "overrides"})
     fields = [n for n in Profile.model_fields if n != "name"]
     near = difflib.get_close_matches(name, own + fields, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
@@ -203,6 +240,41 @@ def _unknown_parameter(name: str, chapters: Sequence[Chapter], every: Sequence[C
         f"unknown parameter '{name}'{hint}: expected one of {', '.join(own)} "
         f"or a profile field: {', '.join(fields)}"
     )
+
+
+def fields_set_by_papermill(cells: Sequence[str]) -> dict[str, Any]:
+    """Profile fields that papermill was given for the running notebook.
+
+    papermill writes what it is given into a cell of its own, headed ``# Parameters``, below the
+    parameters cell, whether or not the notebook has such a parameter. Profile fields among it are
+    for :func:`~radarbook.book.notebook.start_chapter`.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        Sources of the cells executed so far, in order. Without a cell of papermill the result is
+        empty.
+
+    Raises
+    ------
+    InputError
+        For a name that is neither in the parameters cell nor a profile field.
+
+    Examples
+    --------
+    >>> fields_set_by_papermill(["seed = 0", '# Parameters\nseed = 3\ninputs = "depth"\n'])
+    {'inputs': 'depth'}
+    """
+    for before, cell in itertools.pairwise(cells):
+        if cell.startswith("# Parameters\n"):
+            own = _read_defaults(Path("notebook"), before)
+            given = _read_defaults(Path("notebook"), cell)
+            fields = {name: value for name, value in given.items() if name not in own}
+            for name in fields:
+                if name not in Profile.model_fields or name == "name":
+                    raise InputError(_neither_parameter_nor_field(name, own))
+            return fields
+    return {}
 
 
 def _as_type(name: str, value: Any, default: Any) -> Any:

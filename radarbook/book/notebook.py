@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from radarbook import provenance
+from radarbook.book.chapters import fields_set_by_papermill, is_checkout
+from radarbook.files import PACKAGE
 from radarbook.profiles import Profile, get_profile
 from radarbook.reports.table import show, table
 
@@ -95,9 +97,12 @@ def start_chapter(
     """Validate a notebook's parameters and open its chapter.
 
     ``output`` (empty: ``build/PROFILE``) and ``model`` may be relative to the project's folder,
-    wherever the notebook's kernel was started. Raises :class:`~radarbook.errors.InputError` for an
-    unknown profile and for an unknown or ill-typed override. A face model of fewer modes than the
-    profile's gets as many coefficients as it has modes.
+    wherever the notebook's kernel was started. Profile fields that plain papermill was given, as in
+    ``papermill … -p inputs depth``, count like ``overrides`` and go before them. A face model of
+    fewer modes than the profile's gets as many coefficients as it has modes.
+
+    Raises :class:`~radarbook.errors.InputError` for an unknown profile, for an unknown or ill-typed
+    override, and for a parameter of papermill's that is neither the notebook's nor the profile's.
 
     Examples
     --------
@@ -109,7 +114,7 @@ def start_chapter(
     from radarbook.faces.load import held_modes
 
     figures.use()
-    changed = dict(overrides or {})
+    changed = dict(overrides or {}) | fields_set_by_papermill(_executed_cells())
     chosen = get_profile(profile, changed)
     root = project_root()
     if model != "procedural":
@@ -118,10 +123,16 @@ def start_chapter(
     return OpenChapter(chosen, root / (output or Path("build") / profile), seed, model, changed)
 
 
+def _executed_cells() -> list[str]:
+    """Sources of the cells that ran in this notebook so far; empty outside of one."""
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return [] if shell is None else list(shell.user_ns.get("In", []))
+
+
 def project_root() -> Path:
-    """The folder that holds ``notebooks/``: the working folder or the nearest one above it."""
+    """The checkout: the working folder, the nearest one above it, or the one of this package."""
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir():
-            return folder
-    return here
+    places = (here, *here.parents, PACKAGE.parent)
+    return next((folder for folder in places if is_checkout(folder)), here)

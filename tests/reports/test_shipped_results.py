@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.ship import results_name
-from radarbook.book.build import RESULTS_HERE, _fill_results
+from radarbook.book.build import RESULTS_HERE, fill_pages
 from radarbook.errors import InputError
 from radarbook.profiles import get_profile, read_settings
 from radarbook.reports.comparison import Results, shipped_results, side_by_side
@@ -78,7 +78,7 @@ def test_what_the_page_says_in_words_is_in_the_tables(path):
 def test_the_page_takes_the_tables(tmp_path):
     page = tmp_path / "reproduction.md"
     page.write_text(f"# Before\n\n{RESULTS_HERE}\n\nAfter\n")
-    _fill_results(page, ROOT / "data" / "results")
+    fill_pages(tmp_path, ROOT)
     text = page.read_text()
     assert text.startswith("# Before\n\n### Profile laptop\n\n| method | input | paper |")
     assert text.endswith("After\n")
