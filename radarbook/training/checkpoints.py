@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -311,12 +311,23 @@ def shipped_path(kind: str) -> Path:
     """
     if kind not in SHIPPED:
         raise InputError(f"shipped weights: expected {', '.join(SHIPPED)}, found '{kind}'")
-    places = [PACKAGE.parent / "data" / "weights", Path(sys.prefix) / "share/radarbook/weights"]
-    for folder in places:
-        path = folder / f"{kind}.safetensors"
+    checkout = PACKAGE.parent / "data" / "weights" / f"{kind}.safetensors"
+    for path in (checkout, *_installed(checkout.name)):
         if path.is_file():
             return path
-    raise InputError(f"shipped weights: expected {kind}.safetensors in {places[0]}, found none")
+    raise InputError(
+        f"shipped weights: expected {checkout.name} in {checkout.parent} or among the installed "
+        "package's files, found none"
+    )
+
+
+def _installed(name: str) -> list[Path]:
+    """Places of a file of the installed package, wherever its installer put data."""
+    try:
+        listed = distribution("radarbook").files or []
+    except PackageNotFoundError:
+        return []
+    return [Path(str(path.locate())).resolve() for path in listed if path.name == name]
 
 
 def shipped(
