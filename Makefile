@@ -1,11 +1,12 @@
 # Two commands are enough: `make run` (builds the finished book) and `make test`.
 # Both start with `make setup`. Variables: PYTHON (3.11 or newer), PROFILE (smoke, laptop, large, paper),
-# TORCH_INDEX (a package index to take torch from, when the usual one would bring a build for
-# another machine).
+# TORCH_INDEX (a package index to take torch alone from, when the usual one would bring a build for
+# another machine), REPOSITORY (the address that the book links to; without it, no links).
 
 PYTHON ?= python3
 PROFILE ?= smoke
 TORCH_INDEX ?=
+REPOSITORY ?=
 JOBS ?= 2
 
 BIN := .venv/bin
@@ -46,16 +47,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes the first time)"
 	rm -f $@
 	test -x $(BIN)/python || $(VENV)
-	$(INSTALL) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(INSTALL) -c constraints.txt $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) torch
 	$(INSTALL) -c constraints.txt -e '.[dev]'
 	touch $@
 
 run: setup ## execute the notebooks in order, then build the book (PROFILE=smoke, laptop, large or paper)
 	$(BIN)/radarbook run --profile $(PROFILE)
-	$(BIN)/radarbook book build --profile $(PROFILE)
+	$(BIN)/radarbook book build --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 book: setup ## build the book from the notebooks as last executed
-	$(BIN)/radarbook book build --profile $(PROFILE)
+	$(BIN)/radarbook book build --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 test: setup ## run all tests
 	@$(THREADS) $(BIN)/python -m tests.rounding

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,17 +27,31 @@ from radarbook.provenance import BUSY_SHARE
 
 
 def build_book(
-    output: str | os.PathLike[str] = "build/smoke", root: Path | None = None, force: bool = False
+    output: str | os.PathLike[str] = "build/smoke",
+    root: Path | None = None,
+    force: bool = False,
+    *,
+    repository: str | None = None,
 ) -> Path:
     """Build ``<output>/book/html`` from the executed notebooks; returns its ``index.html``.
+
+    ``repository``, ``https://github.com/OWNER/NAME``, is the address that the pages link to:
+    source, issues, and the notebooks opened on Binder. The project's own files do not state it, so
+    that a fork links to itself; without it the pages have no such links.
 
     Chapters that were not executed appear with their text and code, without outputs and with a
     note. Sphinx warnings are errors, and so is whatever a page would fetch from another server. The
     finished folder replaces the old one in one step, and
-    when nothing changed since it was built it is left as it is. Raises ``RuntimeError`` with
-    Sphinx's messages when the build fails.
+    when nothing changed since it was built it is left as it is.
+
+    Raises :class:`~radarbook.errors.InputError` for another ``repository``, and ``RuntimeError``
+    with Sphinx's messages when the build fails.
     """
     root = root or find_root()
+    if repository is not None and not _REPOSITORY.fullmatch(repository):
+        raise InputError(
+            f"repository: expected https://github.com/OWNER/NAME, found '{repository}'"
+        )
     base = Path(output).resolve() / "book"
     html = base / "html"
     source = base / "source"
@@ -47,6 +62,8 @@ def build_book(
             raise InputError(f"{place}: expected what an earlier build left, found other files")
     shutil.rmtree(source, ignore_errors=True)
     stage(source, Path(output).resolve() / "notebooks", root)
+    if repository is not None:
+        _link(source / "_config.yml", repository)
     mark = digest(
         {
             "pages": [
@@ -76,6 +93,26 @@ def build_book(
             html.replace(old)
         fresh.replace(html)
     return html / "index.html"
+
+
+_REPOSITORY = re.compile(r"https://github\.com/[\w-]+/[\w.-]*\w")
+
+
+def _link(config: Path, repository: str) -> None:
+    """Let the pages link to the project's repository, and chapters to Binder.
+
+    The notebooks of the repository lie where the pages lie in the book, ``notebooks/NN_name``.
+    """
+    import yaml
+
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    settings["repository"] = {"url": repository, "branch": "main", "path_to_book": ""}
+    settings["html"] |= {"use_repository_button": True, "use_issues_button": True}
+    settings["launch_buttons"] |= {
+        "binderhub_url": "https://mybinder.org",
+        "notebook_interface": "jupyterlab",
+    }
+    config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")
 
 
 #: Jupyter Book's command, run by this interpreter whatever is on the path.

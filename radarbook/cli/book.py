@@ -79,6 +79,13 @@ def book_build(
     output: Annotated[
         Path | None, typer.Option(help="Folder of results; default build/PROFILE.")
     ] = None,
+    repository: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Address on GitHub that the pages link to, for its source and for Binder.",
+        ),
+    ] = None,
 ) -> None:
     """Build the book from the executed notebooks; prints the path of its first page."""
     from radarbook.book.build import build_book
@@ -87,7 +94,7 @@ def book_build(
     get_profile(profile)
     folder = output or Path("build") / profile
     check({"--output": Target(folder, folder=True)})
-    page = build_book(folder)
+    page = build_book(folder, repository=repository)
     typer.echo(f"Open {page}")
 
 
