@@ -369,7 +369,8 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     pages(root)
     (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
     run(root, [1])
-    index = build.build_book(root / "out", root=root)
+    address = "https://github.com/someone/radarbook"
+    index = build.build_book(root / "out", root=root, repository=address)
     html = index.parent
     first = (html / "notebooks" / "01_first.html").read_text()
     assert first.count('class="radarbook-figure') == 2
@@ -403,10 +404,59 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     assert "smoke" in status
     assert "not executed" in status
 
+    # Chapters open on Binder, where the repository has them; nothing of it is fetched.
+    there = "https://mybinder.org/v2/gh/someone/radarbook/main?urlpath=lab/tree/notebooks/"
+    assert f'href="{there}01_first.ipynb"' in first
+    assert "mybinder" not in intro
+    assert f'href="{address}"' in intro
+
     stamp = index.stat().st_mtime_ns
-    assert build.build_book(root / "out", root=root) == index
+    assert build.build_book(root / "out", root=root, repository=address) == index
     assert index.stat().st_mtime_ns == stamp  # unchanged: not built again
     assert [p.name for p in (root / "out" / "book").iterdir() if p.name.startswith(".")] == []
+
+
+def test_single_page_has_all_chapters_and_pictures_alone(root):
+    pages(root)
+    toc = root / "jupyter_book" / "_toc.yml"
+    toc.write_text(
+        "format: jb-book\nroot: intro\nparts:\n- caption: Chapters\n  chapters:\n"
+        "  - file: notebooks/01_first\n  - file: notebooks/02_second\n"
+        f"- caption: {build.LIBRARY_PART}\n  chapters:\n  - file: map\n  - file: bibliography\n"
+    )
+    (root / "jupyter_book" / "map.md").write_text("# Map of the library\n")
+    (root / "jupyter_book" / "bibliography.md").write_text("# Sources\n\nAs in {doc}`map`.\n")
+    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
+    run(root, [1])
+    index = build.build_book(root / "out", root=root, single_page=True)
+    assert index == root / "out" / "book" / "print" / "index.html"
+    page = (index.parent / "intro.html").read_text()
+    words = re.sub(r"<[^>]+>", "", page)
+    for there in ("Intro", "First", "Second", "has not been executed yet", "As in"):
+        assert there in words
+    assert "Map of the library" not in words
+    assert re.search(r'caption-number">Figure 1\.1 ?</span>.*A line\.', page)
+    assert "See (2.3), Figure 1.1 and the figure." in words
+    # To be printed: every figure is its picture, loaded at once, and no script makes another.
+    assert len(re.findall(r'<img[^>]*src="_images/[0-9a-f]+\.png"', page)) == 2
+    assert 'loading="lazy"' not in page
+    assert "plotly" not in page.replace("import plotly", "")
+    assert outside_addresses(index.parent) == {}
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone", "git@github.com:a/b.git"])
+def test_an_address_that_is_no_repository_is_refused(root, address):
+    with pytest.raises(InputError, match="repository: expected https://github"):
+        build.build_book(root / "out", root=root, repository=address)
+    assert not (root / "out").exists()
+
+
+def test_the_contents_have_the_part_that_is_not_printed():
+    import yaml
+
+    contents = yaml.safe_load((ROOT / "jupyter_book" / "_toc.yml").read_text())
+    [library] = [part for part in contents["parts"] if part["caption"] == build.LIBRARY_PART]
+    assert "bibliography" in [chapter["file"] for chapter in library["chapters"]]
 
 
 def test_stale_chapter_says_so(root, tmp_path):

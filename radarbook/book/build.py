@@ -32,8 +32,13 @@ def build_book(
     force: bool = False,
     *,
     repository: str | None = None,
+    single_page: bool = False,
 ) -> Path:
     """Build ``<output>/book/html`` from the executed notebooks; returns its ``index.html``.
+
+    With ``single_page`` it is ``<output>/book/print``, one page to print:
+    chapters, results and reference pages, with pictures instead of interactive figures and
+    without the pages on the library.
 
     ``repository``, ``https://github.com/OWNER/NAME``, is the address that the pages link to:
     source, issues, and the notebooks opened on Binder. The project's own files do not state it, so
@@ -53,7 +58,7 @@ def build_book(
             f"repository: expected https://github.com/OWNER/NAME, found '{repository}'"
         )
     base = Path(output).resolve() / "book"
-    html = base / "html"
+    html = base / ("print" if single_page else "html")
     source = base / "source"
     pages = [path.name for path in (root / "jupyter_book").iterdir()]
     for place, ours in ((source, pages), (html, [".fingerprint", "index.html"])):
@@ -64,6 +69,8 @@ def build_book(
     stage(source, Path(output).resolve() / "notebooks", root)
     if repository is not None:
         _link(source / "_config.yml", repository)
+    if single_page:
+        _leave_out_the_library(source)
     mark = digest(
         {
             "pages": [
@@ -80,7 +87,7 @@ def build_book(
         return html / "index.html"
     with tempfile.TemporaryDirectory(dir=base, prefix=".build-") as folder:
         fresh = Path(folder) / "html"
-        _sphinx(source, fresh, Path(folder) / "doctrees")
+        _sphinx(source, fresh, Path(folder) / "doctrees", "singlehtml" if single_page else "html")
         if outside := outside_addresses(fresh):
             page, asked = next(iter(outside.items()))
             raise StoppedError(
@@ -95,6 +102,8 @@ def build_book(
     return html / "index.html"
 
 
+#: The part of the contents with the pages on the library, which are not printed.
+LIBRARY_PART = "The library"
 _REPOSITORY = re.compile(r"https://github\.com/[\w-]+/[\w.-]*\w")
 
 
@@ -119,9 +128,30 @@ def _link(config: Path, repository: str) -> None:
 _JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
 
 
-def _sphinx(source: Path, html: Path, doctrees: Path) -> None:
+def _leave_out_the_library(source: Path) -> None:
+    """Take the part on the library out of the contents, but for the bibliography.
+
+    What other pages say about it stays as words without a link.
+    """
+    import yaml
+
+    contents = yaml.safe_load((source / "_toc.yml").read_text(encoding="utf-8"))
+    if parts := contents.get("parts"):
+        for part in parts:
+            if part["caption"] == LIBRARY_PART:
+                part["caption"] = "Sources"
+                part["chapters"] = [c for c in part["chapters"] if c["file"] == "bibliography"]
+        (source / "_toc.yml").write_text(yaml.safe_dump(contents), encoding="utf-8")
+    config = yaml.safe_load((source / "_config.yml").read_text(encoding="utf-8"))
+    config["sphinx"]["config"]["suppress_warnings"] += ["ref.doc", "ref.ref", "myst.xref_missing"]
+    (source / "_config.yml").write_text(
+        yaml.safe_dump(config, allow_unicode=True), encoding="utf-8"
+    )
+
+
+def _sphinx(source: Path, html: Path, doctrees: Path, builder: str = "html") -> None:
     """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
-    flags = ["-W", "--keep-going", "-q", "-d", str(doctrees)]
+    flags = ["-W", "--keep-going", "-q", "-b", builder, "-d", str(doctrees)]
     configure = [sys.executable, "-c", _JUPYTER_BOOK, "config", "sphinx", str(source)]
     build = [sys.executable, "-m", "sphinx", *flags, str(source), str(html)]
     _call(configure)

@@ -243,7 +243,7 @@ def _neither_parameter_nor_field(name: str, names: Collection[str]) -> str:
 
 
 def fields_set_by_papermill(cells: Sequence[str]) -> dict[str, Any]:
-    """Profile fields that papermill was given for the running notebook.
+    r"""Profile fields that papermill was given for the running notebook.
 
     papermill writes what it is given into a cell of its own, headed ``# Parameters``, below the
     parameters cell, whether or not the notebook has such a parameter. Profile fields among it are

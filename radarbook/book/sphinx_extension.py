@@ -131,15 +131,22 @@ class JoinPicture(SphinxPostTransform):
                     for picture in list(other.findall(nodes.image)):
                         picture.parent.remove(picture)
                         picture["alt"] = box["radarbook_alt"]
-                        picture["loading"] = "lazy"
+                        if not self._one_page():
+                            picture["loading"] = "lazy"
                         box.insert(0, picture)
+            if self._one_page():  # made to be printed: the picture alone
+                for script in list(box.findall(nodes.raw)):
+                    box.remove(script)
+
+    def _one_page(self) -> bool:
+        return self.app.builder.name == "singlehtml"
 
 
 def _pages_with_figures(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
     """Load plotly on the pages that have a figure, and on those only."""
-    if doctree is None:
+    if doctree is None or app.builder.name == "singlehtml":
         return
     if any("radarbook_size" in box for box in doctree.findall(nodes.container)):
         for script in SCRIPTS:

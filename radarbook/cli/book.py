@@ -86,6 +86,10 @@ def book_build(
             help="Address on GitHub that the pages link to, for its source and for Binder.",
         ),
     ] = None,
+    single_page: Annotated[
+        bool,
+        typer.Option("--single-page", help="One page to print, with pictures as figures."),
+    ] = False,
 ) -> None:
     """Build the book from the executed notebooks; prints the path of its first page."""
     from radarbook.book.build import build_book
@@ -94,7 +98,7 @@ def book_build(
     get_profile(profile)
     folder = output or Path("build") / profile
     check({"--output": Target(folder, folder=True)})
-    page = build_book(folder, repository=repository)
+    page = build_book(folder, repository=repository, single_page=single_page)
     typer.echo(f"Open {page}")
 
 
