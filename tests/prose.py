@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -66,10 +67,40 @@ def blocks(text: str) -> list[str]:
     return [block for block in found if block]
 
 
-def sentences(text: str) -> list[str]:
-    """Sentences of a page."""
+def captions(text: str) -> list[str]:
+    """What the code cells of a page say about its figures: captions and alternative texts.
+
+    In an f-string every value is one word.
+    """
     found = []
-    for block in blocks(text):
+    for cell in re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", text, re.S | re.M):
+        code = re.sub(r"\A(?::\w+:[^\n]*\n|---\n.*?\n---\n)*", "", cell, flags=re.S)
+        code = re.sub(r"^( *)[%!][^\n]*", r"\1pass", code, flags=re.M)  # magics are no Python
+        for node in ast.walk(ast.parse(code)):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("show")):
+                continue
+            for keyword in node.keywords:
+                if keyword.arg in ("alt", "caption"):
+                    found += _said(keyword.value)
+    return found
+
+
+def _said(value: ast.expr) -> list[str]:
+    """The texts that an expression of strings can become."""
+    if isinstance(value, ast.Constant):
+        return [str(value.value)]
+    if isinstance(value, ast.JoinedStr):
+        parts = [p.value if isinstance(p, ast.Constant) else "VALUE" for p in value.values]
+        return ["".join(map(str, parts))]
+    if isinstance(value, ast.IfExp):
+        return _said(value.body) + _said(value.orelse)
+    raise ValueError(f"a caption of another kind than a string: {ast.unparse(value)}")
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a page, those of its captions last."""
+    found = []
+    for block in [*blocks(text), *(b for caption in captions(text) for b in blocks(caption))]:
         plain = re.sub(_ABBREVIATIONS, lambda m: m[0].replace(".", "·"), block)
         plain = plain.replace("**", "")
         found += re.split(r"(?<=[.!?])[)\"”*]*\s+(?=[^a-z\s])", plain)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prose import MOST_WORDS, faults, sentences
+from tests.prose import MOST_WORDS, captions, faults, sentences
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -30,6 +30,22 @@ def test_a_long_sentence_a_retired_word_and_a_riddle_are_found():
         "39 words",
         "'foretells' (predicts)",
         "begins with Who",
+    ]
+
+
+def test_captions_and_alternative_texts_in_code_cells_are_read():
+    cell = """```{code-cell} ipython3
+:tags: [hide-input]
+
+%matplotlib inline
+figures.show(plot, alt="Two faces.", caption="The fit foretells " f"{error:.1f} mm. "
+    "Eq. 6.3 holds.", name="fig-drawn")
+print("Who draws this is told apart.")
+```
+"""
+    assert captions(cell) == ["Two faces.", "The fit foretells VALUE mm. Eq. 6.3 holds."]
+    assert [fault.split(":")[0] for fault in faults(f"Text.\n\n{cell}")] == [
+        "'foretells' (predicts)"
     ]
 
 
