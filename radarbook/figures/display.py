@@ -43,9 +43,10 @@ def show(figure: go.Figure, *, alt: str = "", caption: str = "", name: str = "")
     from IPython.display import Markdown, display
 
     data, metadata = mime_bundle(figure)
-    meta = {key: value for key, value in ((ALT, alt), (NAME, name)) if value}
-    if meta:
-        data[PLOTLY_MIME]["layout"]["meta"] = meta
+    words = {key: value for key, value in ((ALT, alt), (NAME, name)) if value}
+    if words:
+        layout = data[PLOTLY_MIME]["layout"]
+        layout["meta"] = {**layout.get("meta", {}), **words}
     if alt:
         metadata["image/png"]["alt"] = alt
     display(data, raw=True, metadata=metadata)

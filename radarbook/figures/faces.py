@@ -335,7 +335,14 @@ def faces_row(
     scene["camera"]["projection"] = {"type": "orthographic"}
     scene["aspectmode"] = "manual"
     scene["aspectratio"] = dict(zip("xyz", ratio.tolist(), strict=True))
-    figure.update_layout(scene=scene, height=height, margin=margin)
+    # A narrow page puts fewer faces into a row (radarbook/book/figures.js): what it needs to know.
+    sheet = {
+        "count": len(shapes),
+        "columns": columns,
+        "step": [float(step_x), float(step_y), float(span[2])],
+        "height": _SHEET_HEIGHT,
+    }
+    figure.update_layout(scene=scene, height=height, margin=margin, meta={"sheet": sheet})
     return figure
 
 

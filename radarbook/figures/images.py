@@ -30,7 +30,7 @@ X_TITLE = "x (mm), as the radar sees it"
 Y_TITLE = "y (mm), up"
 _BAR = {"thickness": 12, "outlinewidth": 0}
 #: Behind the pixels of a radar image: what is below the dynamic range is not plotted.
-_NOTHING = "#E4E4E4"
+NOTHING = "#E4E4E4"
 _OUTLINE = "#0A84FF"
 #: How far a cropped image reaches beyond the outline, m.
 _MARGIN = 0.012
@@ -227,7 +227,7 @@ def radar_images(
     if outlines is not None:
         _add_outlines(figure, outlines)
     figure.update_layout(
-        plot_bgcolor=_NOTHING,
+        plot_bgcolor=NOTHING,
         height=70 + 310 * len(rows),
         title={"text": title},
         margin={"l": 60, "r": 80, "t": 70 if title else 40, "b": 50},
@@ -353,7 +353,7 @@ def volume_slices(
     else:
         i, j, k = (int(np.argmin(np.abs(a - 1e3 * p))) for a, p in zip(axes, at, strict=True))
     mx, my, mz = axes
-    level = np.maximum(level, floor_db)
+    level = _where(level >= floor_db, level)
     names = [f"z = {mz[k]:.1f} mm", f"y = {my[j]:.1f} mm", f"x = {mx[i]:.1f} mm"]
     figure = _panels(1, 3, names, horizontal_spacing=0.1)
     cuts = [(level[k], mx, my), (level[:, j], mx, mz), (level[:, :, i], my, mz)]
@@ -381,7 +381,10 @@ def volume_slices(
         if x_title == X_TITLE:
             figure.update_xaxes(autorange="reversed", row=1, col=n)
     figure.update_layout(
-        height=320, title={"text": title}, margin={"t": 60 if title else 40, "r": 80}
+        plot_bgcolor=NOTHING,
+        height=320,
+        title={"text": title},
+        margin={"t": 60 if title else 40, "r": 80},
     )
     return figure
 

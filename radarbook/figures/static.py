@@ -257,6 +257,8 @@ def _scatter(axes: Axes, trace: Mapping[str, Any], colour: str) -> None:
     )
     if trace.get("fill") == "tozeroy":
         axes.fill_between(x, y, color=_rgb(shade), alpha=0.35, linewidth=0)
+    elif trace.get("fill") == "toself":
+        axes.fill(x, y, color=_rgb(trace["fillcolor"]), alpha=0.85, linewidth=0)
     if "text" in mode:
         for where, what, word in zip(x, y, trace.get("text", ()), strict=False):
             axes.annotate(

@@ -16,13 +16,23 @@ from numpy.typing import NDArray
 
 from radarbook.errors import InputError
 from radarbook.figures import theme
-from radarbook.figures.images import X_TITLE, Y_TITLE, _equal_axes, _heatmap, _levels, _panels
+from radarbook.figures.images import (
+    NOTHING,
+    X_TITLE,
+    Y_TITLE,
+    _equal_axes,
+    _heatmap,
+    _levels,
+    _panels,
+    _where,
+)
 from radarbook.radar.imaging import Grid
 from radarbook.radar.volume import projections
 
 #: Slices that a slider holds at most: each is an image in the page.
 MOST_SLICES = 41
-_WHITE = "#FFFFFF"
+#: A scale bar and the plate under it: read on bright and dark pixels, and on both themes.
+_BAR, _PLATE = "#1A1A1A", "rgba(255,255,255,0.85)"
 
 
 def slices_viewer(
@@ -51,12 +61,12 @@ def slices_viewer(
     if along not in ("z", "y", "x"):
         raise InputError(f"parameter 'along': expected z, y or x, found {along!r}")
     level, (mx, my, mz) = _levels(volume, x, y, z)
-    level = np.maximum(level, floor_db).astype(np.float32)  # a page holds every slice
+    level = _where(level >= floor_db, level)
     which = ("z", "y", "x").index(along)
     stack = np.moveaxis(level, which, 0)
     position = (mz, my, mx)[which]
     across, up = ((mx, my), (mx, mz), (my, mz))[which]
-    top = int(np.unravel_index(int(np.argmax(level)), level.shape)[which])
+    top = int(np.unravel_index(int(np.nanargmax(level)), level.shape)[which])
     step = math.ceil(len(stack) / MOST_SLICES)
     shown = list(range(top % step, len(stack), step))
     bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": "amplitude (dB)", "side": "right"}}
@@ -81,6 +91,7 @@ def slices_viewer(
         figure.update_xaxes(autorange="reversed")
     figure.update_yaxes(title_text=y_title, scaleanchor="x", constrain="domain")
     figure.update_layout(
+        plot_bgcolor=NOTHING,
         height=560,
         width=620,
         title={"text": title},
@@ -104,10 +115,11 @@ def slices_viewer(
     return figure
 
 
-def scale_bar(figure: go.Figure, row: int = 1, column: int = 1, *, colour: str = _WHITE) -> None:
+def scale_bar(figure: go.Figure, row: int = 1, column: int = 1) -> None:
     """Adds a bar of a round length, about a fifth of the width, to the lower corner of a panel.
 
-    The panel's first heatmap has coordinates in mm. Where x runs to the left, so does the bar.
+    Bar and length are dark on a light plate, so that they are read over any pixel. The panel's
+    first heatmap has coordinates in mm. Where x runs to the left, so does the bar.
     """
     panel = figure.get_subplot(row, column) if figure._grid_ref is not None else figure.layout
     anchor = panel.yaxis.anchor or "x"
@@ -116,22 +128,37 @@ def scale_bar(figure: go.Figure, row: int = 1, column: int = 1, *, colour: str =
     width, height = float(np.ptp(x)), float(np.ptp(y))
     length = theme.round_length(width / 5)
     backwards = panel.xaxis.autorange == "reversed"
+    towards = -1.0 if backwards else 1.0
     # Room for the length's text, which is wider than a short bar.
-    start = x.max() - 0.15 * width if backwards else x.min() + 0.15 * width
-    end = start - length if backwards else start + length
-    level = y.min() + 0.06 * height
+    plate = max(length, 0.24 * width) + 0.04 * width
+    corner = (x.max() if backwards else x.min()) + towards * 0.03 * width
+    start = corner + towards * (plate - length) / 2
+    low, high = y.min() + 0.03 * height, y.min() + 0.17 * height
     where = {"row": row, "col": column} if figure._grid_ref is not None else {}
+    still: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
+    ends = [corner, corner + towards * plate]
     figure.add_trace(
         go.Scatter(
-            x=[start, (start + end) / 2, end],
-            y=[level] * 3,
+            x=[*ends, *reversed(ends), ends[0]],
+            y=[low, low, high, high, low],
+            mode="lines",
+            line={"width": 0},
+            fill="toself",
+            fillcolor=_PLATE,
+            **still,
+        ),
+        **where,
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=[start, start + towards * length / 2, start + towards * length],
+            y=[low + 0.03 * height] * 3,
             mode="lines+text",
             text=["", f"{length:g} mm", ""],
             textposition="top center",
-            textfont={"color": colour, "size": 12},
-            line={"color": colour, "width": 3},
-            hoverinfo="skip",
-            showlegend=False,
+            textfont={"color": _BAR, "size": 11},
+            line={"color": _BAR, "width": 3},
+            **still,
         ),
         **where,
     )
@@ -166,7 +193,7 @@ def volume_projections(
     ):
         figure.add_trace(
             _heatmap(
-                image, across, up, "dB",
+                _where(image > floor_db, image), across, up, "dB",
                 colorscale=theme.AMPLITUDE_SCALE, zmin=floor_db, zmax=0.0,
                 showscale=n == 3, colorbar=bar,
             ),
@@ -183,7 +210,10 @@ def volume_projections(
         figure.update_yaxes(title_text=y_title, row=1, col=n)
         scale_bar(figure, 1, n)
     figure.update_layout(
-        height=360, title={"text": title}, margin={"t": 70 if title else 40, "r": 90}
+        plot_bgcolor=NOTHING,
+        height=360,
+        title={"text": title},
+        margin={"t": 70 if title else 40, "r": 90},
     )
     return figure
 
@@ -219,10 +249,10 @@ def array_views(
     figure = _panels(1, len(values), labels, horizontal_spacing=0.24 / len(values))
     bar = {"thickness": 12, "outlinewidth": 0, "title": {"text": "amplitude (dB)", "side": "right"}}
     for n, value in enumerate(values, start=1):
-        level = 20 * np.log10(np.maximum(value / top, 10 ** (floor_db / 20)))
+        level = 20 * np.log10(np.maximum(value / top, 1e-12))
         figure.add_trace(
             _heatmap(
-                level.astype(np.float32), mx, my, "dB",
+                _where(level >= floor_db, level), mx, my, "dB",
                 colorscale=theme.AMPLITUDE_SCALE, zmin=floor_db, zmax=0.0,
                 showscale=n == len(values), colorbar=bar,
             ),
@@ -233,6 +263,9 @@ def array_views(
         figure.update_xaxes(title_text="x (mm)", row=1, col=n)
     scale_bar(figure, 1, 1)
     figure.update_layout(
-        height=340, title={"text": title}, margin={"t": 70 if title else 40, "r": 90}
+        plot_bgcolor=NOTHING,
+        height=340,
+        title={"text": title},
+        margin={"t": 70 if title else 40, "r": 90},
     )
     return figure

@@ -60,6 +60,11 @@ def test_row_of_faces_is_one_scene_without_overlap():
     for n, a in enumerate(boxes):
         for b in boxes[n + 1 :]:
             assert a[1] < b[0] or b[1] < a[0] or a[3] < b[2] or b[3] < a[2]
+    # By these steps a narrow page moves the faces into fewer columns.
+    sheet = figure.layout.meta["sheet"]
+    assert (sheet["count"], sheet["columns"]) == (5, 3)
+    assert boxes[1][0] - boxes[0][0] == pytest.approx(sheet["step"][0])
+    assert boxes[0][2] - boxes[3][2] == pytest.approx(sheet["step"][1])
 
 
 def test_slider_has_a_frame_for_each_stop():

@@ -30,15 +30,17 @@ def test_viewer_opens_at_the_brightest_slice(volume, along, top):
     assert slider.steps[slider.active].label == f"{1e3 * float(axis[top]):.1f}"
     shown = next(f for f in figure.frames if f.name == str(top))
     np.testing.assert_array_equal(shown.data[0].z, figure.data[0].z)
-    assert float(np.max(figure.data[0].z)) == 0.0
+    assert float(np.nanmax(figure.data[0].z)) == 0.0
     assert static.png(figure)[:4] == b"\x89PNG"
 
 
 def test_scale_bar_is_as_long_as_it_says(volume):
     figure = figures.volume_projections(volume, GRID)
-    bars = [t for t in figure.data if t.type == "scatter"]
+    lines = [t for t in figure.data if t.type == "scatter"]
+    plates, bars = lines[::2], lines[1::2]
     assert len(bars) == 3
-    for bar in bars:
+    for plate, bar in zip(plates, bars, strict=True):
+        assert min(plate.x) < min(bar.x) < max(bar.x) < max(plate.x)
         said = float(bar.text[1].split()[0])
         assert abs(bar.x[2] - bar.x[0]) == pytest.approx(said)
         assert said in (20, 50)
@@ -48,7 +50,23 @@ def test_scale_bar_is_as_long_as_it_says(volume):
 def test_views_are_on_one_scale():
     axis = torch.linspace(-0.1, 0.1, 8)
     figure = figures.array_views([torch.ones(8, 8), torch.full((8, 8), 0.1)], axis, axis, "ab")
-    levels = [float(np.max(t.z)) for t in figure.data if t.type == "heatmap"]
+    levels = [float(np.nanmax(t.z)) for t in figure.data if t.type == "heatmap"]
     np.testing.assert_allclose(levels, [0, -20], atol=1e-5)
     with pytest.raises(InputError, match="labels"):
         figures.array_views([torch.ones(8, 8)], axis, axis, "ab")
+
+
+def test_nothing_is_painted_below_the_dynamic_range(volume):
+    x, y, z = GRID.x, GRID.y, GRID.z
+    level = 20 * torch.log10(volume.abs() / volume.abs().max())
+    floor = -25.0
+    pictures = {
+        "slices": (figures.slices_viewer(volume, x, y, z, floor_db=floor), level[37]),
+        "cuts": (figures.volume_slices(volume, x, y, z, floor_db=floor), level[37]),
+        "projections": (figures.volume_projections(volume, GRID, floor_db=floor), level.amax(0)),
+        "views": (figures.array_views([volume[37]], x, y, ["a"], floor_db=floor), level[37]),
+    }
+    for name, (figure, expected) in pictures.items():
+        painted = ~np.isnan(figure.data[0].z)
+        np.testing.assert_array_equal(painted, (expected > floor).numpy(), name)
+        assert 0 < painted.sum() < painted.size or name == "projections"
