@@ -34,7 +34,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run book test test-portable lint format pairing sync clean
+.PHONY: help setup run book browse test test-portable lint format pairing sync clean
 
 help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -57,6 +57,16 @@ run: setup ## execute the notebooks in order, then build the book (PROFILE=smoke
 
 book: setup ## build the book from the notebooks as last executed
 	$(BIN)/radarbook book build --profile $(PROFILE) $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+browse: setup ## check every page of the built book in Chromium, at the widths of a phone and a desk
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; \
+	  then $(MAKE) --no-print-directory .venv/.browser; else echo "no Chromium: pages are not checked"; fi
+	$(THREADS) RADARBOOK_BOOK=build/$(PROFILE)/book/html $(BIN)/python -m pytest -n $(JOBS) -rs \
+	  -m browser tests/test_browser.py tests/test_pages.py
+
+.venv/.browser: pyproject.toml constraints.txt
+	$(INSTALL) -c constraints.txt -e '.[dev,browser]'
+	touch $@
 
 test: setup ## run all tests
 	@$(THREADS) $(BIN)/python -m tests.rounding

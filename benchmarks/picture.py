@@ -13,11 +13,13 @@ import io
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 
 from radarbook import figures
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.evaluation.metrics import vertex_distances
+from radarbook.figures.images import NOTHING, OUTLINE
 from radarbook.figures.static import png
 from radarbook.files import atomic_path
 from radarbook.fitting.plan import physical_plan
@@ -53,18 +55,26 @@ def main() -> None:
         model.triangles,
         [n if n == "truth" else f"{n}: {error:.2f} mm off" for n, error in errors.items()],
     )
-    canvas, (left, right) = plt.subplots(1, 2, figsize=(12, 3.6), width_ratios=[1, 2])
+    canvas, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), width_ratios=[1, 2.2])
     x, y = (1e3 * axis.numpy() for axis in (image.x, image.y))
-    picture = left.pcolormesh(x, y, image.amplitude_db[0].numpy(), cmap="inferno")
+    # As in the book: empty below the dynamic range, cropped to the face, its outline over it.
+    level = np.ma.masked_array(image.amplitude_db[0].numpy(), ~image.mask[0].numpy())
+    floor = float(image.dynamic_range_db[0])
+    picture = left.pcolormesh(x, y, level, cmap="inferno", vmin=floor, vmax=0.0)
+    edge = 1e3 * figures.face_outlines(model, true, physical.distance)[0].outline
+    left.plot(*edge.T, color=OUTLINE, linewidth=1.5)
+    (right_end, low), (left_end, high) = edge.min(0) - 12, edge.max(0) + 12
+    left.set_xlim(left_end, right_end)  # as the radar sees it
+    left.set_ylim(low, high)
+    left.set_facecolor(NOTHING)
     left.set(xlabel="x (mm)", ylabel="y (mm)", title="radar image", aspect="equal")
-    left.invert_xaxis()
     canvas.colorbar(picture, ax=left, label="amplitude (dB)", fraction=0.046)
     right.imshow(plt.imread(io.BytesIO(png(row))))
     right.axis("off")
     print(", ".join(f"{name}: {error:.3f} mm" for name, error in errors.items()))
     canvas.tight_layout()
     with atomic_path(arguments.output) as temporary:
-        canvas.savefig(temporary, dpi=110, facecolor="white")
+        canvas.savefig(temporary, dpi=132, facecolor="white")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,8 @@ def test_every_direct_dependency_is_pinned_within_its_range():
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["dev"] + extras["browser"]
     pins = {name_of(name): version for name, version in PINS.items()}
     for text in wanted:
         requirement = Requirement(text)

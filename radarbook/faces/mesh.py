@@ -214,7 +214,9 @@ def coarser(
 
     Vertices (N, 3) within the same cube of side ``size`` (their unit) become the one nearest the
     cube's mean. The kept ones are vertices of the original, so every face of a model can be shown
-    through one choice: ``faces[:, kept]``. Contact sheets use it; nothing is computed on it.
+    through one choice: ``faces[:, kept]``. Triangles that merging turned over are left out: others
+    lie over the same place, and a fold would be lit from behind. Contact sheets use it; nothing is
+    computed on it.
 
     Examples
     --------
@@ -237,7 +239,11 @@ def coarser(
     merged = merged[(a != b) & (b != c) & (a != c)]
     # Each triangle once, whichever corner it starts at.
     turned = np.take_along_axis(merged, (merged.argmin(axis=1)[:, None] + np.arange(3)) % 3, axis=1)
-    return kept, np.unique(turned, axis=0)
+    triangles = np.unique(turned, axis=0)
+    original = trimesh.Trimesh(points, faces, process=False).vertex_normals[kept]
+    a, b, c = (points[kept][triangles[:, k]] for k in range(3))
+    along = (np.cross(b - a, c - a) * original[triangles].sum(axis=1)).sum(axis=1)
+    return kept, triangles[along > 0]
 
 
 def _numpy(value: np.ndarray | Tensor) -> np.ndarray:

@@ -286,7 +286,8 @@ def faces_row(
     if len(labels) != len(shapes):
         raise InputError(f"labels: expected {len(shapes)}, one per face, found {len(labels)}")
     span = np.max([s.max(0) - s.min(0) for s in shapes], axis=0)
-    step_x, step_y = 1.12 * span[0], 1.3 * span[1]
+    # Faces in profile are narrow: what stands below each needs room too.
+    step_x, step_y = max(1.12 * span[0], 0.75 * span[1]), 1.3 * span[1]
     columns = min(columns, len(shapes))
     rows = -(-len(shapes) // columns)
     if values is not None and limits is None:

@@ -31,7 +31,7 @@ Y_TITLE = "y (mm), up"
 _BAR = {"thickness": 12, "outlinewidth": 0}
 #: Behind the pixels of a radar image: what is below the dynamic range is not plotted.
 NOTHING = "#E4E4E4"
-_OUTLINE = "#0A84FF"
+OUTLINE = "#0A84FF"
 #: How far a cropped image reaches beyond the outline, m.
 _MARGIN = 0.012
 
@@ -250,8 +250,8 @@ def _add_outlines(figure: go.Figure, outlines: Sequence[FaceOutline]) -> None:
         figure.update_yaxes(range=[low, high], row=row)
         for column in (1, 2):
             for points, style in (
-                (one.outline, {"mode": "lines", "line": {"color": _OUTLINE, "width": 1.5}}),
-                (one.landmarks, {"mode": "markers", "marker": {"color": _OUTLINE, "size": 2.5}}),
+                (one.outline, {"mode": "lines", "line": {"color": OUTLINE, "width": 1.5}}),
+                (one.landmarks, {"mode": "markers", "marker": {"color": OUTLINE, "size": 2.5}}),
             ):
                 x, y = (1e3 * points).astype(np.float32).T
                 trace = go.Scatter(
@@ -354,7 +354,8 @@ def volume_slices(
         i, j, k = (int(np.argmin(np.abs(a - 1e3 * p))) for a, p in zip(axes, at, strict=True))
     mx, my, mz = axes
     level = _where(level >= floor_db, level)
-    names = [f"z = {mz[k]:.1f} mm", f"y = {my[j]:.1f} mm", f"x = {mx[i]:.1f} mm"]
+    cut_at = {"z": mz[k], "y": my[j], "x": mx[i]}
+    names = [f"{axis} = {round(float(v), 1) + 0.0:.1f} mm" for axis, v in cut_at.items()]
     figure = _panels(1, 3, names, horizontal_spacing=0.1)
     cuts = [(level[k], mx, my), (level[:, j], mx, mz), (level[:, :, i], my, mz)]
     labels = [(X_TITLE, Y_TITLE), (X_TITLE, "z (mm), away"), ("y (mm)", "z (mm), away")]

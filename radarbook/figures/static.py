@@ -109,13 +109,20 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
             legend[key] = legend.get(key, 0) + 1
         else:
             raise NotImplementedError(f"no static picture of a '{kind}' trace")
+    below = layout.own.get("legend", {}).get("orientation") == "h"
+    entries: list[tuple[Any, str]] = []
     for key, axes in flat.items():
         _axes(axes, layout, *key)
         wanted = layout.own.get("showlegend")
         if key in legend and (len(traces) > 1 if wanted is None else wanted):
             handles, labels = axes.get_legend_handles_labels()
-            if labels:
+            if labels and below:
+                entries += zip(handles, labels, strict=True)
+            elif labels:
                 axes.legend(handles, labels, fontsize=8, framealpha=0.8, edgecolor="#DDDDDD")
+    if entries:
+        handles, labels = zip(*entries, strict=True)
+        canvas.legend(handles, labels, loc="lower center", ncols=3, fontsize=8, frameon=False)
     for name, members in scenes.items():
         scene = layout.own.get(name, {})
         domain = scene.get("domain", {})
@@ -131,9 +138,9 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
     for slider in layout.own.get("sliders", ()):
         prefix = slider.get("currentvalue", {}).get("prefix", "")
         stop = slider["steps"][slider.get("active", 0)]["label"]
-        canvas.text(
-            0.5, 10 / layout.height, f"{prefix}{stop}", ha="center", va="bottom", color="#555555"
-        )
+        # Where plotly has the slider: its padding below the tick labels and the axis title.
+        low = max(10.0, layout.bottom * layout.height - 90) / layout.height
+        canvas.text(0.5, low, f"{prefix}{stop}", ha="center", va="bottom", color="#333333")
 
 
 # -- reading plotly's values ---------------------------------------------------------------------
@@ -361,7 +368,8 @@ def _scene(
     for trace in meshes:
         if "intensity" in trace and trace.get("showscale", True):
             _colour_bar(canvas, trace, Normalize(trace["cmin"], trace["cmax"]), layout)
-    _scale_and_axes(axes, scene, camera)
+    lines = max((str(w).count("<br>") + 1 for t in traces for w in t.get("text") or ()), default=0)
+    _scale_and_axes(axes, scene, camera, below=lines * 14 * canvas.dpi / _DPI / height)
 
 
 def _surface(trace: Mapping[str, Any]) -> Surface:
@@ -404,8 +412,13 @@ def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: Camera) -> None:
             )
 
 
-def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: Camera) -> None:
-    """A scale bar and the axes' directions, in place of plotly's labelled box."""
+def _scale_and_axes(
+    axes: Axes, scene: Mapping[str, Any], camera: Camera, below: float = 0.0
+) -> None:
+    """A scale bar and the axes' directions, in place of plotly's labelled box.
+
+    The bar stands lower by the share ``below`` of the height, which the names of faces take.
+    """
     hidden = all(scene.get(f"{a}axis", {}).get("visible") is False for a in "xyz")
     named = "" if hidden else "xyz"
     width, height = 2 * camera.half
@@ -416,7 +429,7 @@ def _scale_and_axes(axes: Axes, scene: Mapping[str, Any], camera: Camera) -> Non
     length = theme.round_length(width / 5)
     x = camera.centre[0] - camera.half[0] + 0.03 * width
     # The bar stands below the picture, where it hides no face and no label.
-    y = camera.centre[1] - camera.half[1] - 0.02 * height
+    y = camera.centre[1] - camera.half[1] - (0.02 + below) * height
     axes.plot(
         [x, x + length],
         [y, y],
