@@ -144,9 +144,12 @@ _TOO_WIDE = """() => {
   for (const element of main.querySelectorAll("*")) {
     const box = element.getBoundingClientRect();
     if (!box.width || box.right <= room + 1) continue;
-    let outer = element.parentElement;
-    while (outer && outer !== main && !scrolls(outer)) outer = outer.parentElement;
-    if (outer && outer !== main) continue;
+    if (!element.checkVisibility({ visibilityProperty: true })) continue;
+    let outer = element;
+    const free = (e) => getComputedStyle(e).position === "fixed";  // a drawer waits outside
+    while (outer !== main && !free(outer) && (outer === element || !scrolls(outer)))
+      outer = outer.parentElement;
+    if (outer !== main) continue;
     found.push("reaches to " + Math.round(box.right) + " px: " + element.outerHTML.slice(0, 90));
   }
   for (const box of document.querySelectorAll(".radarbook-figure"))
@@ -183,9 +186,9 @@ _DRAWN = """(box) => {
   const size = stage.getBoundingClientRect();
   if (size.width < 150 || size.height < 150) found.push("smaller than 150 px");
   if (stage.layout.width > box.clientWidth + 1) found.push("wider than its column");
-  for (const plot of stage.querySelectorAll(".subplot.xy, .cartesianlayer .subplot"))
-    if (!plot.querySelector(".trace, .hm, image, .scatterlayer path, .barlayer path"))
-      found.push("an empty panel");
+  const on_canvas = stage._fullData.some((trace) => trace.type === "scattergl");
+  for (const plot of stage.querySelectorAll(".cartesianlayer .subplot"))
+    if (!on_canvas && !plot.querySelector(".trace, .hm, image")) found.push("an empty panel");
   const paper = getComputedStyle(svg).backgroundColor;
   const page = getComputedStyle(document.body).backgroundColor;
   const entries = stage.querySelectorAll(".legend .traces").length;
@@ -208,7 +211,7 @@ def figure(page: Any, number: int) -> list[str]:
     except Exception as error:  # playwright's own, which exists only where it is installed
         return [f"figure {number + 1}: not plotted ({type(error).__name__})"]
     found = box.evaluate(_DRAWN)
-    scenes = box.locator(".gl-container")
+    scenes = box.locator(".gl-container [id^='scene']")
     for place in range(scenes.count()):
         share = _painted(page, scenes.nth(place))
         if share < 0.03:

@@ -133,6 +133,7 @@ class JoinPicture(SphinxPostTransform):
                         picture["alt"] = box["radarbook_alt"]
                         if not self._one_page():
                             picture["loading"] = "lazy"
+                        picture["classes"].append("no-scaled-link")  # a link to what is hidden
                         box.insert(0, picture)
             if self._one_page():  # made to be printed: the picture alone
                 for script in list(box.findall(nodes.raw)):
@@ -196,7 +197,9 @@ def _visit_math(translator: Any, node: nodes.math) -> None:
 
 
 def _visit_math_block(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(translator.starttag(node, "div", CLASS="math radarbook-math"))
+    # A long formula scrolls where the page is narrow: the keyboard reaches it by its tab index.
+    start = translator.starttag(node, "div", CLASS="math radarbook-math", tabindex="0")
+    translator.body.append(start)
     for part in node.astext().split("\n\n"):
         if part.strip():
             translator.body.append(to_mathml(part, display=True))
