@@ -121,8 +121,9 @@ def _draw(canvas: Figure, traces: list[Mapping[str, Any]], layout: _Layout) -> N
             elif labels:
                 axes.legend(handles, labels, fontsize=8, framealpha=0.8, edgecolor="#DDDDDD")
     if entries:
-        handles, labels = zip(*entries, strict=True)
-        canvas.legend(handles, labels, loc="lower center", ncols=3, fontsize=8, frameon=False)
+        handles = [handle for handle, _ in entries]
+        names = [name for _, name in entries]
+        canvas.legend(handles, names, loc="lower center", ncols=3, fontsize=8, frameon=False)
     for name, members in scenes.items():
         scene = layout.own.get(name, {})
         domain = scene.get("domain", {})

@@ -236,8 +236,8 @@ def array_views(
     --------
     >>> axis = torch.linspace(-0.1, 0.1, 8)
     >>> figure = array_views([torch.rand(8, 8)] * 3, axis, axis, ["one", "other", "both"])
-    >>> len(figure.data)
-    4
+    >>> [trace.type for trace in figure.data].count("heatmap")
+    3
     """
     values = [torch.as_tensor(v).detach().cpu().abs().double().numpy() for v in images]
     if len(values) != len(labels) or not values:
