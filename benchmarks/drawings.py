@@ -104,10 +104,10 @@ def direct(graph: Mapping[str, set[str]]) -> list[tuple[str, str]]:
 
 _ROWS: tuple[tuple[tuple[str, float, float], ...], ...] = (
     (("cli", 0, 360),),
-    (("book", 184, 360),),
-    (("fitting", 0, 84), ("pipeline", 92, 268), ("figures", 276, 360)),
-    (("reports", 92, 268),),
-    (("evaluation", 92, 268),),
+    (("batch", 0, 176), ("book", 184, 360)),
+    (("fitting", 0, 84), ("pipeline", 184, 360)),
+    (("reports", 92, 360),),
+    (("evaluation", 92, 268), ("figures", 276, 360)),
     (("training", 0, 268),),
     (("networks", 0, 130), ("datasets", 138, 268)),
     (("radar", 0, 360),),

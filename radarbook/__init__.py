@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from radarbook import reports as reports
     from radarbook import seeds as seeds
     from radarbook import training as training
+    from radarbook.batch.folder import reconstruct_folder as reconstruct_folder
+    from radarbook.batch.page import write_report as write_report
     from radarbook.book.notebook import start_chapter as start_chapter
     from radarbook.datasets.distribution import ParameterDistribution as ParameterDistribution
     from radarbook.datasets.distribution import random_parameters as random_parameters
@@ -87,6 +89,7 @@ _HOMES = {
     "read_mesh": "faces.mesh",
     "read_recording": "datasets.recordings",
     "reconstruct": "fitting.reconstruction",
+    "reconstruct_folder": "batch.folder",
     "save_image": "radar.image",
     "simulate": "radar.simulate",
     "simulate_points": "radar.simulate",
@@ -94,6 +97,7 @@ _HOMES = {
     "to_radar": "faces.pose",
     "write_mesh": "faces.mesh",
     "write_recording": "datasets.recordings",
+    "write_report": "batch.page",
 }
 #: Public modules and packages.
 _MODULES = {

@@ -16,9 +16,10 @@ PACKAGES = (
     "networks",
     "training",
     "evaluation",
+    "figures",
     "reports",
     "fitting",
-    "figures",
+    "batch",
     "book",
     "top",
 )
@@ -37,6 +38,7 @@ BASE = (
     "profiles",
     "progress",
     "provenance",
+    "cluster",
 )
 
 

@@ -17,6 +17,8 @@ from radarbook.cli.options import (
     Model,
     PolarisationName,
     Reading,
+    Scheduler,
+    Workers,
     check,
     face_model_of,
     layer_of,
@@ -43,12 +45,28 @@ def reconstruct(
     source: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SIGNAL.npy|image.h5 ...",
+            metavar="SIGNAL.npy|image.h5|FOLDER ...",
             help="One file, or several recordings of one face by arrays whose poses are in the "
-            "files: they are fitted together. Recordings as radarbook image takes them.",
+            "files: they are fitted together. Recordings as radarbook image takes them. With "
+            "--each, recordings of any faces and folders of them.",
         ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="face.ply|face.obj")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="face.ply|face.obj|DIR", help="With --each a folder."
+        ),
+    ],
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Fit each recording by itself, through physics; a folder of several recordings "
+            "implies it. Finished ones are kept, the same command goes on.",
+        ),
+    ] = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     model: Model = "procedural",
     optimize: Annotated[
         int | None,
@@ -161,22 +179,30 @@ def reconstruct(
     Several recordings of one face, by arrays at different places, are fitted together. Their poses
     are in the files: an HDF5 recording of the project's layout holds rotation and origin.
 
+    With --each every recording is a face of its own. The folder then holds a mesh, a description
+    and pictures of each, table.csv, and report.html with all of them. A recording that cannot be
+    read or fitted is named and skipped, and the exit status is 1; with --strict also if a face is
+    not accepted.
+
     With --layer the fit models the layer's delay and attenuation. With --thickest its thickness and
     permittivity are fitted together with the face. The given permittivity should be right to a
     tenth.
     """
+    from radarbook.cli.each import holds_several, reconstruct_each, require_each
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
     from radarbook.fitting.reconstruction import pose_text
     from radarbook.radar.polarisation import Polarisation
 
+    each = each or any(holds_several(path) for path in source)
+    require_each(each, output, through, state, workers, scheduler)
     check(
         {
-            "--output": Target(output, SUFFIXES),
+            "--output": Target(output, folder=True) if each else Target(output, SUFFIXES),
             "--state": None if state is None else Target(state),
         },
         {
-            "SIGNAL": [file for path in source for file in files_read(path)],
+            "SIGNAL": [] if each else [file for path in source for file in files_read(path)],
             **reading.files(),
             "--model": model,
             "--encoder": None if encoder is None else weights_file(encoder),
@@ -184,14 +210,19 @@ def reconstruct(
         },
     )
 
+    noted: set[Path] = set()
+
     def read(path: Path) -> Recording:
-        recording = reading.read(path)
-        say_outside(
-            recording,
-            path,
-            (max(distance - 0.13, 0.02), distance + 0.24),
-            advice="state the face's distance with --distance",
-        )
+        again = path in noted
+        recording = reading.read(path, quiet=again)
+        noted.add(path)
+        if not again:
+            say_outside(
+                recording,
+                path,
+                (max(distance - 0.13, 0.02), distance + 0.24),
+                advice="state the face's distance with --distance",
+            )
         return recording
 
     if len(source) > 1 and through == "learned":
@@ -199,7 +230,7 @@ def reconstruct(
             f"SIGNAL: expected one file with --through learned, found {len(source)}; "
             "several are fitted together through physics"
         )
-    if _is_image(source[0]):
+    if not each and _is_image(source[0]):
         for name in reading.given():
             raise InputError(f"{name}: expected with a recording, found the image {source[0]}")
     if through == "physical":
@@ -213,22 +244,24 @@ def reconstruct(
             from radarbook.faces.displacements import with_displacements
 
             fitted = with_displacements(fitted)
-        result = _fit_physical(
-            source,
-            read,
-            fitted,
-            steps=optimize,
-            distance=distance,
-            state_file=state,
-            layer=layer_of(layer),
-            thickest=thickest,
-            bounces=bounces,
-            polarisation=Polarisation.named(polarisation),
-            delay=delay or 0.0,
-            fit_delay=fit_delay,
-            noise=noise or 0.0,
-            pose_range=_pose_range(pose_range),
-        )
+        settings: dict[str, Any] = {
+            "steps": optimize,
+            "distance": distance,
+            "layer": layer_of(layer),
+            "thickest": thickest,
+            "bounces": bounces,
+            "polarisation": Polarisation.named(polarisation),
+            "delay": delay or 0.0,
+            "fit_delay": fit_delay,
+            "noise": noise or 0.0,
+            "pose_range": _pose_range(pose_range),
+        }
+        if each:
+            reconstruct_each(
+                source, read, fitted, output, workers, scheduler, strict=strict, **settings
+            )
+            return
+        result = _fit_physical(source, read, fitted, state_file=state, **settings)
         if strict and not result.accepted:
             typer.echo(f"radarbook: --strict: {result.reason}", err=True)
             raise typer.Exit(1)

@@ -16,9 +16,11 @@ from radarbook.cli.options import (
     Inputs,
     Model,
     ProfileName,
+    Scheduler,
     Seed,
     Set,
     Weights,
+    Workers,
     check,
     face_model_of,
     profile_of,
@@ -42,12 +44,8 @@ def generate(
     profile: ProfileName = "laptop",
     parameter: Set = None,
     seed: Seed = 0,
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Local processes of one thread each.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     repair: Annotated[bool, typer.Option(help="Generate damaged shards again.")] = False,
     dry_run: Annotated[
         bool, typer.Option(help="Only estimate time, memory and disk, from a measured sample.")
@@ -55,10 +53,10 @@ def generate(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Generate synthetic faces and their radar images, or complete an unfinished dataset."""
+    from radarbook.cluster import require_workers
     from radarbook.datasets.synthetic import Estimate, generate_from_settings
 
-    if workers and scheduler:
-        raise InputError("expected --workers or --scheduler, found both")
+    require_workers(workers, scheduler)
     if not dry_run:
         check({"--output": Target(output, folder=True)}, {"--model": model})
     face_model_of(model)  # an invalid file is refused here, a doubtful one noted

@@ -188,6 +188,8 @@ Coupling = Annotated[
         help="Remove what lies nearer than this half path: the antennas' coupling.",
     ),
 ]
+Workers = Annotated[int | None, typer.Option(min=0, help="Local processes of one thread each.")]
+Scheduler = Annotated[str | None, typer.Option(metavar="ADDRESS", help="A running dask scheduler.")]
 Weights = Annotated[Path, typer.Option(help="weights.safetensors, or its folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 

@@ -28,6 +28,7 @@ import torch
 from pydantic import Field
 
 import radarbook
+from radarbook.cluster import require_workers
 from radarbook.datasets.distribution import (
     ParameterDistribution,
     Splits,
@@ -243,12 +244,7 @@ def generate(
     spec = renderer if isinstance(renderer, RendererSpec) else None
     if (workers or scheduler) and spec is None:
         raise InputError("renderer: expected a RendererSpec where workers build their own")
-    if scheduler is not None and not scheduler.strip():
-        raise InputError(
-            "scheduler: expected an address such as tcp://host:8786, found an empty one"
-        )
-    if workers is not None and workers < 0:
-        raise InputError(f"workers: expected 0 or more, found {workers}")
+    require_workers(workers, scheduler)
     built = renderer.build() if isinstance(renderer, RendererSpec) else renderer
     wanted = dataset_settings(built, count, seed, **settings)
     folder = Path(folder)

@@ -7,12 +7,8 @@ tensors, and returns the arrays of one shard; only the process that holds the fo
 from __future__ import annotations
 
 import importlib
-import logging
-import socket
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,16 +19,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from radarbook.cluster import on_cluster, require_code
 from radarbook.datasets.distribution import ParameterDistribution, random_parameters
 from radarbook.datasets.imperfections import Imperfections
 from radarbook.datasets.storage import encode
-from radarbook.errors import InputError, StoppedError
+from radarbook.errors import InputError
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.files import PACKAGE, source_digest
-from radarbook.processes import children_ignore_interrupts, out_of_memory
 from radarbook.profiles import Profile, get_profile
-from radarbook.progress import write_line
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
@@ -58,8 +53,6 @@ CODE = (
     "datasets/imperfections",
     "datasets/workers",
 )
-#: How long to try to reach a scheduler, and to say goodbye to one.
-CONNECT_SECONDS, CLOSE_SECONDS = 20, 5
 #: A finished shard: its number, its arrays, seconds spent in the renderer.
 Rendered = tuple[int, dict[str, NDArray[Any]], float]
 
@@ -202,11 +195,7 @@ def _render_remotely(
     spec: str, settings: str, code: str, first: int, stop: int
 ) -> tuple[dict[str, NDArray[Any]], float]:
     """One task: runs in a worker, which builds the renderer once and keeps it."""
-    if source_digest(*CODE) != code:
-        raise InputError(
-            f"worker on {socket.gethostname()}: expected the code of the process that writes "
-            f"({code}), found {source_digest(*CODE)}: install the same radarbook there"
-        )
+    require_code(code, source_digest(*CODE))
     return render_samples(
         _renderer(spec), SampleSettings.model_validate_json(settings), range(first, stop)
     )
@@ -222,141 +211,21 @@ def render_on_cluster(
 ) -> Iterator[Rendered]:
     """Render shards with dask.distributed and yield (number, arrays, seconds) as they finish.
 
-    ``scheduler`` is the address of a running one; otherwise ``workers`` local processes of one
-    thread each are started, and stopped at the end. A worker that dies has its shard rendered
-    again by another.
-
-    Raises :class:`~radarbook.errors.InputError` for a scheduler that cannot be reached and for
-    workers with other code, :class:`~radarbook.errors.StoppedError` for a shard that killed four
-    workers, workers without memory and a scheduler that was lost.
+    ``workers`` and ``scheduler`` as :func:`~radarbook.cluster.on_cluster` has them. Raises as it
+    does, and :class:`~radarbook.errors.InputError` for workers with other code.
     """
-    from distributed import as_completed
+    arguments = (
+        spec.model_dump_json(),
+        settings.model_dump_json(include=_SAMPLE_FIELDS),
+        source_digest(*CODE),
+    )
+    tasks = ((number, (*arguments, s.start, s.stop)) for number, s in shards.items())
 
-    with _quiet_logs(), _client(workers, scheduler) as client:
-        arguments = (
-            spec.model_dump_json(),
-            settings.model_dump_json(include=_SAMPLE_FIELDS),
-            source_digest(*CODE),
-        )
-        waiting = iter(shards.items())
-        numbers: dict[Any, int] = {}
-        futures = as_completed(with_results=False)
+    def named(number: int) -> str:
+        samples = shards[number]
+        return f"samples {samples.start} to {samples.stop - 1}"
 
-        def submit_next() -> None:
-            for number, samples in waiting:
-                future = client.submit(
-                    _render_remotely, *arguments, samples.start, samples.stop, pure=False
-                )
-                numbers[future.key] = number
-                futures.add(future)
-                return
-
-        # A few tasks ahead of every worker: finished shards do not pile up before they are written.
-        for _ in range(4 * max(1, sum(client.nthreads().values()))):
-            submit_next()
-        for future in futures:
-            number = numbers.pop(future.key)
-            with _failures(shards[number], scheduler):
-                arrays, seconds = future.result()
-            yield number, arrays, seconds
-            future.release()
-            submit_next()
-
-
-@contextmanager
-def _client(workers: int | None, scheduler: str | None) -> Iterator[Any]:
-    """A client of the scheduler at an address, or of local workers that end with the block."""
-    from distributed import Client, LocalCluster
-
-    with ExitStack() as stack:
-        if scheduler is not None:
-            client = stack.enter_context(_connection(scheduler))
-            if not client.nthreads():
-                write_line(f"scheduler '{scheduler}': no workers yet, waiting for the first")
-        else:
-            with children_ignore_interrupts():
-                cluster = stack.enter_context(
-                    LocalCluster(
-                        n_workers=workers,
-                        threads_per_worker=1,
-                        processes=True,
-                        dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
-            client = stack.enter_context(Client(cluster))
-        if client.dashboard_link:
-            write_line(f"dask dashboard: {client.dashboard_link}")
-        yield client
-
-
-@contextmanager
-def _connection(scheduler: str) -> Iterator[Any]:
-    """A client of a running scheduler. It does not wait long for one that has gone."""
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, TimeoutError, ValueError, TypeError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"scheduler '{scheduler}': expected the address of a running dask scheduler such as "
-            f"tcp://host:8786, cannot connect ({why})"
-        ) from None
-    try:
-        yield client
-    finally:
-        client.close(timeout=CLOSE_SECONDS)
-
-
-@contextmanager
-def _failures(samples: range, scheduler: str | None) -> Iterator[None]:
-    """Say in one line why a shard could not be rendered; errors of our own code pass."""
-    from distributed import KilledWorker
-    from distributed.comm import CommClosedError
-
-    shard = f"samples {samples.start} to {samples.stop - 1}"
-    kept = "finished shards are kept, the same command goes on"
-    try:
-        yield
-    except KilledWorker as error:
-        times = error.allowed_failures + 1
-        raise StoppedError(
-            f"{shard}: {times} workers were killed one after another while rendering them, "
-            f"often because memory ran out; {kept}, with fewer workers if memory is short"
-        ) from None
-    except ImportError as error:
-        raise InputError(
-            f"{shard}: a worker cannot import what it needs ({error}): expected the same "
-            "radarbook on every worker"
-        ) from None
-    except (CancelledError, CommClosedError, TimeoutError) as error:
-        where = f"scheduler '{scheduler}'" if scheduler else "local scheduler"
-        raise StoppedError(
-            f"{where}: the connection was lost ({type(error).__name__}); {kept} once it runs again"
-        ) from None
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        raise StoppedError(
-            f"{shard}: a worker ran out of memory ({' '.join(str(error).split())}); {kept}, "
-            "with fewer workers"
-        ) from None
-
-
-@contextmanager
-def _quiet_logs() -> Iterator[None]:
-    """Failures are one line of our own, without logs of dask and its event loop."""
-    import distributed  # noqa: F401  (sets the levels of its loggers, each one's own)
-
-    talkative = ("distributed", "tornado", "asyncio")
-    names = [n for n in logging.root.manager.loggerDict if n.split(".")[0] in talkative]
-    loggers = [logging.getLogger(name) for name in {*talkative, *names}]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    for number, (arrays, seconds) in on_cluster(
+        _render_remotely, tasks, named, workers=workers, scheduler=scheduler, finished="shards"
+    ):
+        yield number, arrays, seconds

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import radarbook.cluster as cluster_module
+from radarbook.cluster import _failures as failures_of
 from radarbook.datasets import workers
 from radarbook.datasets.distribution import random_parameters
 from radarbook.datasets.synthetic import generate
@@ -96,7 +98,7 @@ def test_a_worker_without_memory_is_one_line(tmp_path, cluster):
     [("tcp://127.0.0.1:9", "Timed out"), ("nonsense://here", "unknown address scheme")],
 )
 def test_a_scheduler_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, address, why):
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 0.5)
     with pytest.raises(InputError, match=f"scheduler '{address}': expected .*{why}"):
         generate(tmp_path, spec(), 60, 9, scheduler=address, **OPTIONS)
 
@@ -131,7 +133,7 @@ def failures() -> list[tuple[BaseException, type[Exception], str]]:
     ("error", "kind", "words"), failures(), ids=lambda value: type(value).__name__
 )
 def test_failures_of_a_shard_are_named(error, kind, words):
-    with pytest.raises(kind, match=words), workers._failures(range(5, 10), "tcp://a:1"):
+    with pytest.raises(kind, match=words), failures_of("samples 5 to 9", "tcp://a:1", "kept"):
         raise error
 
 

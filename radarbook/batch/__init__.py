@@ -1,0 +1,1 @@
+"""Many recordings: fits one by one or by workers, their table and their page."""

@@ -1,0 +1,94 @@
+"""``radarbook reconstruct --each``: many recordings, each a face of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from radarbook.cli.interrupts import interruptible
+from radarbook.errors import InputError
+
+if TYPE_CHECKING:
+    from radarbook.datasets.recordings import Recording
+    from radarbook.faces.model import MorphableModel
+
+
+def holds_several(path: Path) -> bool:
+    """True for a folder of recordings; one of a single MAROON frame is a recording itself."""
+    from radarbook.batch.folder import recordings_in
+    from radarbook.datasets.recordings import files_read
+
+    if not path.is_dir():
+        return False
+    try:
+        files_read(path)
+    except InputError:
+        return bool(recordings_in(path))
+    return False
+
+
+def require_each(
+    each: bool,
+    output: Path,
+    through: str,
+    state: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
+    """Raise :class:`~radarbook.errors.InputError` for options of a single face with ``each``, and
+    for those of many without it."""
+    from radarbook.faces.mesh import SUFFIXES
+
+    if not each:
+        for name, value in (("--workers", workers), ("--scheduler", scheduler)):
+            if value is not None:
+                raise InputError(f"{name}: expected with --each or a folder, found one face")
+        return
+    if through != "physical":
+        raise InputError("--each: expected with --through physical, found --through learned")
+    if state is not None:
+        raise InputError("--state: expected one face, found --each, which keeps states in its -o")
+    if output.suffix.lower() in SUFFIXES:
+        raise InputError(f"--output {output}: expected a folder for several faces, found a mesh")
+
+
+def reconstruct_each(
+    source: list[Path],
+    read: Callable[[Path], Recording],
+    model: MorphableModel,
+    output: Path,
+    workers: int | None,
+    scheduler: str | None,
+    *,
+    strict: bool,
+    **options: Any,
+) -> None:
+    """Fit, write table and page, print the table; exit status 1 where something was skipped."""
+    from radarbook.batch.folder import reconstruct_folder
+    from radarbook.batch.page import markdown, write_report
+    from radarbook.progress import write_line
+
+    with interruptible(f"finished fits are kept in {output}, the same command goes on"):
+        report = reconstruct_folder(
+            source,
+            model,
+            output,
+            read=read,
+            workers=workers,
+            scheduler=scheduler,
+            skipping=lambda line: write_line(f"skipped: {line}"),
+            **options,
+        )
+        table, page = write_report(report)
+    if report.faces:
+        typer.echo(markdown(report))
+    typer.echo(
+        f"{output}: {report.made} fitted, {report.kept} were there, {report.accepted} accepted, "
+        f"{len(report.skipped)} skipped ({report.seconds:.0f} s)"
+    )
+    typer.echo(f"wrote {table} and {page}")
+    if report.skipped or (strict and report.accepted < len(report.faces)):
+        raise typer.Exit(1)
