@@ -6,7 +6,18 @@ for a typing error appear at once.
 
 from __future__ import annotations
 
-from radarbook.cli import book, fit, learning, models, radar, recordings, surfaces
+from radarbook.cli import book, campaign, fit, learning, models, radar, recordings, surfaces
 from radarbook.cli.app import app, main
 
-__all__ = ["app", "book", "fit", "learning", "main", "models", "radar", "recordings", "surfaces"]
+__all__ = [
+    "app",
+    "book",
+    "campaign",
+    "fit",
+    "learning",
+    "main",
+    "models",
+    "radar",
+    "recordings",
+    "surfaces",
+]

@@ -1,0 +1,165 @@
+"""The campaign's tables: people and expressions in predictions, and what each fault costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from radarbook.datasets.campaign.folder import Takes
+from radarbook.datasets.campaign.plan import Campaign
+from radarbook.datasets.campaign.scene import subject_name
+from radarbook.evaluation.campaign import Labels, agreement, difference, expressions
+from radarbook.evaluation.verification import SAMPLES, Interval, Real, share_by_person
+from radarbook.faces.parameters import FaceParameters
+from radarbook.radar.renderer import Predictor
+from radarbook.reports.table import table
+
+#: Shape and expression (B, K) by the name of a method.
+Coefficients = Mapping[str, tuple[Real, Real]]
+#: Takes (B,) bool by the name of their kind.
+Kinds = Mapping[str, NDArray[np.bool_]]
+
+
+def predictions(
+    takes: Takes, campaign: Campaign, networks: Mapping[str, Predictor]
+) -> dict[str, Any]:
+    """Everything that the analysis needs, JSON-able and small: three decimals.
+
+    ``coefficients`` has the truth (of the model's own modes; displacements are not among them) and
+    every network's prediction, shape and expression of each take; ``vertex_mm`` the mean distance
+    of the predicted face from the true one, displacements included, without pose, and that of the
+    mean face.
+    """
+    rows = [
+        {
+            "subject": subject_name(subject),
+            "expression": expression,
+            "take": take,
+            "head_rest": not campaign.without_rest(take),
+            "blanket": campaign.covered(subject, take) is not None,
+        }
+        for subject, expression, take in takes.names
+    ]
+    found = {name: network.predict(takes.images) for name, network in networks.items()}
+    own = takes.truth.replace(shape=takes.truth.shape[:, : takes.cast.own])
+    neutral = own.replace(shape=0 * own.shape, expression=0 * own.expression)
+    return {
+        "campaign": campaign.settings(),
+        "takes": rows,
+        "coefficients": {
+            name: {"shape": _listed(one.shape), "expression": _listed(one.expression)}
+            for name, one in {"truth": own, **found}.items()
+        },
+        "vertex_mm": {
+            name: _listed(vertex_errors(takes, one))
+            for name, one in {"mean face": neutral, **found}.items()
+        },
+    }
+
+
+def vertex_errors(takes: Takes, found: FaceParameters) -> Tensor:
+    """(B,) mm: mean distance of vertices from the true ones, displacements included, no pose."""
+    whole, truth = takes.cast.model, takes.truth
+    small = whole.truncated(found.shape.shape[1], found.expression.shape[1])
+    errors = [
+        small.vertices(mine.shape, mine.expression) - whole.vertices(true.shape, true.expression)
+        for mine, true in ((found[n : n + 1], truth[n : n + 1]) for n in range(len(truth)))
+    ]
+    return found.shape.new_tensor([float(error.norm(dim=2).mean()) for error in errors])
+
+
+def kinds(about: Mapping[str, Any]) -> Kinds:
+    """Takes of a file of predictions by kind: at rest in the head rest, free, and all of them.
+
+    Takes through a blanket are among all alone.
+    """
+    rows = about["takes"]
+    rest, blanket = (np.array([row[name] for row in rows]) for name in ("head_rest", "blanket"))
+    found = {"head rest": rest & ~blanket, "free": ~rest, "all": np.ones(len(rows), dtype=bool)}
+    return {name: chosen for name, chosen in found.items() if chosen.any()}
+
+
+def people_table(
+    labels: Labels, found: Coefficients, some: Kinds, *, samples: int = SAMPLES
+) -> str:
+    """Shape: cosines, verification, identification; 95 % intervals by person."""
+    keys = ("same", "others", "equal_error", "rank_one", "nearer")
+    rows = []
+    for kind, chosen in some.items():
+        for name, (shape, _) in found.items():
+            one = agreement(shape[chosen], labels[chosen], samples=samples)
+            rows.append([name, kind, *(_cell(one[key]) for key in keys)])
+    heads = ["shape by", "takes", "cosine, same person", "other people", "equal error rate"]
+    heads += [f"rank 1 (chance {1 / labels.people:.2f})", "nearer to own takes"]
+    return table(heads, rows)
+
+
+def expression_table(
+    labels: Labels, found: Coefficients, some: Kinds, *, samples: int = SAMPLES
+) -> str:
+    """Expressions: cosines between people, identification; 95 % intervals by person."""
+    keys = ("same", "others", "general", "own")
+    chance = f"(chance {1 / len(np.unique(labels.expression)):.2f})"
+    rows = []
+    for kind, chosen in some.items():
+        for name, (_, shown) in found.items():
+            one = expressions(shown[chosen], labels[chosen], samples=samples)
+            rows.append([name, kind, *(_cell(one[key]) for key in keys)])
+    heads = ["expression by", "takes", "cosine, same expression", "other expression"]
+    heads += [f"identified {chance}", f"person known {chance}"]
+    return table(heads, rows)
+
+
+def fault_costs(
+    rows: Sequence[Mapping[str, Any]], measure: str, *, samples: int = SAMPLES
+) -> dict[str, dict[str, tuple[Interval, Interval]]]:
+    """By network, then by fault: the error, and what the fault adds to that of clean takes.
+
+    ``rows`` are those of ``python -m benchmarks.faults``, ``measure`` one of their errors.
+    Differences are paired by take, intervals by person, faults by falling cost.
+    """
+    found: dict[str, dict[str, tuple[Interval, Interval]]] = {}
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == network]
+        clean = {_take(row): float(row[measure]) for row in mine if row["fault"] == "none"}
+        costs = {}
+        for fault in dict.fromkeys(row["fault"] for row in mine):
+            here = [row for row in mine if row["fault"] == fault and _take(row) in clean]
+            who = np.unique([row["subject"] for row in here], return_inverse=True)[1]
+            values = [float(row[measure]) for row in here]
+            before = [clean[_take(row)] for row in here]
+            error = share_by_person(values, who, int(who.max()) + 1, samples=samples)
+            costs[fault] = error, difference(values, before, who, samples=samples)
+        order = sorted(costs, key=lambda fault: -costs[fault][1].value)
+        found[network] = {fault: costs[fault] for fault in order}
+    return found
+
+
+def fault_table(rows: Sequence[Mapping[str, Any]], *, samples: int = SAMPLES) -> str:
+    """What each fault costs, in mm of the vertex error; 95 % intervals by person."""
+    costs = fault_costs(rows, "vertex_mm", samples=samples)
+    first = next(iter(costs.values()))
+    heads = ["fault"]
+    for network in costs:
+        heads += [f"{network}: error (mm)", "added (mm)"]
+    lines = []
+    for fault in first:
+        cells = [str(part) for one in costs.values() for part in one[fault]]
+        lines.append([fault, *cells])
+    return table(heads, lines)
+
+
+def _take(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["subject"], row["expression"]
+
+
+def _cell(value: Interval | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _listed(values: Tensor) -> Any:
+    return np.round(values.double().numpy(), 3).tolist()
