@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,11 @@ class Pairs:
     first: NDArray[np.int64]
     second: NDArray[np.int64]
 
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """(P,) pairs by falling score."""
+        return np.argsort(-self.score, kind="stable")
+
     def weights(self, drawn: Real) -> Real:
         """(P,) how often each pair counts where people were ``drawn`` so often."""
         return np.where(self.same, drawn[self.first], drawn[self.first] * drawn[self.second])
@@ -158,7 +164,7 @@ def roc(pairs: Pairs, drawn: Real | None = None) -> tuple[Real, Real]:
     """
     people = 1 + int(max(pairs.first.max(), pairs.second.max()))
     weights = pairs.weights(np.ones(people) if drawn is None else drawn)
-    order = np.argsort(-pairs.score, kind="stable")
+    order = pairs.order
     score, same = pairs.score[order], pairs.same[order]
     true = np.cumsum(weights[order] * same)
     false = np.cumsum(weights[order] * ~same)
