@@ -83,20 +83,27 @@ def started() -> Iterator[Any]:
 def opened(browser: Any, address: str, view: View, found: list[str]) -> Iterator[Any]:
     """The page at an address; what goes wrong while it is open is added to ``found``."""
     context = browser.new_context(
-        viewport={"width": view.width, "height": 900}, color_scheme=view.theme
+        viewport={"width": view.width, "height": 900},
+        color_scheme=view.theme,
+        reduced_motion="reduce",  # or a colour may be judged on its way to another
     )
     page = context.new_page()
     home = urljoin(address, "/")
 
     def said(message: Any) -> None:
-        if message.type == "error":
+        if message.type == "error" and "Failed to load" not in message.text:
             found.append(f"console: {message.text}")
 
     def asked(request: Any) -> None:
         if not request.url.startswith((home, "data:", "blob:")):
             found.append(f"asks another server: {request.url}")
 
+    def answered(response: Any) -> None:
+        if response.status >= 400:
+            found.append(f"not there ({response.status}): {response.url}")
+
     page.on("console", said)
+    page.on("response", answered)
     page.on("pageerror", lambda error: found.append(f"uncaught: {error}"))
     page.on("request", asked)
     page.on("requestfailed", lambda request: found.append(f"not loaded: {request.url}"))
@@ -152,6 +159,10 @@ _TOO_WIDE = """() => {
     if (outer !== main) continue;
     found.push("reaches to " + Math.round(box.right) + " px: " + element.outerHTML.slice(0, 90));
   }
+  // A word that does not break has no box of its own.
+  for (const block of main.querySelectorAll("p, li, td, th, dt, dd, h1, h2, h3, figcaption"))
+    if (block.clientWidth && block.scrollWidth > room && !scrolls(block) && !block.closest("table"))
+      found.push("a word is too wide: " + block.textContent.slice(0, 90));
   for (const box of document.querySelectorAll(".radarbook-figure"))
     if (box.scrollWidth > box.clientWidth + 1) found.push("a figure is cut and scrolls");
   return found.slice(0, 5);
@@ -169,7 +180,9 @@ def accessibility(page: Any) -> list[str]:
 
     # plotly's own drawing is described as a whole, by the label of its stage.
     context = {"exclude": [[".radarbook-stage"]]}
-    results = Axe().run(page, context=context, options={"resultTypes": ["violations"]})
+    # Preloading would ask for imported styles at wrong addresses.
+    options = {"resultTypes": ["violations"], "preload": False}
+    results = Axe().run(page, context=context, options=options)
     return [
         f"axe {rule['id']}: {node['html'][:120]}"
         for rule in results.response["violations"]

@@ -71,11 +71,12 @@ def box(figure) -> str:
 PLANTED = {
     "<script>undefined_function()</script>": "uncaught",
     "<script>console.error('lost')</script>": "console: lost",
-    "<script src='nowhere.js'></script>": "console: Failed to load",
+    "<script src='nowhere.js'></script>": "not there (404)",
     "<img alt='' src='http://example.org/a.png'>": "asks another server",
     "<img alt='a' src='nothing.png'>": "image not shown",
     "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw='>": "no alt",
     "<p style='width: 500px'>wide</p>": "reaches to",
+    f"<p>{'word' * 30}</p>": "a word is too wide",
     "<button></button>": "axe button-name",
     "<p style='color: #bbb; background: #fff'>pale</p>": "axe color-contrast",
     box(figures.face(SQUARE * 0, TRIANGLES)): "figure 1: nothing is seen",

@@ -22,6 +22,7 @@ PAGES = [
     # The longest first, so that two processes end together.
     for path in sorted(HTML.rglob("*.html"), key=lambda path: -path.stat().st_size)
     if not {"_static", "_modules"} & set(path.relative_to(HTML).parts)
+    and 'http-equiv="Refresh"' not in path.read_text(encoding="utf-8")  # leads to another page
 ]
 #: A phone at night and a desk by day.
 VIEWS = (browser.View(390, "dark"), browser.View(1400, "light"))

@@ -143,6 +143,9 @@ class JoinPicture(SphinxPostTransform):
         return self.app.builder.name == "singlehtml"
 
 
+_CITATIONS = 'class="citation-list"'
+
+
 def _pages_with_figures(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
