@@ -356,7 +356,7 @@ def volume_slices(
     level = _where(level >= floor_db, level)
     cut_at = {"z": mz[k], "y": my[j], "x": mx[i]}
     names = [f"{axis} = {round(float(v), 1) + 0.0:.1f} mm" for axis, v in cut_at.items()]
-    figure = _panels(1, 3, names, horizontal_spacing=0.1)
+    figure = _panels(1, 3, names, horizontal_spacing=0.13)
     cuts = [(level[k], mx, my), (level[:, j], mx, mz), (level[:, :, i], my, mz)]
     labels = [(X_TITLE, Y_TITLE), (X_TITLE, "z (mm), away"), ("y (mm)", "z (mm), away")]
     for n, ((cut, across, up), (x_title, y_title)) in enumerate(
