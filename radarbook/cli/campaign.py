@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from radarbook.cli.app import app
 from radarbook.cli.interrupts import interruptible
 from radarbook.cli.options import Model, check, face_model_of, weights_file
+from radarbook.errors import InputError
 from radarbook.targets import Target
+
+if TYPE_CHECKING:
+    from radarbook.datasets.campaign.folder import Takes
+    from radarbook.faces.parameters import FaceParameters
 
 
 @app.command()
@@ -25,6 +30,13 @@ def campaign(
         list[Path] | None,
         typer.Option(
             help="Weights of an encoder or autoencoder; repeat for more. Default: those that ship."
+        ),
+    ] = None,
+    fits: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FITS",
+            help="Also what 'radarbook reconstruct DIR/takes -o FITS' has fitted so far.",
         ),
     ] = None,
     workers: Annotated[
@@ -52,7 +64,7 @@ def campaign(
     targets = {"--output": Target(output, folder=True)}
     if results is not None:
         targets["--results"] = Target(results, (".json",))
-    check(targets, {"--model": model, "--network": given})
+    check(targets, {"--model": model, "--network": given, "--fits": fits})
     for path in given:
         require_weights_of(path, face_model)
     networks = {path.parent.name or path.stem: load_predictor(path) for path in given}
@@ -66,9 +78,39 @@ def campaign(
         f"{report.folder}: {report.made} takes made, {report.kept} were there "
         f"({report.seconds:.1f} s)"
     )
-    found = predictions(read(output, plan), plan, networks)
+    takes_there = read(output, plan)
+    fitted = None if fits is None else {"physical fit": _fitted(fits, takes_there)}
+    found = predictions(takes_there, plan, networks, fitted)
     if results is not None:
         write_json(results, found)
     labels, by = read_predictions(found)
     typer.echo(people_table(labels, by, kinds(found)))
     typer.echo(expression_table(labels, by, kinds(found)))
+
+
+def _fitted(folder: Path, takes: Takes) -> FaceParameters:
+    """The fits that a folder of ``radarbook reconstruct`` has of some takes; NaN for the others."""
+    import torch
+
+    from radarbook.batch.faces import Files
+    from radarbook.datasets.campaign.folder import file_name
+
+    truth = takes.truth
+    shape, expression = (
+        torch.full((len(truth), count), torch.nan)
+        for count in (takes.cast.own, truth.expression.shape[1])
+    )
+    for n, name in enumerate(takes.names):
+        kept = Files(folder, file_name(name)).read()
+        if kept is not None:
+            for values, what in ((shape, "shape"), (expression, "expression")):
+                found = [p.value for p in kept["face"].parameters if p.name.startswith(f"{what} ")]
+                if len(found) != values.shape[1]:
+                    raise InputError(
+                        f"{folder}: expected fits of {values.shape[1]} {what} coefficients, found "
+                        f"{len(found)}: of another face model?"
+                    )
+                values[n] = torch.tensor(found)
+    if not bool(shape.isfinite().any()):
+        raise InputError(f"{folder}: expected fits of the campaign's takes, found none")
+    return truth.replace(shape=shape, expression=expression)

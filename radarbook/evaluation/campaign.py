@@ -147,7 +147,7 @@ def expressions(
 
     def found(own: bool) -> Interval | None:
         right = nearest_template(values, what, who, labels.take, own=own)
-        if own and len(np.unique(labels.take)) < 2:
+        if not np.isfinite(right).any():
             return None
         return share_by_person(right, who, people, samples=samples)
 
@@ -183,10 +183,17 @@ def read_predictions(about: Mapping[str, Any]) -> tuple[Labels, dict[str, tuple[
         [row["take"] for row in rows],
     )
     found = {
-        name: (np.array(one["shape"], dtype=float), np.array(one["expression"], dtype=float))
+        name: (_numbers(one["shape"]), _numbers(one["expression"]))
         for name, one in about["coefficients"].items()
     }
     return labels, found
+
+
+def _numbers(lines: Sequence[str | None]) -> Real:
+    """(B, K) of a line of numbers for each take; NaN where there is none."""
+    rows = [None if line is None else [float(v) for v in line.split()] for line in lines]
+    width = max(len(row) for row in rows if row is not None)
+    return np.array([[np.nan] * width if row is None else row for row in rows])
 
 
 def _centred(coefficients: ArrayLike) -> Real:

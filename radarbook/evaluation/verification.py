@@ -238,8 +238,9 @@ def nearest_template(
     take: ArrayLike,
     *,
     own: bool,
-) -> NDArray[np.bool_]:
-    """Whether the mean of its own label is nearest to each take, among the means of all labels.
+) -> Real:
+    """Whether the mean of its own label is nearest to each take, among the means of all labels:
+    1 or 0, and NaN for a take that has not every label to be compared with.
 
     Parameters
     ----------
@@ -251,18 +252,18 @@ def nearest_template(
         False: of all other people, one for everybody.
 
     A take is never part of the means that it is compared with. Chance is one over the number of
-    labels. Takes that have not every label to be compared with are False.
+    labels.
 
     Examples
     --------
     >>> takes = [[0.0], [1.0], [0.1], [1.1]]
     >>> nearest_template(takes, [0, 1, 0, 1], [0, 0, 1, 1], [0, 0, 0, 0], own=False).tolist()
-    [True, True, True, True]
+    [1.0, 1.0, 1.0, 1.0]
     """
     values = np.asarray(coefficients, dtype=np.float64)
     labels, who, number = (np.asarray(v) for v in (label, person, take))
     known = np.unique(labels)
-    right = np.zeros(len(values), dtype=bool)
+    right = np.full(len(values), np.nan)
     for p in np.unique(who):
         for n in np.unique(number[who == p]) if own else (None,):
             mine = who == p if n is None else (who == p) & (number == n)
@@ -277,8 +278,9 @@ def nearest_template(
 
 
 def share_by_person(right: ArrayLike, person: ArrayLike, people: int, **options: Any) -> Interval:
-    """Share of takes that are ``right`` (B,), or mean of any values, with an interval by person;
-    ``options`` as in :func:`bootstrap`.
+    """Share of takes that are ``right`` (B,), or mean of any values, with an interval by person.
+
+    NaN is left out; ``options`` as in :func:`bootstrap`.
 
     Examples
     --------
@@ -286,8 +288,9 @@ def share_by_person(right: ArrayLike, person: ArrayLike, people: int, **options:
     0.75
     """
     values, who = np.asarray(right, dtype=np.float64), np.asarray(person)
-    total = np.bincount(who, values, people)
-    count = np.bincount(who, minlength=people)
+    known = np.isfinite(values)
+    total = np.bincount(who[known], values[known], people)
+    count = np.bincount(who[known], minlength=people)
 
     def mean(drawn: Real) -> float:
         return float((drawn * total).sum() / (drawn * count).sum())

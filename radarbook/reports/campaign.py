@@ -25,9 +25,14 @@ Kinds = Mapping[str, NDArray[np.bool_]]
 
 
 def predictions(
-    takes: Takes, campaign: Campaign, networks: Mapping[str, Predictor]
+    takes: Takes,
+    campaign: Campaign,
+    networks: Mapping[str, Predictor],
+    fits: Mapping[str, FaceParameters] | None = None,
 ) -> dict[str, Any]:
-    """Everything that the analysis needs, JSON-able and small: three decimals.
+    """Everything that the analysis needs, JSON-able and small: three decimals, a line per take.
+
+    ``fits`` are faces (B) that were found otherwise, NaN where a take has none.
 
     ``coefficients`` has the truth (of the model's own modes; displacements are not among them) and
     every network's prediction, shape and expression of each take; ``vertex_mm`` the mean distance
@@ -45,13 +50,14 @@ def predictions(
         for subject, expression, take in takes.names
     ]
     found = {name: network.predict(takes.images) for name, network in networks.items()}
+    found |= fits or {}
     own = takes.truth.replace(shape=takes.truth.shape[:, : takes.cast.own])
     neutral = own.replace(shape=0 * own.shape, expression=0 * own.expression)
     return {
         "campaign": campaign.settings(),
         "takes": rows,
         "coefficients": {
-            name: {"shape": _listed(one.shape), "expression": _listed(one.expression)}
+            name: {"shape": _lines(one.shape), "expression": _lines(one.expression)}
             for name, one in {"truth": own, **found}.items()
         },
         "vertex_mm": {
@@ -91,7 +97,8 @@ def people_table(
     rows = []
     for kind, chosen in some.items():
         for name, (shape, _) in found.items():
-            one = agreement(shape[chosen], labels[chosen], samples=samples)
+            mine = chosen & np.isfinite(shape).all(axis=1)
+            one = agreement(shape[mine], labels[mine], samples=samples)
             rows.append([name, kind, *(_cell(one[key]) for key in keys)])
     heads = ["shape by", "takes", "cosine, same person", "other people", "equal error rate"]
     heads += [f"rank 1 (chance {1 / labels.people:.2f})", "nearer to own takes"]
@@ -107,7 +114,8 @@ def expression_table(
     rows = []
     for kind, chosen in some.items():
         for name, (_, shown) in found.items():
-            one = expressions(shown[chosen], labels[chosen], samples=samples)
+            mine = chosen & np.isfinite(shown).all(axis=1)
+            one = expressions(shown[mine], labels[mine], samples=samples)
             rows.append([name, kind, *(_cell(one[key]) for key in keys)])
     heads = ["expression by", "takes", "cosine, same expression", "other expression"]
     heads += [f"identified {chance}", f"person known {chance}"]
@@ -161,5 +169,15 @@ def _cell(value: Interval | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _listed(values: Tensor) -> Any:
-    return np.round(values.double().numpy(), 3).tolist()
+def _listed(values: Tensor) -> list[float | None]:
+    """Three decimals; None where a value is not known."""
+    found = [float(value) for value in values]
+    return [round(value, 3) if np.isfinite(value) else None for value in found]
+
+
+def _lines(values: Tensor) -> list[str | None]:
+    """A line of numbers for each take, which is a third of the size of as many JSON lists."""
+    rows = values.double().tolist()
+    return [
+        " ".join(f"{v:.3f}" for v in row) if all(map(np.isfinite, row)) else None for row in rows
+    ]

@@ -109,6 +109,10 @@ def test_what_is_separate_is_always_found() -> None:
     private = np.eye(7)[(what + who) % 7]
     assert nearest_template(private, what, who, number, own=True).all()
     assert not nearest_template(private, what, who, number, own=False).any()
+    once = number == 0
+    unknown = nearest_template(shown[once], what[once], who[once], number[once], own=True)
+    assert np.isnan(unknown).all()
+    assert share_by_person([1.0, np.nan, 0.0, 0.0], [0, 0, 1, 1], 2).value == pytest.approx(1 / 3)
 
 
 def test_bad_input_is_refused() -> None:

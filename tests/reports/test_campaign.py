@@ -74,6 +74,18 @@ def test_predictions_hold_what_the_tables_need() -> None:
     assert "chance 0.14" in shown
 
 
+def test_takes_without_a_fit_are_left_out() -> None:
+    takes = campaign_takes()
+    own = takes.truth.replace(shape=takes.truth.shape[:, :10].clone())
+    own.shape[60:], own.expression[60:] = torch.nan, torch.nan
+    found = predictions(takes, PLAN, {}, {"physical fit": own})
+    assert found["coefficients"]["physical fit"]["shape"][60] is None
+    assert found["vertex_mm"]["physical fit"][60] is None
+    labels, by = read_predictions(found)
+    shown = people_table(labels, by, {"all": np.ones(len(labels), dtype=bool)}, samples=20)
+    assert "| physical fit | all | 1.00 (1.00 to 1.00) |" in shown
+
+
 def test_vertex_errors_without_displacements_are_the_usual_distances() -> None:
     plan = PLAN.clean()
     cast = Cast.of(MODEL, plan)
