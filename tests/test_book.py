@@ -404,7 +404,9 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     assert "smoke" in status
     assert "not executed" in status
 
-    # Chapters open on Binder, where the repository has them; nothing of it is fetched.
+    # Chapters open on Binder where the repository has them, and on Colab as copies.
+    copies = "https://colab.research.google.com/github/someone/radarbook/blob/colab/notebooks/"
+    assert f'href="{copies}01_first.ipynb"' in first
     there = "https://mybinder.org/v2/gh/someone/radarbook/main?urlpath=lab/tree/notebooks/"
     assert f'href="{there}01_first.ipynb"' in first
     assert "mybinder" not in intro

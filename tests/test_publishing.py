@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 import typer
 import yaml
+from packaging.specifiers import SpecifierSet
+from typer.testing import CliRunner
 
+from radarbook.book import colab
+from radarbook.book.chapters import find_chapters
 from radarbook.cli import app
+from radarbook.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+#: Jobs that may write, and what; both have no step that executes code of the project.
+MAY_WRITE = {"publish": {"pages", "id-token"}, "colab": {"contents"}}
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -95,7 +107,7 @@ def test_permissions_are_stated_and_only_publishing_may_write(path):
     for name, job in whole["jobs"].items():
         assert job["timeout-minutes"] > 0
         writes = {what for what, how in job.get("permissions", {}).items() if how != "read"}
-        assert writes == ({"pages", "id-token"} if name == "publish" else set())
+        assert writes == MAY_WRITE.get(name, set())
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
@@ -124,8 +136,12 @@ def test_no_expression_becomes_part_of_a_script(path):
 
 def test_the_book_is_published_after_every_check_and_from_main_alone():
     every = jobs(ROOT / ".github" / "workflows" / "book.yml")
-    publish = every.pop("publish")
+    publish, colab = every.pop("publish"), every.pop("colab")
     assert set(publish["needs"]) == set(every)
+    assert colab["needs"] == "publish"
+    for job in (publish, colab):
+        uses = " ".join(step.get("uses", "") for step in job["steps"])
+        assert "checkout" not in uses
     assert "github.ref == 'refs/heads/main'" in publish["if"]
     done = {
         line.split()[1] for line in lines(ROOT / ".github/workflows/book.yml") if "make" in line
@@ -141,6 +157,71 @@ def test_the_gpu_runner_is_started_by_hand_alone():
     assert set(start) == {"workflow_dispatch"}
     assert {"laptop", "paper"} <= set(start["workflow_dispatch"]["inputs"]["profile"]["options"])
     assert "self-hosted" in jobs(ROOT / ".github" / "workflows" / "gpu.yml")["book"]["runs-on"]
+
+
+# -- copies for Colab ----------------------------------------------------------------------------
+
+
+def test_copies_for_colab_are_the_chapters_behind_a_cell_that_fetches_the_project(tmp_path):
+    address, revision = "https://github.com/someone/radarbook", "0123456789" * 4
+    paths = colab.colab_notebooks(tmp_path, address, revision)
+    assert [path.stem for path in paths] == [c.name for c in find_chapters(ROOT).values()]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for path in paths:
+        first, *rest = nbformat.read(path, as_version=4).cells
+        nbformat.validate(nbformat.read(path, as_version=4))
+        assert f"git clone --quiet {address} " in first.source
+        assert f"checkout --quiet {revision}" in first.source
+        [packages] = re.findall(r"%pip install --quiet (.*)", first.source)
+        named = shlex.split(packages)
+        left = [text for text in project["dependencies"] if text not in named]
+        assert len(named) + len(colab.NOT_ON_COLAB) == len(project["dependencies"])
+        assert {re.split("[^a-z0-9-]", text)[0] for text in left} == set(colab.NOT_ON_COLAB)
+        source = nbformat.read(ROOT / "notebooks" / path.name, as_version=4)
+        assert [(c.cell_type, c.source) for c in rest] == [
+            (c.cell_type, c.source) for c in source.cells
+        ]
+    assert "google" not in (ROOT / "notebooks" / "01_face_model.ipynb").read_text()
+
+
+def test_chapters_import_and_start_without_what_colab_is_not_given(tmp_path):
+    imports = set()
+    for path in (ROOT / "notebooks").glob("0*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            nodes = ast.walk(ast.parse(cell.source)) if cell.cell_type == "code" else ()
+            imports |= {ast.unparse(n) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom)}
+    absent = {name.replace("-", "_") for name in colab.NOT_ON_COLAB} - {"torch"}
+    code = "\n".join(
+        [
+            "import sys",
+            f"sys.modules.update(dict.fromkeys({sorted(absent)!r}))  # importing them fails",
+            f"sys.path.insert(0, {str(ROOT)!r})",
+            *sorted(imports),
+            "import radarbook as rb",
+            "chapter = rb.start_chapter('smoke', output='results')",
+            "rb.load_model()",
+            "figures.show(figures.curves({'a': [1, 2]}), alt='a line', caption='A line.')",
+            "chapter.provenance()",
+        ]
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--repository", "github.com/a/b", "--revision", "a" * 40], "repository: expected https"),
+        (["--repository", "https://github.com/a/b", "--revision", "main"], "--revision: expected"),
+    ],
+)
+def test_copies_for_colab_of_no_commit_are_refused(tmp_path, given, words):
+    ran = CliRunner().invoke(app, ["book", "colab", "-o", str(tmp_path / "c"), *given])
+    assert isinstance(ran.exception, InputError)
+    assert str(ran.exception).startswith(words)
+    assert not (tmp_path / "c").exists()
 
 
 # -- environments --------------------------------------------------------------------------------
@@ -160,10 +241,6 @@ def test_binder_installs_the_pinned_packages_and_the_project():
 
 
 def test_pythons_of_all_environments_are_ones_that_the_project_takes():
-    import tomllib
-
-    from packaging.specifiers import SpecifierSet
-
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     taken = SpecifierSet(project["requires-python"])
     conda = read(ROOT / "environment.yml")["dependencies"]

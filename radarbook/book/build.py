@@ -41,8 +41,8 @@ def build_book(
     without the pages on the library.
 
     ``repository``, ``https://github.com/OWNER/NAME``, is the address that the pages link to:
-    source, issues, and the notebooks opened on Binder. The project's own files do not state it, so
-    that a fork links to itself; without it the pages have no such links.
+    source, issues, and the notebooks opened on Binder or Colab. The project's own files do not
+    state it, so that a fork links to itself; without it the pages have no such links.
 
     Chapters that were not executed appear with their text and code, without outputs and with a
     note. Sphinx warnings are errors, and so is whatever a page would fetch from another server. The
@@ -53,10 +53,8 @@ def build_book(
     with Sphinx's messages when the build fails.
     """
     root = root or find_root()
-    if repository is not None and not _REPOSITORY.fullmatch(repository):
-        raise InputError(
-            f"repository: expected https://github.com/OWNER/NAME, found '{repository}'"
-        )
+    if repository is not None:
+        check_repository(repository)
     base = Path(output).resolve() / "book"
     html = base / ("print" if single_page else "html")
     source = base / "source"
@@ -107,8 +105,14 @@ LIBRARY_PART = "The library"
 _REPOSITORY = re.compile(r"https://github\.com/[\w-]+/[\w.-]*\w")
 
 
+def check_repository(address: str) -> None:
+    """Raise :class:`~radarbook.errors.InputError` unless an address is a repository on GitHub."""
+    if not _REPOSITORY.fullmatch(address):
+        raise InputError(f"repository: expected https://github.com/OWNER/NAME, found '{address}'")
+
+
 def _link(config: Path, repository: str) -> None:
-    """Let the pages link to the project's repository, and chapters to Binder.
+    """Let the pages link to the project's repository, and chapters to Binder and Colab.
 
     The notebooks of the repository lie where the pages lie in the book, ``notebooks/NN_name``.
     """
@@ -119,6 +123,7 @@ def _link(config: Path, repository: str) -> None:
     settings["html"] |= {"use_repository_button": True, "use_issues_button": True}
     settings["launch_buttons"] |= {
         "binderhub_url": "https://mybinder.org",
+        "colab_url": "https://colab.research.google.com",
         "notebook_interface": "jupyterlab",
     }
     config.write_text(yaml.safe_dump(settings, allow_unicode=True), encoding="utf-8")

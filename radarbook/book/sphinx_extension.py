@@ -31,6 +31,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.math import get_node_equation_number
 
+from radarbook.book import colab
 from radarbook.figures.display import ALT, NAME, PLOTLY_MIME
 
 if TYPE_CHECKING:
@@ -157,6 +158,18 @@ def _pages_with_figures(
             app.add_js_file(script, loading_method="defer")
 
 
+def _colab_opens_its_copies(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """The theme's button opens a notebook of the branch that Binder opens; Colab has its own."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button.get("text") == "Colab":
+                branch = app.config.html_theme_options["repository_branch"]
+                before, _, path = button["url"].partition(f"/blob/{branch}/")
+                button["url"] = f"{before}/blob/{colab.BRANCH}/{path}"
+
+
 # -- formulas ------------------------------------------------------------------------------------
 
 
@@ -278,6 +291,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.config.html_math_renderer = "radarbook_mathml"
     app.add_css_file("figures.css")
     app.connect("html-page-context", _pages_with_figures)
+    app.connect("html-page-context", _colab_opens_its_copies, priority=900)  # after the theme
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _plain_docstring, priority=400)  # before napoleon
     app.connect("build-finished", _copy_files)

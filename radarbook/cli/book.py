@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ import typer
 from radarbook.cli.app import app, book_app
 from radarbook.cli.interrupts import interruptible
 from radarbook.cli.options import ProfileName, Set, check
+from radarbook.errors import InputError
 from radarbook.targets import Target
 
 
@@ -100,6 +102,26 @@ def book_build(
     check({"--output": Target(folder, folder=True)})
     page = build_book(folder, repository=repository, single_page=single_page)
     typer.echo(f"Open {page}")
+
+
+@book_app.command("colab")
+def book_colab(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the notebooks.")],
+    repository: Annotated[
+        str, typer.Option(metavar="URL", help="Address on GitHub that the notebooks fetch.")
+    ],
+    revision: Annotated[str, typer.Option(help="Commit that the notebooks fetch.")],
+) -> None:
+    """Write copies of the chapters for Colab, each with a first cell that fetches the project."""
+    from radarbook.book.build import check_repository
+    from radarbook.book.colab import colab_notebooks
+
+    check_repository(repository)
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise InputError(f"--revision: expected 40 hexadecimal digits, found '{revision}'")
+    check({"--output": Target(output, folder=True)})
+    for path in colab_notebooks(output, repository, revision):
+        typer.echo(path)
 
 
 @book_app.command("sync")
