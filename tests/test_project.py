@@ -150,6 +150,21 @@ def test_make_run_sets_up_runs_and_builds_in_this_order():
     assert places == sorted(places)
 
 
+def test_torch_alone_comes_from_an_index_of_its_own():
+    """The pins of torch's own dependencies are not to be had from an index of torch's builds."""
+    index = "--no-deps --index-url https://example.org/cpu"
+    text = re.sub(" +", " ", make("setup", TORCH_INDEX="https://example.org/cpu"))
+    assert text.count("--index-url") == 1
+    assert f"-c constraints.txt {index} torch" in text
+    assert "--no-deps" not in make("setup", TORCH_INDEX="")
+
+
+def test_the_book_is_told_its_repository():
+    address = "https://github.com/someone/radarbook"
+    assert f"--repository {address}" in make("run", REPOSITORY=address)
+    assert "--repository" not in make("run")
+
+
 def test_uv_is_used_when_present_and_told_where_wheels_lie(tmp_path):
     uv = tmp_path / "uv"
     uv.write_text("#!/bin/sh\n")
