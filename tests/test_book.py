@@ -483,7 +483,7 @@ def test_warning_fails_the_build_and_keeps_the_old_book(root):
 
 
 def test_a_page_that_asks_another_server_fails_the_build_and_keeps_the_old_book(root, monkeypatch):
-    def sphinx(source: Path, html: Path, doctrees: Path) -> None:
+    def sphinx(source: Path, html: Path, doctrees: Path, builder: str) -> None:
         html.mkdir()
         (html / "intro.html").write_text('<script src="https://example.org/a"></script>')
 
