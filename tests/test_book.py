@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -340,6 +341,8 @@ def pages(root: Path) -> None:
     (folder / "api").mkdir(parents=True)
     (folder / "_config.yml").write_text((ROOT / "jupyter_book" / "_config.yml").read_text())
     (folder / "references.bib").write_text("")
+    (folder / "images").mkdir()
+    shutil.copy(ROOT / "jupyter_book" / "images" / "favicon.svg", folder / "images")
     (folder / "intro.md").write_text(
         "# Intro\n\n$$ a = \\frac{1}{2} $$ (eq-a)\n\nSee {eq}`eq-a`.\n\n"
         "$$ b = 2 $$ (eq-2-3)\n\nSee {eq}`eq-2-3`, {numref}`fig-line` and {numref}`fig-absent`.\n"
