@@ -81,7 +81,7 @@ def recordings_of(
     ``number`` decides the speckle, the noise and the channels' errors.
     """
     material, antenna_size = (float(v) for v in truth.rendering[0, 1:])
-    referee = Referee(antenna_size=antenna_size, spacing=spacing, seed=number)
+    referee = Referee(antenna_size=antenna_size, spacing=spacing, seed=number, single=True)
     face = Body(smooth_face(model, truth, distance), material)
     behind = wall(WALL_DISTANCE)
     vertices = to_radar(model, truth.to(dtype=torch.float32), distance)[0].double().numpy()

@@ -52,7 +52,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.referee.scattering import Complex
+from benchmarks.referee.scattering import Complex, phased
 from benchmarks.referee.shadows import LIFT, Occluders
 from benchmarks.referee.surface import Index, Real, Surface
 
@@ -132,9 +132,11 @@ def second_reflection(
     """(rx, tx, K) by (R2), from lengths and gains (P, A) of the first and the last legs."""
     out = []
     for k in wavenumbers:
-        near = transmit[1] * np.exp(-1j * k * transmit[0])
-        far = receive[1] * np.exp(-1j * k * receive[0])
-        field = np.zeros((len(near), near.shape[1], 2), dtype=np.float32)
+        near, far = (
+            phased(gains[None].astype(np.complex128), length, k)
+            for length, gains in (transmit, receive)
+        )
+        field = np.zeros((*near.shape[1:], 2), dtype=np.float32)
         _carry(
             pairs.first,
             pairs.source,
@@ -142,11 +144,14 @@ def second_reflection(
             pairs.amplitude,
             pairs.blur,
             float(k),
-            np.ascontiguousarray(near.real, dtype=np.float32),
-            np.ascontiguousarray(near.imag, dtype=np.float32),
+            near[0].astype(np.float32),
+            near[1].astype(np.float32),
             field,
         )
-        out.append((1j * k / (2 * np.pi)) ** 2 * (far.T @ (field[..., 0] + 1j * field[..., 1])))
+        out.append(
+            (1j * k / (2 * np.pi)) ** 2
+            * ((far[0] + 1j * far[1]).T @ (field[..., 0] + 1j * field[..., 1]))
+        )
     return np.stack(out, axis=-1)
 
 

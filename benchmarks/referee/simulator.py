@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BarycentricInterpolator
+from scipy.special import jv
 
 from benchmarks.referee.scattering import LIGHT, SKIN, Complex, Legs, first_reflection
 from benchmarks.referee.second_bounce import facing_pairs, second_reflection
 from benchmarks.referee.shadows import Occluders, visibility
-from benchmarks.referee.surface import Real, Shape, Surface
+from benchmarks.referee.surface import Index, Real, Shape, Surface
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Referee:
         Electric field of transmitters and receivers on their axes, for the second reflection.
     seed : int
         Of the speckle.
+    single : bool
+        Sums of the first reflection in float32 (:mod:`~benchmarks.referee.scattering`).
 
     Examples
     --------
@@ -86,6 +89,7 @@ class Referee:
         (0.0, 1.0, 0.0),
     )
     seed: int = 0
+    single: bool = False
 
     def replace(self, **options: object) -> Referee:
         """The same referee with other options."""
@@ -126,25 +130,44 @@ class Referee:
         rx: Real,
         frequencies: Real,
     ) -> dict[str, Complex]:
-        nodes = Nodes.of(surface.points, tx, rx, frequencies)
         m, speckle = body.material, None
         if m > 0:
             draws = np.random.default_rng([self.seed, number]).standard_normal((len(surface), 2))
             speckle = draws @ np.array([1, 1j]) / np.sqrt(2)
-        coherent, diffuse = first_reflection(
-            surface,
-            tx,
-            rx,
-            nodes.wavenumbers,
-            (visibility(surface, tx, occluders), visibility(surface, rx, occluders)),
-            permittivity=body.permittivity,
-            antenna_size=self.antenna_size,
-            wavelength=wavelength(frequencies),
-            speckle=speckle,
-        )
-        found = {"coherent": nodes.expand(np.sqrt(1 - m**2) * coherent)}
+        every = 2 * np.pi / LIGHT * np.asarray(frequencies, dtype=np.float64)
+        seen = visibility(surface, tx, occluders), visibility(surface, rx, occluders)
+        lit = np.flatnonzero(seen[0].any(axis=1) & seen[1].any(axis=1))
+        coherent = np.zeros((len(every), len(rx), len(tx)), dtype=np.complex128)
+        diffuse = np.zeros_like(coherent)
+        for some in blocks(surface.points, lit) if len(every) > _FEW else [lit]:
+            part = surface[some]
+            origin, nodes = None, Nodes.all_of(every)
+            if len(every) > _FEW:
+                origin = part.points.mean(axis=0)
+                spans = [_relative(part.points, antennas, origin) for antennas in (tx, rx)]
+                nodes = Nodes.between(*(sum(side) for side in zip(*spans, strict=True)), every)
+            signals = first_reflection(
+                part,
+                tx,
+                rx,
+                nodes.wavenumbers,
+                (seen[0][some], seen[1][some]),
+                permittivity=body.permittivity,
+                antenna_size=self.antenna_size,
+                wavelength=wavelength(frequencies),
+                speckle=None if speckle is None else speckle[some],
+                origin=origin,
+                single=self.single,
+            )
+            for total, signal in zip((coherent, diffuse), signals, strict=True):
+                if total is diffuse and speckle is None:
+                    continue
+                total += _from_origin(
+                    nodes.expand(signal).transpose(2, 0, 1), tx, rx, origin, every
+                )
+        found = {"coherent": np.sqrt(1 - m**2) * coherent.transpose(1, 2, 0)}
         if m > 0:
-            found["diffuse"] = nodes.expand(m * diffuse)
+            found["diffuse"] = m * diffuse.transpose(1, 2, 0)
         return found
 
     def _second(
@@ -175,9 +198,48 @@ class Referee:
             occluders,
             2 * np.pi / wavelength(frequencies),
         )
-        longest = float(pairs.length.max()) if len(pairs) else 0.0
-        nodes = Nodes.of(surface.points, tx, rx, frequencies, longest)
+        every = 2 * np.pi / LIGHT * np.asarray(frequencies, dtype=np.float64)
+        spans = [lengths[gains != 0] for lengths, gains in sides] + [pairs.length]
+        nodes = Nodes.all_of(every)
+        if all(len(span) for span in spans):
+            shortest, longest = (sum(float(f(s)) for s in spans) for f in (np.min, np.max))
+            nodes = Nodes.between(shortest, longest, every)
         return nodes.expand(second_reflection(pairs, sides[0], sides[1], nodes.wavenumbers))
+
+
+#: Steps up to which every one is computed.
+_FEW = 8
+#: Chebyshev coefficients below this are left out.
+_SMALLEST = 1e-7
+#: Points of one block, at most.
+_BLOCK = 3000
+
+
+def blocks(points: Real, some: Index) -> list[Index]:
+    """Numbers ``some`` of points, in compact groups: halved across their longest extent."""
+    if len(some) <= _BLOCK:
+        return [some] if len(some) else []
+    axis = int(np.ptp(points[some], axis=0).argmax())
+    order = some[np.argsort(points[some, axis], kind="stable")]
+    half = len(order) // 2
+    return blocks(points, order[:half]) + blocks(points, order[half:])
+
+
+def _relative(points: Real, antennas: Real, origin: Real) -> tuple[float, float]:
+    """Shortest and longest path from an antenna to a point, less that to the origin, m."""
+    found = [np.linalg.norm(points - a, axis=1) - np.linalg.norm(origin - a) for a in antennas]
+    return float(np.min(found)), float(np.max(found))
+
+
+def _from_origin(
+    signal: Complex, tx: Real, rx: Real, origin: Real | None, wavenumbers: Real
+) -> Complex:
+    """Signals (f, rx, tx) of paths counted from those over ``origin``, as those of the paths."""
+    if origin is None:
+        return signal
+    k = wavenumbers[:, None]
+    near, far = (np.exp(-1j * k * np.linalg.norm(origin - a, axis=1)) for a in (tx, rx))
+    return np.asarray(signal * far[:, :, None] * near[:, None, :])
 
 
 def wavelength(frequencies: Real) -> float:
@@ -203,7 +265,7 @@ class Nodes:
 
     Paths from d_min to d_max make a signal that, times e^{jk(d_min + d_max)/2}, is a polynomial in
     k of few terms: e^{-jkδ} over a band of width B has Chebyshev coefficients J_n(Bδ/2), which
-    fall below 1e-7 soon after n = Bδ/2. So few nodes give all steps of a sweep.
+    fall fast after n = Bδ/2. So few nodes give all steps of a sweep.
     """
 
     wavenumbers: Real
@@ -212,23 +274,20 @@ class Nodes:
     matrix: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, points: Real, tx: Real, rx: Real, frequencies: Real, extra: float = 0.0) -> Nodes:
-        """For the paths of the points' box, ``extra`` m longer at most."""
-        every = 2 * np.pi / LIGHT * np.asarray(frequencies, dtype=np.float64)
-        low, high = points.min(axis=0), points.max(axis=0)
-        spans = []
-        for antennas in (tx, rx):
-            near = np.maximum(np.maximum(low - antennas, antennas - high), 0)
-            far = np.maximum(abs(low - antennas), abs(high - antennas))
-            spans.append([np.linalg.norm(x, axis=1) for x in (near, far)])
-        shortest = sum(float(s[0].min()) for s in spans)
-        longest = sum(float(s[1].max()) for s in spans) + extra
+    def all_of(cls, wavenumbers: Real) -> Nodes:
+        """Every wavenumber (F,) is computed."""
+        return cls(wavenumbers, wavenumbers, 0.0, None)
+
+    @classmethod
+    def between(cls, shortest: float, longest: float, every: Real) -> Nodes:
+        """For paths of these lengths, m, and wavenumbers (F,), 1/m."""
         half = (every[-1] - every[0]) / 2
-        reach = half * (longest - shortest) / 2
-        count = int(np.ceil(reach + 5 * max(reach, 1) ** (1 / 3) + 6))
-        middle = (shortest + longest) / 2
+        orders = np.arange(len(every))
+        beyond = np.abs(jv(orders, half * (longest - shortest) / 2)) > _SMALLEST
+        count = int(orders[beyond].max()) + 2 if len(every) > 1 else 1
         if count >= len(every):
-            return cls(every, every, middle, None)
+            return cls.all_of(every)
+        middle = (shortest + longest) / 2
         unit = np.cos(np.pi * (np.arange(count) + 0.5) / count)
         chosen = (every[0] + every[-1]) / 2 + half * unit
         matrix = BarycentricInterpolator(unit, np.eye(count))(
@@ -241,4 +300,8 @@ class Nodes:
         if self.matrix is None:
             return signal
         slow = signal * np.exp(1j * self.middle * self.wavenumbers)
-        return (slow @ self.matrix.T) * np.exp(-1j * self.middle * self.all)
+        flat = np.ascontiguousarray(np.moveaxis(slow, -1, 0)).reshape(len(self.wavenumbers), -1)
+        # A real product: complex numbers are pairs of real ones.
+        full = (self.matrix @ flat.view(np.float64)).view(np.complex128)
+        full *= np.exp(-1j * self.middle * self.all)[:, None]
+        return np.moveaxis(full.reshape(len(self.all), *signal.shape[:-1]), 0, -1)

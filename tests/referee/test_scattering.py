@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.referee import Body, Referee
-from benchmarks.referee.scattering import LIGHT, SKIN, fresnel
+from benchmarks.referee.scattering import LIGHT, SKIN, fresnel, phased
+from benchmarks.referee.simulator import blocks
 from benchmarks.referee.surface import Surface, ellipsoid, plate
 
 MIDDLE = np.array([77e9])
@@ -131,6 +132,44 @@ def test_all_steps_from_few_nodes():
     some = [0, 31, 63]
     wanted = referee.signal([body], tx, rx, sweep[some])
     np.testing.assert_allclose(found[..., some], wanted, atol=1e-6 * abs(wanted).max())
+
+
+@pytest.mark.parametrize(("single", "bound"), [(False, 3e-8), (True, 1e-5)])
+def test_blocks_and_single_precision_change_nothing_that_counts(single, bound):
+    """A sweep, summed block by block about an origin each, against the same three steps summed at
+    once in double precision: rough skin with shadows, more points than one block holds."""
+    tx, rx = pairs(count=4)
+    body = Body(ellipsoid([0.01, 0.0, 0.35], [0.06, 0.08, 0.05]), 0.4)
+    sweep = np.linspace(72e9, 82e9, 32)
+    some = [0, 13, 31]
+    referee = Referee(spacing=1.2e-3, seed=3)
+    points = body.shape.sampled(referee.spacing).points
+    assert len(blocks(points, np.arange(len(points)))) > 4
+    found = referee.replace(single=single).signal([body], tx, rx, sweep)[..., some]
+    wanted = referee.signal([body], tx, rx, sweep[some])
+    # Not the same by construction: bits differ.
+    assert 0 < abs(found - wanted).max() < bound * abs(wanted).max()
+
+
+def test_blocks_hold_every_point_once():
+    """And none is larger than a block, nor wider than the whole."""
+    points = np.random.default_rng(0).uniform(0, 1, (10_000, 3)) * [0.2, 0.1, 0.02]
+    parts = blocks(points, np.arange(10_000))
+    assert sorted(np.concatenate(parts)) == list(range(10_000))
+    assert max(len(p) for p in parts) <= 3000
+    assert max(np.ptp(points[p], axis=0).max() for p in parts) < 0.11
+    assert blocks(points, np.arange(0)) == []
+
+
+@pytest.mark.parametrize(("number", "bound"), [(np.float64, 2e-9), (np.float32, 3e-7)])
+def test_phases_by_series(number, bound):
+    """e^{-jkd} of paths up to 20 m, of either sign."""
+    length = np.random.default_rng(1).uniform(-20, 20, (50, 7))
+    gains = np.random.default_rng(2).standard_normal((2, 50, 7, 2)) @ [1, 1j]
+    found = phased(gains, length, K, number)
+    wanted = (gains * np.exp(-1j * K * length)).reshape(100, 7)
+    assert found.dtype == number
+    assert abs(found[0] + 1j * found[1] - wanted).max() < bound * abs(gains).max()
 
 
 def test_material_divides_the_power():
