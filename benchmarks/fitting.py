@@ -7,7 +7,7 @@ material and antenna size. ``mean`` starts are the mean face at the image's cent
 are wrong by ``--error`` standard deviations in every coefficient and by some millimetres and
 degrees; ``encoder`` is the prediction of the autoencoder that ships for the procedural face. The
 target is the raw signal of a random face by the physical renderer: ``same`` as the fit's, with 128
-frequencies and all antennas; ``fuller`` with facets of 0.7 mm, two reflections and the
+frequencies and all antennas; ``higher`` with facets of 0.7 mm, two reflections and the
 imperfections named in ``NOMINAL``, none of which the fit models; with ``--bounces 2`` it models
 the double bounce. One row per face is printed and written as it is finished, with the fitted
 normalised parameters, so an interrupted run loses nothing and the next one continues.
@@ -219,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="procedural")
     parser.add_argument("--faces", type=int, default=4)
     parser.add_argument("--start", choices=("near", "mean", "encoder"), default="mean")
-    parser.add_argument("--target", choices=("same", "fuller"), default="same")
+    parser.add_argument("--target", choices=("same", "higher"), default="same")
     parser.add_argument(
         "--bounces", type=int, default=1, help="reflections of a path that the fit models"
     )

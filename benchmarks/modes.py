@@ -6,7 +6,7 @@ For a face model with many modes, two questions for each number of shape and exp
 
 ``stated``  the face and the fit have these modes: how far off the fit must be, by its own stated
             uncertainty at the truth, for the target *same* (speckle of the face's own material) and
-            *fuller* (see ``benchmarks.fitting``; all residual power counts). ``known`` are
+            *higher* (see ``benchmarks.fitting``; all residual power counts). ``known`` are
             the coefficients that are then known to better than half of what they spread.
 ``fit``     the face has all modes of the largest set, the fit only these: how far off it ends, from
             the face's own coefficients (nearest start), against what the modes left out amount to.
@@ -51,7 +51,7 @@ from radarbook.radar.waveform import qar50_waveform
 SETS = ((10, 7), (30, 20), (50, 20), (80, 20), (80, 40))
 #: Those whose fits are made, which takes minutes for the largest.
 FITTED = {"fit": ((10, 7), (30, 20), (80, 40)), "mean": ((80, 40),)}
-QUESTIONS = ("same", "fuller", "fit", "mean")
+QUESTIONS = ("same", "higher", "fit", "mean")
 MATERIAL = 0.1
 
 
@@ -80,7 +80,7 @@ def stated(
         objective,
         part,
         truth.to(dtype=torch.float64),
-        None if kind == "fuller" else 0.0,
+        None if kind == "higher" else 0.0,
         free=names,
     )
     basis = torch.cat([model.shape_modes, model.expression_modes]).double()

@@ -10,6 +10,7 @@ from radarbook.reports.comparison import (
 from radarbook.reports.findings import from_results, named, verdict
 from radarbook.reports.fits import (
     TARGETS,
+    cause_rows,
     fit_rows,
     found_layer_rows,
     layer_rows,
@@ -37,6 +38,7 @@ __all__ = [
     "RANDOM_FACE",
     "TARGETS",
     "Results",
+    "cause_rows",
     "fit_rows",
     "found_layer_rows",
     "from_results",

@@ -13,13 +13,13 @@ import numpy as np
 from radarbook.errors import InputError
 
 #: Targets by the part of a file's name: ``fitting_TARGET_MODEL.json``.
-TARGETS = {"same": "same", "fuller": "higher fidelity"}
+TARGETS = {"same": "same", "higher": "higher fidelity"}
 #: What a start is called.
 _STARTS = {"mean": "mean face", "encoder": "autoencoder", "near": "truth, disturbed"}
 
 
 def fit_rows(folder: Path) -> list[list[str]]:
-    """A row for each file ``fitting_same_*.json`` and ``fitting_fuller_*.json`` in ``folder``.
+    """A row for each file ``fitting_same_*.json`` and ``fitting_higher_*.json`` in ``folder``.
 
     Model, target, whether the fits model the double bounce and whether target and fit were of flat
     facets (made before smooth faces were the default), their start, number of faces, mean vertex
@@ -91,7 +91,7 @@ def outside_rows(path: Path) -> list[list[Any]]:
 #: Questions of ``benchmarks.modes`` and what each answers.
 _ANSWERS = {
     "same": ("stated_mm", "spread_mm", "known"),
-    "fuller": ("stated_mm", "spread_mm", "known"),
+    "higher": ("stated_mm", "spread_mm", "known"),
     "fit": ("end_mm", "left_out_mm", "loss"),
 }
 
@@ -238,6 +238,43 @@ def referee_rows(folder: Path) -> list[list[str]]:
                     f"{row['seconds']:.0f}",
                 ]
             )
+    return rows
+
+
+#: Causes of ``benchmarks.referee_causes``: what is in the target besides the coherent first
+#: reflection of the smooth surface, and what is special about the fit.
+_CAUSES = {
+    "surface": ("nothing", "–"),
+    "flat": ("nothing", "flat facets"),
+    "formula": ("the formula instead of the mesh's smooth surface", "–"),
+    "channels": ("gains and phases of channels", "–"),
+    "positions": ("positions of antennas", "–"),
+    "second, once": ("double bounce", "first bounce alone"),
+    "second": ("double bounce", "with double bounce"),
+    "diffuse": ("diffuse reflection", "–"),
+    "own diffuse": ("diffuse reflection, all by the library", "–"),
+}
+
+
+def cause_rows(folder: Path) -> list[list[str]]:
+    """A row for each cause in each file ``causes_*.json`` of ``benchmarks.referee_causes``.
+
+    Model, what the target has in addition, what is special about the fit, number of faces, and
+    medians over the faces of the normalised residual power at the truth, of the mean distance of
+    vertices that it moves the minimum by (mm), and of the position's (mm). Raises
+    :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
+    """
+    keys = "cause", "residual", "displacement_mm", "position_mm"
+    rows = []
+    for path in sorted(folder.glob("causes_*.json")):
+        kept = _read(path, "referee_causes", "rows", keys)
+        model = str(kept["settings"].get("model")).removesuffix("_face")
+        for cause, words in _CAUSES.items():
+            mine = [row for row in kept["rows"] if row["cause"] == cause]
+            if mine:
+                figures = [float(np.median(_column(mine, key))) for key in keys[1:]]
+                texts = [f"{figures[0]:.3f}", *(f"{value:.2f}" for value in figures[1:])]
+                rows.append([model, *words, str(len(mine)), *texts])
     return rows
 
 

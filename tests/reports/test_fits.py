@@ -8,6 +8,7 @@ import pytest
 
 from radarbook.errors import InputError
 from radarbook.reports.fits import (
+    cause_rows,
     fit_rows,
     found_layer_rows,
     layer_rows,
@@ -27,10 +28,10 @@ def _write(folder: Path, name: str, ends: list[float], **more: int) -> None:
 
 
 def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
-    _write(tmp_path, "fitting_fuller_ict.json", [0.1, 0.3, 2.0], inside_90=14, coefficients=20)
+    _write(tmp_path, "fitting_higher_ict.json", [0.1, 0.3, 2.0], inside_90=14, coefficients=20)
     _write(tmp_path, "fitting_same_ict.json", [0.1])
     (tmp_path / "laptop_ict.json").write_text("{}")
-    same, fuller = fit_rows(tmp_path)
+    same, higher = fit_rows(tmp_path)
     assert same == [
         "ict",
         "same, flat facets",
@@ -44,8 +45,8 @@ def test_rows_are_medians_and_quantiles_of_the_faces(tmp_path: Path) -> None:
         "one thread",
     ]
     # Nine tenths: 0.8 of the way from the second of three to the third.
-    assert fuller[:5] == ["ict", "higher fidelity, flat facets", "mean face", "3", "4.00"]
-    assert fuller[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
+    assert higher[:5] == ["ict", "higher fidelity, flat facets", "mean face", "3", "4.00"]
+    assert higher[5:] == ["0.30", "1.66", "70%", "51", "one thread"]
 
 
 def test_seconds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
@@ -59,9 +60,9 @@ def test_seconds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
 
 
 def test_fits_that_reckon_with_reflections_say_so(tmp_path: Path) -> None:
-    _write(tmp_path, "fitting_fuller_ict.json", [0.2])
-    _write(tmp_path, "fitting_fuller_ict_reflections.json", [0.1])
-    path = tmp_path / "fitting_fuller_ict_reflections.json"
+    _write(tmp_path, "fitting_higher_ict.json", [0.2])
+    _write(tmp_path, "fitting_higher_ict_reflections.json", [0.1])
+    path = tmp_path / "fitting_higher_ict_reflections.json"
     kept = json.loads(path.read_text())
     kept["settings"] |= {"bounces": 2, "smooth": True}
     path.write_text(json.dumps(kept))
@@ -168,6 +169,26 @@ def test_rows_outside_the_model_keep_what_is_not_known_apart(tmp_path: Path) -> 
     path.write_text(json.dumps({"settings": {}, "rows": [row]}))
     with pytest.raises(InputError, match=r"outside_ict\.json: expected the figures"):
         outside_rows(path)
+
+
+def test_causes_are_medians_over_the_faces(tmp_path: Path) -> None:
+    rows = [
+        {"cause": cause, "face": n, "residual": r, "displacement_mm": d, "position_mm": 0.1}
+        for cause, n, r, d in (
+            ("diffuse", 0, 0.2, 0.4), ("flat", 0, 0.01, 0.3),
+            ("diffuse", 1, 0.4, 0.5), ("diffuse", 2, 0.1, 0.1),
+        )
+    ]  # fmt: skip
+    path = tmp_path / "causes_ict.json"
+    path.write_text(json.dumps({"settings": {"model": "ict_face"}, "rows": rows}))
+    assert cause_rows(tmp_path) == [
+        ["ict", "nothing", "flat facets", "1", "0.010", "0.30", "0.10"],
+        ["ict", "diffuse reflection", "–", "3", "0.200", "0.40", "0.10"],
+    ]
+    del rows[0]["displacement_mm"]
+    path.write_text(json.dumps({"settings": {}, "rows": rows}))
+    with pytest.raises(InputError, match=r"causes_ict.json: expected the figures of"):
+        cause_rows(tmp_path)
 
 
 def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
