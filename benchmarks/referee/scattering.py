@@ -155,9 +155,9 @@ def phased(gains: Complex, length: Real, k: float, number: type = np.float64) ->
     """(2, C · P, A) of type ``number``: real and imaginary parts of gains (C, P, A) times
     e^{-jk·length}, length (P, A)."""
     kinds, points, antennas = gains.shape
-    out = np.empty((2, kinds, points, antennas), dtype=number)
-    parts = (np.ascontiguousarray(part) for part in (gains.real, gains.imag))
-    _phase(*parts, np.ascontiguousarray(length), float(k), out)
+    out: NDArray[Any] = np.empty((2, kinds, points, antennas), dtype=number)
+    real, imag, path = (np.ascontiguousarray(x) for x in (gains.real, gains.imag, length))
+    _phase(real, imag, path, float(k), out)
     return out.reshape(2, kinds * points, antennas)
 
 

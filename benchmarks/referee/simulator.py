@@ -144,8 +144,8 @@ class Referee:
             origin, nodes = None, Nodes.all_of(every)
             if len(every) > _FEW:
                 origin = part.points.mean(axis=0)
-                spans = [_relative(part.points, antennas, origin) for antennas in (tx, rx)]
-                nodes = Nodes.between(*(sum(side) for side in zip(*spans, strict=True)), every)
+                near, far = (_relative(part.points, antennas, origin) for antennas in (tx, rx))
+                nodes = Nodes.between(near[0] + far[0], near[1] + far[1], every)
             signals = first_reflection(
                 part,
                 tx,
