@@ -13,18 +13,20 @@ gate         the recording holds the fit's own few frequencies alone, so that no
              can be gated
 ===========  =======================================================================
 
-One row per recording is printed and written as it is finished; an interrupted run continues. The
-summary has one line per variant: medians over faces of the mean vertex error, normalised residual
-power and seconds, what nine tenths of the faces stay below, how many were accepted, and the share
-of coefficients and of vertices inside their 90 % intervals (of all faces, accepted or not). A
-vertex is inside if its distance is below the 90 % quantile of its stated distribution, see
-:func:`vertices_inside`.
+One row per recording is printed and written as it is finished; an interrupted run continues, and
+a later one adds faces to the same file. A file of another model, of other settings of the referee
+or of another ``--without`` or ``--noise`` is refused. The summary has one line per variant:
+medians over faces of the mean vertex error, normalised residual power and seconds, what nine
+tenths of the faces stay below, how many were accepted, and the share of coefficients and of
+vertices inside their 90 % intervals (of all faces, accepted or not). A vertex is inside if its
+distance is below the 90 % quantile of its stated distribution, see :func:`vertices_inside`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +37,7 @@ import torch
 from torch import Tensor
 
 import radarbook as rb
+from radarbook.errors import InputError
 from radarbook.evaluation.metrics import vertex_distances
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
@@ -72,9 +75,14 @@ def vertices_inside(
 
 
 def fit_recording(
-    path: Path, model: MorphableModel, distance: float, without: Sequence[str]
+    path: Path,
+    model: MorphableModel,
+    distance: float,
+    without: Sequence[str],
+    noise: float = 0.0,
 ) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table. ``noise``: normalised power of noise and channel errors that an
+    accepted face may leave."""
     recording = rb.read_recording(path)
     number, variant = path.stem.split("_")
     told = json.loads((path.parent / f"{number}.json").read_text(encoding="utf-8"))
@@ -90,11 +98,11 @@ def fit_recording(
     )
     began = time.perf_counter()
     fit = reconstruct_through_physics(
-        signal, array, waveform, model, distance=distance, renderer=renderer
+        signal, array, waveform, model, distance=distance, renderer=renderer, noise=noise
     )
     seconds = time.perf_counter() - began
     found = fit.parameters
-    verdict = judge(final_objective([signal], [renderer]), found, agreed=fit.agreed)[0]
+    verdict = judge(final_objective([signal], [renderer]), found, agreed=fit.agreed, noise=noise)[0]
     sure = uncertainty_through_physics(signal, renderer, found)
     k = sum(modes)
     off = (found.normalised() - truth.normalised())[0, :k].abs().double()
@@ -157,36 +165,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", nargs="+", help="those alone")
     parser.add_argument("--faces", type=int, nargs="+", help="numbers of those alone")
     parser.add_argument("--without", nargs="+", choices=LEFT_OUT, default=[])
+    parser.add_argument("--noise", type=float, default=0.0, help="normalised power, stated")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     model = rb.load_model(chosen.model, *chosen.modes)
-    rows: list[dict[str, Any]] = []
+    kept: dict[str, Any] = {"rows": []}
     if chosen.json and chosen.json.is_file():
-        rows = json.loads(chosen.json.read_text(encoding="utf-8"))["rows"]
+        kept = json.loads(chosen.json.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = kept["rows"]
     known = {(row["face"], row["variant"]) for row in rows}
     for path in sorted(chosen.folder.glob("*_*.h5"), key=lambda p: p.stem.split("_")[::-1]):
         number, variant = path.stem.split("_")
+        told = json.loads((path.parent / f"{number}.json").read_text(encoding="utf-8"))
+        same = {
+            "model": Path(chosen.model).stem,
+            "without": chosen.without,
+            "noise": chosen.noise,
+            "referee": told["settings"],
+        }
+        for key, value in same.items():
+            found = kept.get("settings", same).get(key)
+            if found != value:
+                raise InputError(f"{chosen.json}: expected {key} {value}, found {found}")
         if (int(number), variant) in known:
             continue
         if (chosen.variants and variant not in chosen.variants) or (
             chosen.faces and int(number) not in chosen.faces
         ):
             continue
-        rows.append(fit_recording(path, model, chosen.distance, chosen.without))
+        rows.append(fit_recording(path, model, chosen.distance, chosen.without, chosen.noise))
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
         if chosen.json:
-            told = json.loads((path.parent / f"{number}.json").read_text(encoding="utf-8"))
-            settings = {
-                "model": Path(chosen.model).stem,
-                "without": chosen.without,
-                "referee": told["settings"],
-                "threads": torch.get_num_threads(),
-                "on": hardware(),
-            }
+            settings = same | {"threads": torch.get_num_threads(), "on": hardware()}
             write_json(chosen.json, {"settings": settings, "summary": summary(rows), "rows": rows})
     for line in summary(rows):
         print("  ".join(f"{key} {value}" for key, value in line.items()))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -4,7 +4,9 @@
 
 DIR receives ``000.json`` (parameters, normalised and by name, and what was simulated) and one
 recording per variant, ``000_clean.h5``, in the library's own layout. A recording that exists is
-kept, so an interrupted run continues. The variants:
+kept, so an interrupted run continues. With ``--spacing 8e-4 --second-spacing 1.6e-3`` *full* takes
+70 s of one thread instead of several minutes; against the defaults the first bounce then has a
+coherence of 0.99985, the second of 0.954 and a power of 1.10 (one procedural face). The variants:
 
 ==============  ================================================================================
 clean           first reflection of the smooth face, speckle of its own
