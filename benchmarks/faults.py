@@ -76,8 +76,8 @@ def measured(
     for name, network in networks.items():
         found = network.predict(image)
         errors = {
-            "shape": (found.shape - truth.shape[:, : cast.own]).square().mean(),
-            "expression": (found.expression - truth.expression).square().mean(),
+            "shape_l2": (found.shape - truth.shape[:, : cast.own]).square().mean(),
+            "expression_l2": (found.expression - truth.expression).square().mean(),
             "vertex_mm": vertex_errors(takes, found)[0],
             "translation_mm": 1e3 * (found.translation - truth.translation).norm(),
         }

@@ -297,7 +297,7 @@ class Campaign:
         m: half a wavelength, the same for all.
     step : int
         Every ``step``-th of the QAR50's 128 frequencies is recorded: 26 hold the depth of a head
-        without ambiguity (0.37 m), and what is farther is folded into it, as in the images that
+        without ambiguity (0.38 m), and what is farther is folded into it, as in the images that
         chapter 6 makes of whole recordings.
 
     Examples
