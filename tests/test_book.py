@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import errno
+import html
 import json
 import os
 import re
@@ -431,7 +432,8 @@ def test_single_page_has_all_chapters_and_pictures_alone(root):
     )
     (root / "jupyter_book" / "map.md").write_text("# Map of the library\n")
     (root / "jupyter_book" / "bibliography.md").write_text("# Sources\n\nAs in {doc}`map`.\n")
-    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
+    folded = ':tags: [hide-input]\n\nprint("a result")'
+    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL, folded))
     run(root, [1])
     index = build.build_book(root / "out", root=root, single_page=True)
     assert index == root / "out" / "book" / "print" / "index.html"
@@ -440,6 +442,8 @@ def test_single_page_has_all_chapters_and_pictures_alone(root):
     for there in ("Intro", "First", "Second", "has not been executed yet", "As in"):
         assert there in words
     assert "Map of the library" not in words
+    assert "a result" in words
+    assert 'print("a result")' not in html.unescape(words)
     assert re.search(r'caption-number">Figure 1\.1 ?</span>.*A line\.', page)
     assert "See (2.3), Figure 1.1 and the figure." in words
     # To be printed: every figure is its picture, loaded at once, and no script makes another.

@@ -69,6 +69,7 @@ def build_book(
         _link(source / "_config.yml", repository)
     if single_page:
         _leave_out_the_library(source)
+        _leave_out_folded_code(source / "notebooks")
     mark = digest(
         {
             "pages": [
@@ -152,6 +153,18 @@ def _leave_out_the_library(source: Path) -> None:
     (source / "_config.yml").write_text(
         yaml.safe_dump(config, allow_unicode=True), encoding="utf-8"
     )
+
+
+def _leave_out_folded_code(notebooks: Path) -> None:
+    """Take out the code that a page shows on a click: paper has none."""
+    import nbformat
+
+    for path in notebooks.glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            tags = cell.metadata.get("tags", [])
+            cell.metadata["tags"] = ["remove-input" if t == "hide-input" else t for t in tags]
+        nbformat.write(notebook, path)
 
 
 def _sphinx(source: Path, html: Path, doctrees: Path, builder: str = "html") -> None:
