@@ -310,7 +310,7 @@ def faces_row(
         )
         trace.update(showscale=values is not None and n == 0)
         figure.add_trace(trace)
-        texts.append((shift[0] + middle[0], -row * step_y - 0.62 * span[1], span[2] / 2, label))
+        texts.append((shift[0] + middle[0], -row * step_y - 0.53 * span[1], span[2] / 2, label))
     x, y, z, words = zip(*texts, strict=True)
     figure.add_trace(
         go.Scatter3d(
@@ -319,6 +319,7 @@ def faces_row(
             z=np.array(z, np.float32),
             text=words,
             mode="text",
+            textposition="bottom center",  # two lines stay clear of the chin
             textfont={"size": 12},
             hoverinfo="skip",
             showlegend=False,

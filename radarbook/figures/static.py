@@ -370,7 +370,7 @@ def _scene(
         if "intensity" in trace and trace.get("showscale", True):
             _colour_bar(canvas, trace, Normalize(trace["cmin"], trace["cmax"]), layout)
     lines = max((str(w).count("<br>") + 1 for t in traces for w in t.get("text") or ()), default=0)
-    _scale_and_axes(axes, scene, camera, below=lines * 14 * canvas.dpi / _DPI / height)
+    _scale_and_axes(axes, scene, camera, below=lines * 15 * canvas.dpi / _DPI / height)
 
 
 def _surface(trace: Mapping[str, Any]) -> Surface:
@@ -390,7 +390,9 @@ def _scatter3d(axes: Axes, trace: Mapping[str, Any], camera: Camera) -> None:
     mode = trace.get("mode", "markers")
     if "text" in mode:
         for (x, y, _), word in zip(flat, trace.get("text", ()), strict=True):
-            axes.annotate(_plain(word), (x, y), fontsize=8.5, ha="center", va="center")
+            hangs = str(trace.get("textposition", "")).startswith("bottom")
+            va = "top" if hangs else "center"
+            axes.annotate(_plain(word), (x, y), fontsize=8.5, ha="center", va=va)
     if "lines" in mode:
         line = trace.get("line", {})
         axes.plot(flat[:, 0], flat[:, 1], color=_rgb(line.get("color", theme.COLOURS[0])))
