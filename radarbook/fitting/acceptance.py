@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from scipy.special import chdtri
@@ -98,6 +98,12 @@ class Verdict:
         return self.diffuse + (1 - self.diffuse) * self.noise
 
     @property
+    def excess(self) -> float:
+        """The residual beyond :attr:`predicted`, as a share of the power that is not predicted to
+        remain; below 0 where less is left."""
+        return (self.residual - self.predicted) / max(1 - self.predicted, 1e-9)
+
+    @property
     def level_explained(self) -> bool:
         """The residual is no higher than the fitted material and the noise predict."""
         return self.residual <= _allowed(
@@ -111,6 +117,13 @@ class Verdict:
         floor = self.noise + tuned.HIGHLIGHT_FLOOR
         allowed = _allowed(self.highlight_diffuse, tuned.HIGHLIGHT_TOLERANCE, floor)
         return self.highlight_residual <= allowed
+
+    @property
+    def phases_fit(self) -> bool:
+        """Whether the phases of the recording are those of a face near this one. Where the model
+        lacks the face they are not: they then move the fit away from the face that smoothed power
+        gives [0036]."""
+        return self.excess < tuned.PHASES_FIT
 
     @property
     def explained(self) -> bool:
@@ -131,8 +144,16 @@ class Verdict:
         the predicted level, or position or orientation ended at a bound."""
         if self.accepted:
             return True
-        excess = (self.residual - self.predicted) / max(1 - self.predicted, 1e-9)
-        return excess < tuned.NO_FACE and not self.pose_at_bound
+        return self.excess < tuned.NO_FACE and not self.pose_at_bound
+
+    def at(self, parameters: FaceParameters, pose_range: PoseRange = VISIBLE_POSE) -> Verdict:
+        """The same with the bounds of another face (1)."""
+        bounds = at_bounds(parameters, pose_range)
+        return replace(
+            self,
+            bounds=tuple(words for _, words in bounds),
+            pose_at_bound=any(field in ("translation", "rotation") for field, _ in bounds),
+        )
 
     @property
     def power_text(self) -> str:

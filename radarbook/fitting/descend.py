@@ -212,6 +212,9 @@ class FitResult:
         On which faces two runs agreed. None where there was one run.
     kept : bool, optional
         Whether the state file holds this end of the fit. None without a state file.
+    smoothed : FaceParameters, optional
+        The faces of smoothed power, before phases moved them
+        (:func:`~radarbook.fitting.plan.smoothed_faces`). None where there are none.
     """
 
     parameters: FaceParameters
@@ -229,6 +232,7 @@ class FitResult:
     accepted: Tensor | None = None
     agreed: Tensor | None = None
     kept: bool | None = None
+    smoothed: FaceParameters | None = None
 
     @property
     def stopped(self) -> bool:

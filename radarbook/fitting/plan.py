@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -16,11 +17,13 @@ from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import accepted, plausible
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.delay import DelayedPhysics
-from radarbook.fitting.descend import Stage
+from radarbook.fitting.descend import FitResult, Stage
 from radarbook.fitting.facet_motion import FacetMotion
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import STEEP, STEEPEST, ReducedPhysics
+from radarbook.fitting.methods import LevenbergMarquardt
 from radarbook.fitting.objectives import (
+    JointObjective,
     JointPhaseObjective,
     Objective,
     PhaseObjective,
@@ -144,6 +147,50 @@ def physical_plan(
     )
 
 
+def smoothed_faces(plan: Plan, result: FitResult) -> FaceParameters | None:
+    """(B) the faces of smoothed power, before phases moved them, in the best run of each.
+
+    None where a plan has no stage of smoothed power before one of phases, or where the fit did not
+    come to the end of a run.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.fitting.plan import physical_plan, smoothed_faces
+    >>> from radarbook.fitting.restarts import restarts
+    >>> from radarbook.fitting.schedule import Level
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.random_parameters([0], 0, 10, 7)
+    >>> levels = [Level("14 mm", smoothing=(0.0135,), fidelity="coarse"), Level("phases")]
+    >>> plan = physical_plan(renderer.signal(face), renderer, schedule=levels)
+    >>> found = smoothed_faces(plan, restarts(plan, face))
+    >>> found.shape.shape
+    torch.Size([1, 10])
+    """
+    losses, vectors = [], []
+    first = 0
+    # Stages that continue the best run belong to it, where there is one run.
+    runs = plan.runs if len(plan.runs) > 1 else (plan.runs[0] + plan.last,)
+    for stages in runs:
+        phases = [n for n, stage in enumerate(stages) if isinstance(stage.objective, Phases)]
+        if not phases or phases[0] == 0:
+            return None
+        last = first + len(stages) - 1
+        ends = [r.losses for r in result.history if r.stage == last]
+        before = [r.vectors for r in result.history if r.stage == first + phases[0] - 1]
+        first = last + 1
+        if ends and before:
+            finite = torch.stack(ends).nan_to_num(float("inf"))
+            losses.append(finite.amin(0))
+            vectors.append(before[-1])
+    if not losses:
+        return None
+    best = torch.stack(losses).argmin(0)
+    mine = torch.stack(vectors)[best, torch.arange(len(best))]
+    return result.space.faces_inside(mine).to(dtype=result.parameters.shape.dtype)
+
+
 T = TypeVar("T")
 
 
@@ -261,6 +308,37 @@ def _same(objective: Phases) -> Callable[[FaceParameters, FaceParameters], Tenso
         return coherent & plausible(one)
 
     return same
+
+
+def smoothed_objective(
+    signal: Tensor | Sequence[Tensor],
+    renderer: PhysicalRenderer | Sequence[PhysicalRenderer],
+    schedule: Sequence[Level] | None = None,
+) -> PowerObjective | JointObjective[PowerObjective]:
+    """The last smoothed power of a schedule, of recordings (B, rx, tx, f) of one or several arrays:
+    what a fit through physics knows before phases.
+
+    Raises :class:`~radarbook.errors.InputError` for a schedule without smoothed power.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> renderer = Pipeline("smoke").physical
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> from radarbook.fitting.plan import smoothed_objective
+    >>> smoothed_objective(renderer.signal(face), renderer).faces
+    1
+    """
+    model = listed(renderer, PhysicalRenderer)[0].model
+    schedule = schedule or usual_schedule(model.n_shape + model.n_expression)
+    last = [level for level in schedule if level.smoothing][-1:]
+    if not last:
+        raise InputError("schedule: expected a level of smoothed power, found none")
+    plain = replace(last[0], method=LevenbergMarquardt())
+    objective = physical_plan(signal, renderer, schedule=[plain]).stages[0].objective
+    assert isinstance(objective, PowerObjective | JointObjective)
+    return objective
 
 
 def final_objective(

@@ -19,8 +19,15 @@ from radarbook.fitting.checkpoint import FitFile, tensor_digest
 from radarbook.fitting.delay import COLUMN as DELAY
 from radarbook.fitting.delay import with_delay
 from radarbook.fitting.descend import Callback, FitResult, FitState, Record
-from radarbook.fitting.objectives import JointPhaseObjective
-from radarbook.fitting.plan import final_objective, listed, paired, physical_plan
+from radarbook.fitting.objectives import JointObjective, PhaseObjective, PowerObjective
+from radarbook.fitting.plan import (
+    final_objective,
+    listed,
+    paired,
+    physical_plan,
+    smoothed_faces,
+    smoothed_objective,
+)
 from radarbook.fitting.restarts import restarts
 from radarbook.fitting.schedule import Level, usual_schedule
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
@@ -96,13 +103,16 @@ def uncertainty_through_physics(
     found: FaceParameters,
     *,
     fit_delay: bool = False,
+    smoothed: bool = False,
 ) -> Uncertainty:
     """Uncertainty of the one face that :func:`reconstruct_through_physics` found in a recording.
 
     ``signal`` and ``renderer`` as it has them; all that was unknown counts, as
     :func:`~radarbook.fitting.uncertainty.uncertainty` states it for the phases of all. With
-    ``fit_delay`` a common delay was unknown, too, and has been removed from the signal. It holds
-    for a face in the right minimum: of a face that is not accepted it says nothing.
+    ``fit_delay`` a common delay was unknown, too, and has been removed from the signal. A face of
+    ``smoothed`` power has the uncertainty of that objective instead, which is of models of many
+    coefficients alone (:func:`~radarbook.fitting.plan.smoothed_objective`). It holds for a face in
+    the right minimum: of a face of few coefficients that is not accepted it says nothing.
 
     Examples
     --------
@@ -117,8 +127,12 @@ def uncertainty_through_physics(
     """
     recordings = paired(signal, renderer)
     whole, renderers = [one for one, _ in recordings], [its for _, its in recordings]
-    objective = final_objective(whole, renderers, delay=fit_delay)
-    parts = objective.parts if isinstance(objective, JointPhaseObjective) else (objective,)
+    objective: PhaseObjective | PowerObjective | JointObjective[Any]
+    if smoothed:
+        objective = smoothed_objective(whole, renderers)
+    else:
+        objective = final_objective(whole, renderers, delay=fit_delay)
+    parts = objective.parts if isinstance(objective, JointObjective) else (objective,)
     part = [one.recorded(signal) for one, signal in zip(parts, whole, strict=True)]
     unknown = [*UNKNOWN, DELAY] if fit_delay else [*UNKNOWN]
     free = tuple(name for name in unknown if name != "material")
@@ -275,7 +289,7 @@ def reconstruct_through_physics(
     if kept is not None:
         kept.save(result.state)
         result = replace(result, kept=kept.failed is None)
-    return result
+    return replace(result, smoothed=smoothed_faces(plan, result))
 
 
 def require_poses(arrays: Sequence[Array]) -> None:

@@ -23,13 +23,13 @@ from radarbook.fitting.delay import delay_deviation
 from radarbook.fitting.delay_fit import fit_with_delay
 from radarbook.fitting.descend import FitResult
 from radarbook.fitting.layer_fit import LayerFit, fit_layer
-from radarbook.fitting.plan import final_objective
+from radarbook.fitting.plan import final_objective, smoothed_objective
 from radarbook.fitting.reconstruct import (
     physical_renderer,
     reconstruct_through_physics,
     uncertainty_through_physics,
 )
-from radarbook.fitting.schedule import SCHEDULE, Level
+from radarbook.fitting.schedule import Level, usual_schedule
 from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.layer import Layer
@@ -59,8 +59,12 @@ class Reconstruction:
     layer_fit : LayerFit, optional
         The layer that was fitted.
     uncertainty : Uncertainty, optional
-        Of an accepted face, else None. The linear theory does not include the error of a wrong
-        minimum, or of physics that the fit does not model.
+        Of an accepted face, and of any face of a model of many coefficients, else None. The linear
+        theory does not include the error of a wrong minimum, or of physics that the fit does not
+        model.
+    smoothed : bool
+        Whether the face is that of smoothed power, because phases did not fit
+        (:attr:`~radarbook.fitting.acceptance.Verdict.phases_fit`).
     state_file : Path, optional
         State of a stopped fit.
     recordings : int
@@ -94,6 +98,7 @@ class Reconstruction:
     uncertainty: Uncertainty | None = None
     state_file: Path | None = None
     recordings: int = 1
+    smoothed: bool = False
 
     @property
     def accepted(self) -> bool:
@@ -126,7 +131,7 @@ class Reconstruction:
         return projected(self.model.truncated(n_shape, n_expression), self.vertices())
 
     def vertex_deviation(self) -> Tensor | None:
-        """(N,) mm: stated standard deviation of each vertex; None if the face is not accepted."""
+        """(N,) mm: stated standard deviation of each vertex; None if none is stated."""
         return None if self.uncertainty is None else self.uncertainty.vertex_deviation(self.model)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -148,6 +153,10 @@ class Reconstruction:
         if self.recordings > 1:
             lines.append(f"{self.recordings} recordings were fitted together")
         lines += self._layer_text() + self._delay_text()
+        if self.smoothed:
+            lines.append(
+                "phases do not fit a face of this model: the face is that of smoothed power"
+            )
         if not self.fit.stopped:
             lines.append(self._deviation_text())
         if (
@@ -256,7 +265,7 @@ def reconstruct(
     pose_range: PoseRange = VISIBLE_POSE,
     steps: int | None = None,
     start: FaceParameters | None = None,
-    schedule: tuple[Level, ...] = SCHEDULE,
+    schedule: Sequence[Level] | None = None,
     progress: bool = False,
     state_file: str | os.PathLike[str] | None = None,
 ) -> Reconstruction:
@@ -370,7 +379,7 @@ def reconstruct(
             signal,
             renderer,
             start=start,
-            schedule=schedule,
+            schedule=schedule or usual_schedule(model.n_shape + model.n_expression),
             steps=steps,
             noise=noise,
             pose_range=pose_range,
@@ -409,10 +418,16 @@ def reconstruct(
     if verdict.accepted and not result.stopped:
         late = final_objective(signals, renderers, delay=True)
         verdict = replace(verdict, delay=delay_score(late, found))
-    sure, spread = None, None
+    sure, spread, smoothed = None, None, False
     if verdict.accepted and not result.stopped:
         sure = uncertainty_through_physics(signals, renderers, found, fit_delay=fit_delay)
         spread = delay_deviation(sure, found) if fit_delay else None
+    elif objective.prior_follows and not result.stopped:
+        smoothed = not verdict.phases_fit and result.smoothed is not None
+        if smoothed and result.smoothed is not None:
+            found = result.smoothed
+            verdict = verdict.at(found, pose_range)
+        sure = uncertainty_through_physics(signals, renderers, found, smoothed=smoothed)
     return Reconstruction(
         model,
         found,
@@ -425,4 +440,5 @@ def reconstruct(
         sure,
         None if state_file is None else Path(state_file),
         len(recordings),
+        smoothed,
     )

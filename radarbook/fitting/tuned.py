@@ -174,6 +174,9 @@ DELAY_SCORE = 16.0
 #: Excess of the residual over the predicted level, as a share of the remaining power, from which on
 #: the recording holds no face of this model: 0.9 for a ball and for a plate [0028].
 NO_FACE = 0.25
+#: Excess of the residual from which on phases do not fit, and a fit of many coefficients keeps the
+#: face of smoothed power [0036].
+PHASES_FIT = 0.1
 #: Normalised parameters this close to a bound are at it.
 AT_BOUND = 1e-6
 #: Number of independent residuals of a recording: at the truth of ten faces behind a layer, a
