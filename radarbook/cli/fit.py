@@ -162,6 +162,13 @@ def reconstruct(
             help="If the face is not accepted: one line, exit status 1, no mesh.",
         ),
     ] = False,
+    any_shape: Annotated[
+        bool,
+        typer.Option(
+            "--any-shape",
+            help="Fit a recording whose highlights are not those of a face, too.",
+        ),
+    ] = False,
 ) -> None:
     """Fit a face to a recording or an image: writes its mesh (mm, model frame), prints its pose.
 
@@ -172,7 +179,9 @@ def reconstruct(
     A finished fit through physics first states whether the face is accepted: whether the
     normalised residual power is at the level that the fitted material predicts. Of an accepted face
     it states the standard deviation of the vertices; a PLY file holds it per vertex, in mm. Of
-    another face it states none, and with --strict it ends with exit status 1. After Ctrl-C, or at
+    another face it states none, except with a model of more than 40 coefficients, and with --strict
+    it ends with exit status 1. A recording whose highlights are not those of a face is refused
+    before the fit, with exit status 1 and no mesh. After Ctrl-C, or at
     the limit of --optimize, the command writes the face reached so far. With --state FILE it
     can resume, also after a crash.
 
@@ -255,6 +264,7 @@ def reconstruct(
             "fit_delay": fit_delay,
             "noise": noise or 0.0,
             "pose_range": _pose_range(pose_range),
+            "refuse": not any_shape,
         }
         if each:
             reconstruct_each(
@@ -262,6 +272,9 @@ def reconstruct(
             )
             return
         result = _fit_physical(source, read, fitted, state_file=state, **settings)
+        if result.verdict.unlike is not None:
+            typer.echo(f"radarbook: {result.reason}; --any-shape fits it all the same", err=True)
+            raise typer.Exit(1)
         if strict and not result.accepted:
             typer.echo(f"radarbook: --strict: {result.reason}", err=True)
             raise typer.Exit(1)
@@ -279,6 +292,7 @@ def reconstruct(
             "--noise": noise,
             "--pose-range": pose_range,
             "--strict": strict or None,
+            "--any-shape": any_shape or None,
             "--displacements": displacements or None,
             "--modes": modes,
         }

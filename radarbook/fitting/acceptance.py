@@ -79,6 +79,8 @@ class Verdict:
         Position or orientation is among them.
     delay : DelayScore, optional
         Of a common delay that may be left in the recording.
+    unlike : str, optional
+        In what the recording's image is not that of a face; nothing was fitted then.
     """
 
     residual: float
@@ -91,6 +93,7 @@ class Verdict:
     bounds: tuple[str, ...] = ()
     pose_at_bound: bool = False
     delay: DelayScore | None = None
+    unlike: str | None = None
 
     @property
     def predicted(self) -> float:
@@ -136,14 +139,17 @@ class Verdict:
         runs must then agree on the face, too."""
         sure = self.diffuse < tuned.LARGEST_DIFFUSE_SHARE or self.agreed
         delayed = self.delay is not None and self.delay.noticed
-        return self.explained and self.plausible and sure and not delayed
+        return self.unlike is None and self.explained and self.plausible and sure and not delayed
 
     @property
     def face_found(self) -> bool:
-        """False if the recording is probably not of a face of this model: the residual is far above
-        the predicted level, or position or orientation ended at a bound."""
+        """False if the recording is probably not of a face: its image has other highlights
+        (:mod:`radarbook.fitting.recognise`), the residual is far above the predicted level, or
+        position or orientation ended at a bound."""
         if self.accepted:
             return True
+        if self.unlike is not None:
+            return False
         return self.excess < tuned.NO_FACE and not self.pose_at_bound
 
     def at(self, parameters: FaceParameters, pose_range: PoseRange = VISIBLE_POSE) -> Verdict:
@@ -164,6 +170,8 @@ class Verdict:
     def __str__(self) -> str:
         if self.accepted:
             return f"face accepted: {self.power_text}"
+        if self.unlike is not None:
+            return f"no face found: {self.unlike}"
         reasons = []
         if not self.level_explained:
             reasons.append("the residual is too high")

@@ -21,10 +21,12 @@ from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import Verdict, delay_score, judge
 from radarbook.fitting.delay import delay_deviation
 from radarbook.fitting.delay_fit import fit_with_delay
-from radarbook.fitting.descend import FitResult
+from radarbook.fitting.descend import FitResult, descend
 from radarbook.fitting.layer_fit import LayerFit, fit_layer
 from radarbook.fitting.plan import final_objective, smoothed_objective
+from radarbook.fitting.recognise import highlights
 from radarbook.fitting.reconstruct import (
+    mean_face_start,
     physical_renderer,
     reconstruct_through_physics,
     uncertainty_through_physics,
@@ -142,6 +144,8 @@ class Reconstruction:
         write_mesh(Path(path), self.vertices(), self.model.triangles, values=values)
 
     def __str__(self) -> str:
+        if self.verdict.unlike is not None:
+            return f"{self.verdict}\nnot fitted: no deviation is stated"
         lines = [progress_text(self.fit, self.state_file)]
         if self.fit.stopped:
             lines.append(f"{self.verdict.power_text}; not judged, since the fit is not finished")
@@ -268,6 +272,7 @@ def reconstruct(
     schedule: Sequence[Level] | None = None,
     progress: bool = False,
     state_file: str | os.PathLike[str] | None = None,
+    refuse: bool = True,
 ) -> Reconstruction:
     """Fit a face to its recordings through physics, and judge whether it is accepted.
 
@@ -307,6 +312,11 @@ def reconstruct(
         Steps at most in this call.
     start, schedule, progress, state_file
         As in :func:`~radarbook.fitting.reconstruct.reconstruct_through_physics`.
+    refuse : bool
+        Whether a recording whose highlights are not those of a face
+        (:mod:`radarbook.fitting.recognise`) is refused before the fit, in a second: the result is
+        the mean face, and its verdict says why. Looked at are single recordings without a layer,
+        for a whole fit from the mean face by the usual schedule.
 
     Raises :class:`~radarbook.errors.InputError` as that function, for a ``thickest`` without a
     layer or together with ``fit_delay``, for a noise not from 0 to below 1, and for several
@@ -373,6 +383,14 @@ def reconstruct(
     physical = physical_renderer(model, first.array, first.waveform, distance, bounces=bounces)
     renderer = physical.replace(layer=layer, polarisation=polarisation)
     renderers = [renderer.replace(array=r.array, waveform=r.waveform) for r in recordings]
+    whole = steps is None and start is None and schedule is None
+    if refuse and whole and len(signals) == 1 and layer is None and not fit_delay:
+        seen = highlights(signal, renderer, pose_range)
+        if seen is not None and not seen.of_a_face:
+            mean = mean_face_start(signal, renderer)
+            verdict = Verdict(1.0, 0.0, unlike=str(seen))
+            nothing = descend([], mean, pose_range=pose_range)
+            return Reconstruction(model, mean, nothing, verdict, first.waveform, delay)
     fitted = None
     if fit_delay:
         fitted = fit_with_delay(

