@@ -14,6 +14,7 @@ import torch
 import trimesh
 from torch import Tensor
 
+from radarbook.faces.parameters import RANGES
 from radarbook.radar.meshes import SceneMesh, plate, sphere
 from radarbook.seeds import numpy_stream
 
@@ -29,12 +30,14 @@ FACET = 4e-3
 
 @dataclass(frozen=True)
 class Body:
-    """One body: mesh (N, 3) m and (F, 3), material factor, and seed of its speckle."""
+    """One body: mesh (N, 3) m and (F, 3), material factor, side of the antennas that see it, m, and
+    seed of its speckle."""
 
     kind: str
     vertices: Tensor
     triangles: Tensor
     material: float
+    antenna_size: float
     seed: int
 
 
@@ -121,4 +124,5 @@ def body(kind: str, index: int, seed: int = 0) -> Body:
     place = torch.from_numpy(stream.uniform(-APART, APART, 3))
     place[2] += DISTANCE - vertices[:, 2].min()
     material = float(stream.uniform(0.0, MATERIAL))
-    return Body(kind, vertices + place, triangles, material, int(stream.integers(2**31)))
+    size = float(stream.uniform(*RANGES["rendering"][2]))
+    return Body(kind, vertices + place, triangles, material, size, int(stream.integers(2**31)))

@@ -50,7 +50,7 @@ from radarbook.fitting.space import UNKNOWN
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
-from radarbook.radar.renderer import PhysicalRenderer, mesh_signal
+from radarbook.radar.renderer import mesh_signal
 from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.seeds import numpy_stream

@@ -1,10 +1,11 @@
 """Whether a recording is of a face at all, by the highlights of its image.
 
 Skin is a mirror. A face mirrors into the array at a dozen places, along its middle line and on the
-cheeks; a ball does so at one place, a plate everywhere, a hand along its fingers. So seven
-statistics of the power image tell them apart before any fit: how many maxima it has, how large the
-area is that its power fills, and how far power and level extend in height and width. They are
-compared with those of simulated faces by the squared Mahalanobis distance [0037].
+cheeks, and it is round; a ball mirrors at one place, a plate everywhere, a hand along its fingers,
+which lie in a plane. So eleven statistics of power and depth tell them apart before any fit: how
+many maxima the image has, how large the area is that its power fills, how far power and level
+extend in height and width, and the parabola through its depth. They are compared with those of
+simulated faces by the squared Mahalanobis distance [0037].
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ class Highlights:
         Root mean square distance of the power from its centroid, mm.
     level_height, level_width : float
         The same of the level in dB above -20 dB.
+    across, along : float
+        Curvature of the depth in x and in y, 1/m: of the parabola through it, weighted by level
+        about the middle, robustly.
+    rest, relief : float
+        Root mean square distance of the depth from that parabola, up to 15 mm, and from its median,
+        up to 30 mm; mm.
     """
 
     bright: int
@@ -50,10 +57,15 @@ class Highlights:
     width: float
     level_height: float
     level_width: float
+    across: float
+    along: float
+    rest: float
+    relief: float
 
     @classmethod
-    def of(cls, power: Tensor, pixel: float) -> Highlights:
-        """Of an image (y, x) of smoothed power, with pixels ``pixel`` m apart.
+    def of(cls, power: Tensor, depth: Tensor, pixel: float) -> Highlights:
+        """Of an image (y, x) of smoothed power and its depth (y, x), m, with pixels ``pixel`` m
+        apart.
 
         Examples
         --------
@@ -63,7 +75,7 @@ class Highlights:
         >>> from radarbook.fitting.recognise import Highlights
         >>> image = torch.zeros(21, 21)
         >>> image[5, 10] = image[15, 10] = 1.0
-        >>> found = Highlights.of(image, 4e-3)
+        >>> found = Highlights.of(image, torch.full((21, 21), 0.3), 4e-3)
         >>> found.bright, round(found.area, 2), round(found.height, 1), round(found.width, 1)
         (2, 0.32, 20.0, 0.0)
         """
@@ -72,25 +84,40 @@ class Highlights:
         largest = F.max_pool2d(p[None, None], reach, stride=1, padding=reach // 2)[0, 0]
         peak = p == largest
         counts = (int((peak & (p > 10 ** (db / 10))).sum()) for db in (-12.0, -20.0))
-        y = 1e3 * pixel * torch.arange(p.shape[0], dtype=torch.float64)[:, None]
-        x = 1e3 * pixel * torch.arange(p.shape[1], dtype=torch.float64)
+        sides = [1e3 * pixel * torch.arange(n, dtype=torch.float64) for n in p.shape]
+        y, x = torch.meshgrid(*sides, indexing="ij")
 
-        def extent(weight: Tensor) -> tuple[float, float]:
+        def spread(values: Tensor, weight: Tensor) -> float:
             share = weight / weight.sum()
-            away = (((s - (share * s).sum()).square() * share).sum().sqrt() for s in (y, x))
-            height, width = (float(one) for one in away)
-            return height, width
+            return float(((values - (share * values).sum()).square() * share).sum().sqrt())
 
         level = (10 * torch.log10(p + 1e-12) + 20).clamp(min=0)
         area = float(p.sum().square() / p.square().sum()) * (100 * pixel) ** 2
-        return cls(*counts, area, *extent(p), *extent(level))
+        extents = [spread(side, weight) for weight in (p, level) for side in (y, x)]
+        share = level / level.sum()
+        x, y = x - (share * x).sum(), y - (share * y).sum()
+        # About the middle: at the rim of an image lie side lobes, at depths of their own.
+        share = share * torch.exp(-0.5 * (x * x + y * y) / (1e3 * tuned.HIGHLIGHT_MIDDLE) ** 2)
+        share = (share / share.sum()).flatten()
+        z = 1e3 * depth.double().flatten()
+        columns = torch.stack([torch.ones_like(x), x, y, x * x / 2, y * y / 2, x * y], -1)
+        shape, rest = _robust(columns.flatten(0, 1), z, share)
+        relief = z - z[share > 0.2 * share.max()].median()
+        depths = (
+            float((share * part.abs().clamp(max=most).square()).sum().sqrt())
+            for part, most in ((rest, 15.0), (relief, 30.0))
+        )
+        return cls(*counts, area, *extents, 1e3 * float(shape[3]), 1e3 * float(shape[4]), *depths)
 
     def vector(self) -> Tensor:
-        """(7,) float64 logarithms, in the order of the attributes; of the numbers plus 1, of
-        lengths plus 1 mm."""
-        plus = 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0
-        values = vars(self).values()
-        return torch.tensor([math.log(v + p) for v, p in zip(values, plus, strict=True)]).double()
+        """(11,) float64 in the order of the attributes: logarithms, of numbers plus 1 and of
+        lengths plus 1 mm, and the curvatures themselves."""
+        plus = {"bright": 1.0, "maxima": 1.0, "area": 0.01, "across": None, "along": None}
+        values = [
+            value if plus.get(name, 1.0) is None else math.log(value + (plus.get(name, 1.0) or 0.0))
+            for name, value in vars(self).items()
+        ]
+        return torch.tensor(values, dtype=torch.float64)
 
     @property
     def distance(self) -> float:
@@ -107,9 +134,25 @@ class Highlights:
     def __str__(self) -> str:
         return (
             f"its highlights are not those of a face: {self.bright} within 12 dB over "
-            f"{self.area:.0f} cm², {self.height:.0f} mm high and {self.width:.0f} mm wide (distance "
-            f"{self.distance:.0f}, of faces below {tuned.NO_FACE_HIGHLIGHTS:.0f})"
+            f"{self.area:.0f} cm², {self.height:.0f} mm high and {self.width:.0f} mm wide, curvature "
+            f"{self.across:.0f} and {self.along:.0f} per metre (distance {self.distance:.0f}, of "
+            f"faces below {tuned.NO_FACE_HIGHLIGHTS:.0f})"
         )
+
+
+def _robust(columns: Tensor, values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients (K,) of columns (M, K) that give values (M,), mm, with weights (M,), and what
+    remains (M,); what is more than millimetres off counts little (Geman and McClure)."""
+    weight = share
+    for _ in range(8):
+        root = weight.sqrt()
+        rows = root[:, None] * columns
+        # In units of each other's size, whatever pixels there are.
+        scale = rows.norm(dim=0).clamp(min=1e-12)
+        found = torch.linalg.pinv(rows / scale, rtol=1e-6) @ (root * values) / scale
+        rest = values - columns @ found
+        weight = share / (1 + (rest / (1e3 * tuned.HIGHLIGHT_OFF)).square()).square()
+    return found, rest
 
 
 def resolves_highlights(array: Array, wavelength: float, distance: float) -> bool:
@@ -168,14 +211,19 @@ def highlights(
     >>> [highlights(one, renderer).of_a_face for one in recordings]
     [True, False]
     """
+    if not resolves_highlights(renderer.array, renderer.waveform.wavelength, renderer.distance):
+        return None
     whole = renderer.array.batched(signal)
     centre = centroid(CoarseImager(renderer, pose_range).image(whole))
-    if not resolves_highlights(renderer.array, renderer.waveform.wavelength, float(centre[0, 2])):
-        return None
     level = Level("", smoothing=(tuned.HIGHLIGHT_SMOOTHING,), fidelity="coarse")
-    plan = physical_plan(whole, renderer, schedule=[level], centres=centre)
+    # Of an array that is as sparse already all antennas: ghosts would be further highlights.
+    channels = min(len(renderer.array.tx), len(renderer.array.rx))
+    every = tuned.ANTENNAS if channels > tuned.HIGHLIGHT_ANTENNAS else 1
+    plan = physical_plan(whole, renderer, schedule=[level], centres=centre, antennas=every)
     objective = plan.stages[0].objective
     assert isinstance(objective, PowerObjective)
-    power = objective.targets[0].features[0].power.cpu()
-    points = objective.targets[0].focus.lattice(len(power))
-    return Highlights.of(power, float(points[0, 1, 0] - points[0, 0, 0]))
+    focus, feature = objective.targets[0].focus, objective.targets[0].features[0]
+    points = focus.lattice(len(feature.power))
+    behind = focus.range_difference(feature.lag, torch.ones_like(feature.lag))
+    depth = (points[..., 2] + behind).cpu()
+    return Highlights.of(feature.power.cpu(), depth, float(points[0, 1, 0] - points[0, 0, 0]))

@@ -189,11 +189,31 @@ INDEPENDENT = 1500
 #: Lateral smoothing of the image, m; half the least distance of two maxima, m; and first nulls of
 #: the point-spread function, m, for which the statistics hold [0037].
 HIGHLIGHT_SMOOTHING, HIGHLIGHT_REACH, HIGHLIGHT_RESOLUTION = 0.0032, 0.009, (0.003, 0.006)
-#: Of the statistics' logarithms over simulated faces: mean (7,), and the root of the inverse
-#: covariance (7, 7), by ``python -m benchmarks.refusals --statistics`` [0037].
-FACE_HIGHLIGHTS: tuple[list[float], list[list[float]]] = ([0.0] * 7, [[0.0] * 7] * 7)
+#: Width of the middle of an image, where its depth counts, and the distance from a parabola at
+#: which a depth counts little, m [0037].
+HIGHLIGHT_MIDDLE, HIGHLIGHT_OFF = 0.045, 0.005
+#: Antennas of one kind up to which all are used.
+HIGHLIGHT_ANTENNAS = 60
+#: Of the statistics over simulated faces: mean (11,), and the root of the inverse covariance
+#: (11, 11), by ``python -m benchmarks.refusals --statistics`` [0037].
+FACE_HIGHLIGHTS: tuple[list[float], list[list[float]]] = (
+    [2.1444, 2.3758, 3.2848, 3.6684, 3.0304, 3.6556, 2.9623, 22.946, 1.2031, 1.7951, 2.2765],
+    [
+        [7.897, -0.176, -1.843, -7.17, 6.348, 5.082, -3.225, 0.054, 0.036, 0.687, -1.969],
+        [0.0, 7.059, -4.599, -1.925, -2.192, 1.225, -1.434, -0.057, -0.013, -3.337, 1.423],
+        [0.0, 0.0, 9.151, 0.628, -11.663, -5.498, -4.019, 0.003, 0.047, 3.386, 1.508],
+        [0.0, 0.0, 0.0, 23.606, -8.666, -21.215, 2.019, -0.123, -0.053, 3.413, -0.64],
+        [0.0, 0.0, 0.0, 0.0, 21.256, -0.6, -12.033, 0.096, -0.047, 0.691, -3.421],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 6.937, 1.518, -0.009, 0.083, 0.008, -0.57],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 7.859, 0.107, -0.012, -2.305, -0.115],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.154, -0.091, -2.531, -0.503],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.253, -0.694, 1.107],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 9.386, -5.113],
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 4.846],
+    ],
+)
 #: Squared Mahalanobis distance from which on they are of no face [0037].
-NO_FACE_HIGHLIGHTS = 30.0
+NO_FACE_HIGHLIGHTS = 36.0
 
 # -- delay ---------------------------------------------------------------------------------------
 

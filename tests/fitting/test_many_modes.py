@@ -66,9 +66,7 @@ def test_the_usual_fit_of_many_coefficients_has_their_schedule(model: MorphableM
 
 def test_the_face_of_smoothed_power_is_kept_where_phases_do_not_fit(model: MorphableModel) -> None:
     start = FaceParameters.neutral(1, n_shape=MANY - 1, n_expression=1, dtype=torch.float64)
-    found = rb.reconstruct(
-        recorded(model, 1.5), model, start=start, schedule=LEVELS, bounces=1
-    )
+    found = rb.reconstruct(recorded(model, 1.5), model, start=start, schedule=LEVELS, bounces=1)
     assert not found.verdict.phases_fit
     assert found.smoothed
     assert found.fit.smoothed is not None
@@ -91,9 +89,7 @@ def test_the_face_of_smoothed_power_is_kept_where_phases_do_not_fit(model: Morph
 
 def test_the_face_of_phases_is_kept_where_they_fit(model: MorphableModel) -> None:
     start = FaceParameters.neutral(1, n_shape=MANY - 1, n_expression=1, dtype=torch.float64)
-    found = rb.reconstruct(
-        recorded(model, 0.0), model, start=start, schedule=LEVELS, bounces=1
-    )
+    found = rb.reconstruct(recorded(model, 0.0), model, start=start, schedule=LEVELS, bounces=1)
     assert found.verdict.phases_fit
     assert not found.smoothed
     assert torch.equal(found.parameters.shape, found.fit.parameters.shape)

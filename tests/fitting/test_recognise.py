@@ -52,7 +52,10 @@ def test_statistics_of_a_gaussian_are_its_own() -> None:
     pixel, sigma, tall = 2e-3, 12e-3, 1.5
     side = torch.arange(-60, 61, dtype=torch.float64) * pixel
     power = torch.exp(-0.5 * ((side[:, None] / (tall * sigma)) ** 2 + (side / sigma) ** 2))
-    found = Highlights.of(power, pixel)
+    # Of a bowl with radii of 50 and 80 mm, tilted, and a ripple of 1 mm.
+    depth = side[:, None] ** 2 / 0.16 + side**2 / 0.1 + 0.2 * side + 0.3
+    ripple = 1e-3 * torch.cos(2 * math.pi * torch.arange(121, dtype=torch.float64) / 4)
+    found = Highlights.of(power, depth + ripple, pixel)
     assert (found.bright, found.maxima) == (1, 1)
     assert found.area == pytest.approx(4 * math.pi * (100 * sigma) ** 2 * tall, rel=1e-3)
     assert found.width == pytest.approx(1e3 * sigma, rel=1e-3)
@@ -60,8 +63,12 @@ def test_statistics_of_a_gaussian_are_its_own() -> None:
     # In dB it is a paraboloid down to 20 dB: a² = 2σ² ln 100, whose mean square is a² / 6.
     level = 1e3 * sigma * math.sqrt(2 * math.log(100) / 6)
     assert found.level_width == pytest.approx(level, rel=0.01)
+    assert found.across == pytest.approx(20.0, rel=0.02)
+    assert found.along == pytest.approx(12.5, rel=0.02)
+    assert found.rest == pytest.approx(math.sqrt(0.5), rel=0.02)
+    found = Highlights.of(power, depth, pixel)
     # Neither gain nor the pixels' number decide.
-    again = Highlights.of(1e-6 * power[::2, ::2], 2 * pixel)
+    again = Highlights.of(1e-6 * power[::2, ::2], depth[::2, ::2] + 0.1, 2 * pixel)
     assert again.vector().tolist() == pytest.approx(found.vector().tolist(), abs=0.02)
 
 
