@@ -3,13 +3,13 @@
     python -m benchmarks.refusals --model procedural --other ict_face.h5 --count 100 --json FILE
 
 Spheres, plates, hands and heads without features (:mod:`benchmarks.bodies`) and faces, those of
-the fitted model and those of ``--other`` with all modes of both, at random places, sizes, tilts,
-materials and with speckle of their own, are simulated for the QAR50 (one of its two halves of
-antennas and 24 steps of its band, as a fit uses them) as smooth surfaces with one reflection. The
-table states how many are refused (:mod:`radarbook.fitting.recognise`), with 95 % intervals of
-Wilson, and the seconds of one decision. ``--tuning`` takes the samples that the threshold was
-chosen on; with ``--statistics`` it prints the mean and the root of the inverse covariance of their
-faces' highlights instead. Each row is written as it is finished; the same command continues.
+the fitted model and those of ``--other`` with all modes of both at full width, at random places,
+sizes, tilts, materials and with speckle of their own, are simulated for the QAR50 (every second of
+its antennas and 24 steps of its band) as smooth surfaces with one reflection. The table states how
+many are refused (:mod:`radarbook.fitting.recognise`), with 95 % intervals of Wilson, and the
+seconds of one decision. ``--tuning`` takes the samples that the threshold was chosen on; with
+``--statistics`` it prints the mean and the root of the inverse covariance of their faces'
+highlights instead. Each row is written as it is finished; the same command continues.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from benchmarks.bodies import KINDS, body
-from benchmarks.outside import sampled
+from radarbook.datasets.distribution import random_parameters
 from radarbook.faces.load import held_modes, load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json
-from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.fitting import tuned
-from radarbook.fitting.recognise import highlights
+from radarbook.fitting.recognise import distance, highlights
+from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.provenance import hardware
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.renderer import mesh_signal
@@ -60,7 +60,7 @@ def recorded(
     """Signal (1, rx, tx, f) of one sample, and its material factor."""
     if kind in models:
         model = models[kind]
-        face = sampled(model, index, 0)
+        face = random_parameters([index], 0, model.n_shape, model.n_expression)
         vertices = to_radar(model, face.to(dtype=torch.float64), 0.30)[0].double()
         triangles, material, seed = model.triangles, float(face.material[0]), index
         size = float(face.antenna_size[0])
@@ -92,7 +92,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(
             f"{kind:<24}{len(mine):>8}{refused:>9}{refused / len(mine):>8.0%}  "
             f"{between.low:.0%} to {between.high:.0%}".ljust(66)
-            + f"{distances[0]:.0f} to {distances[-1]:.0f}, median {distances[len(distances) // 2]:.0f}"
+            + f"{distances[0]:.0f} to {distances[-1]:.0f}, "
+            f"median {distances[len(distances) // 2]:.0f}"
         )
     seconds = sorted(row["seconds"] for row in rows)
     lines.append(f"seconds of one decision: median {seconds[len(seconds) // 2]:.1f}")
@@ -163,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(statistics(rows))
     else:
         for row in rows:
+            row["distance"] = distance(torch.tensor(row["highlights"], dtype=torch.float64))
             row["refused"] = row["distance"] >= tuned.NO_FACE_HIGHLIGHTS
         print(table(rows))
 

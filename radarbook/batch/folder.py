@@ -372,6 +372,8 @@ def fit_one(
             return str(error)
         if result.fit.reason == "interrupted":
             raise KeyboardInterrupt
+        if result.verdict.unlike is not None:
+            return result.reason
         deviation = result.vertex_deviation()
         distance = float(options.get("distance", 0.30))
         shown = fit_pictures(recording, model, result.parameters, distance, deviation)

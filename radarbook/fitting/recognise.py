@@ -5,7 +5,7 @@ cheeks, and it is round; a ball mirrors at one place, a plate everywhere, a hand
 which lie in a plane. So eleven statistics of power and depth tell them apart before any fit: how
 many maxima the image has, how large the area is that its power fills, how far power and level
 extend in height and width, and the parabola through its depth. They are compared with those of
-simulated faces by the squared Mahalanobis distance [0037].
+simulated faces by the squared Mahalanobis distance [0038].
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Highlights:
         reach = 2 * max(1, round(tuned.HIGHLIGHT_REACH / pixel)) + 1
         largest = F.max_pool2d(p[None, None], reach, stride=1, padding=reach // 2)[0, 0]
         peak = p == largest
-        counts = (int((peak & (p > 10 ** (db / 10))).sum()) for db in (-12.0, -20.0))
+        bright, maxima = (int((peak & (p > 10 ** (db / 10))).sum()) for db in (-12.0, -20.0))
         sides = [1e3 * pixel * torch.arange(n, dtype=torch.float64) for n in p.shape]
         y, x = torch.meshgrid(*sides, indexing="ij")
 
@@ -93,7 +93,12 @@ class Highlights:
 
         level = (10 * torch.log10(p + 1e-12) + 20).clamp(min=0)
         area = float(p.sum().square() / p.square().sum()) * (100 * pixel) ** 2
-        extents = [spread(side, weight) for weight in (p, level) for side in (y, x)]
+        extents = {
+            "height": spread(y, p),
+            "width": spread(x, p),
+            "level_height": spread(y, level),
+            "level_width": spread(x, level),
+        }
         share = level / level.sum()
         x, y = x - (share * x).sum(), y - (share * y).sum()
         # About the middle: at the rim of an image lie side lobes, at depths of their own.
@@ -103,11 +108,20 @@ class Highlights:
         columns = torch.stack([torch.ones_like(x), x, y, x * x / 2, y * y / 2, x * y], -1)
         shape, rest = _robust(columns.flatten(0, 1), z, share)
         relief = z - z[share > 0.2 * share.max()].median()
-        depths = (
-            float((share * part.abs().clamp(max=most).square()).sum().sqrt())
-            for part, most in ((rest, 15.0), (relief, 30.0))
+
+        def size(part: Tensor, most: float) -> float:
+            return float((share * part.abs().clamp(max=most).square()).sum().sqrt())
+
+        return cls(
+            bright,
+            maxima,
+            area,
+            **extents,
+            across=1e3 * float(shape[3]),
+            along=1e3 * float(shape[4]),
+            rest=size(rest, 15.0),
+            relief=size(relief, 30.0),
         )
-        return cls(*counts, area, *extents, 1e3 * float(shape[3]), 1e3 * float(shape[4]), *depths)
 
     def vector(self) -> Tensor:
         """(11,) float64 in the order of the attributes: logarithms, of numbers plus 1 and of
@@ -121,10 +135,8 @@ class Highlights:
 
     @property
     def distance(self) -> float:
-        """Squared Mahalanobis distance from the highlights of faces
-        (:data:`~radarbook.fitting.tuned.FACE_HIGHLIGHTS`)."""
-        mean, root = (torch.tensor(v, dtype=torch.float64) for v in tuned.FACE_HIGHLIGHTS)
-        return float((root @ (self.vector() - mean)).square().sum())
+        """Squared Mahalanobis distance from the highlights of faces (:func:`distance`)."""
+        return distance(self.vector())
 
     @property
     def of_a_face(self) -> bool:
@@ -134,10 +146,26 @@ class Highlights:
     def __str__(self) -> str:
         return (
             f"its highlights are not those of a face: {self.bright} within 12 dB over "
-            f"{self.area:.0f} cm², {self.height:.0f} mm high and {self.width:.0f} mm wide, curvature "
-            f"{self.across:.0f} and {self.along:.0f} per metre (distance {self.distance:.0f}, of "
-            f"faces below {tuned.NO_FACE_HIGHLIGHTS:.0f})"
+            f"{self.area:.0f} cm², {self.height:.0f} mm high and {self.width:.0f} mm wide, "
+            f"curvature {self.across:.0f} and {self.along:.0f} per metre (distance "
+            f"{self.distance:.0f}, of faces below {tuned.NO_FACE_HIGHLIGHTS:.0f})"
         )
+
+
+def distance(vector: Tensor) -> float:
+    """Squared Mahalanobis distance of :meth:`Highlights.vector` (11,) from those of simulated faces
+    (:data:`~radarbook.fitting.tuned.FACE_HIGHLIGHTS`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from radarbook.fitting import tuned
+    >>> from radarbook.fitting.recognise import distance
+    >>> distance(torch.tensor(tuned.FACE_HIGHLIGHTS[0], dtype=torch.float64))
+    0.0
+    """
+    mean, root = (torch.tensor(v, dtype=torch.float64) for v in tuned.FACE_HIGHLIGHTS)
+    return float((root @ (vector - mean)).square().sum())
 
 
 def _robust(columns: Tensor, values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:

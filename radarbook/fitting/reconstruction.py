@@ -23,7 +23,7 @@ from radarbook.fitting.delay import delay_deviation
 from radarbook.fitting.delay_fit import fit_with_delay
 from radarbook.fitting.descend import FitResult, descend
 from radarbook.fitting.layer_fit import LayerFit, fit_layer
-from radarbook.fitting.plan import final_objective, smoothed_objective
+from radarbook.fitting.plan import final_objective
 from radarbook.fitting.recognise import highlights
 from radarbook.fitting.reconstruct import (
     mean_face_start,

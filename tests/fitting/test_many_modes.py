@@ -1,4 +1,4 @@
-"""A fit of many coefficients: its schedule, and the face it keeps where the model lacks the target."""
+"""A fit of many coefficients: its schedule, and which of its faces it keeps."""
 
 from __future__ import annotations
 
