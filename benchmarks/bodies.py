@@ -107,7 +107,8 @@ def body(kind: str, index: int, seed: int = 0) -> Body:
     if kind == "sphere":
         vertices, triangles = sphere(origin, stream.uniform(0.03, 0.11), FACET)
     elif kind == "plate":
-        vertices, triangles = plate(origin, *stream.uniform(0.06, 0.25, 2), facet=FACET)
+        width, height = stream.uniform(0.06, 0.25, 2)
+        vertices, triangles = plate(origin, width, height, facet=FACET)
     elif kind == "hand":
         vertices, triangles = hand(stream)
     elif kind == "head without features":
