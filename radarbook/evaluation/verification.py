@@ -89,7 +89,7 @@ def bootstrap(
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class ScoredPairs:
     """Similarities of pairs of takes, each pair once.
 
     Attributes
@@ -123,12 +123,14 @@ class Pairs:
         total = float(weights.sum())
         return float(weights @ self.score[mine] / total) if total else float("nan")
 
-    def some(self, chosen: NDArray[np.bool_]) -> Pairs:
+    def some(self, chosen: NDArray[np.bool_]) -> ScoredPairs:
         """The pairs ``chosen`` (P,)."""
-        return Pairs(self.score[chosen], self.same[chosen], self.first[chosen], self.second[chosen])
+        return ScoredPairs(
+            self.score[chosen], self.same[chosen], self.first[chosen], self.second[chosen]
+        )
 
 
-def pairs_of(coefficients: ArrayLike, person: Sequence[int] | NDArray[Any]) -> Pairs:
+def pairs_of(coefficients: ArrayLike, person: Sequence[int] | NDArray[Any]) -> ScoredPairs:
     """All pairs of B takes by the cosines of their coefficients (B, K).
 
     ``person`` (B,) is each take's person, numbered from 0. Raises
@@ -147,14 +149,14 @@ def pairs_of(coefficients: ArrayLike, person: Sequence[int] | NDArray[Any]) -> P
         )
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     i, j = np.triu_indices(len(who), 1)
-    return Pairs((unit @ unit.T)[i, j], who[i] == who[j], who[i], who[j])
+    return ScoredPairs((unit @ unit.T)[i, j], who[i] == who[j], who[i], who[j])
 
 
-def roc(pairs: Pairs, drawn: Real | None = None) -> tuple[Real, Real]:
+def roc(pairs: ScoredPairs, drawn: Real | None = None) -> tuple[Real, Real]:
     """False and true acceptance rates (T,), as the threshold falls: both from 0 to 1.
 
     A pair is accepted as one person if its score is at or above the threshold. ``drawn`` as in
-    :meth:`Pairs.weights`. NaN where there are no pairs of one kind.
+    :meth:`ScoredPairs.weights`. NaN where there are no pairs of one kind.
 
     Examples
     --------
@@ -177,7 +179,7 @@ def roc(pairs: Pairs, drawn: Real | None = None) -> tuple[Real, Real]:
         )
 
 
-def equal_error_rate(pairs: Pairs, drawn: Real | None = None) -> float:
+def equal_error_rate(pairs: ScoredPairs, drawn: Real | None = None) -> float:
     """Where as many pairs of one person are refused as pairs of two are accepted: 0 to 1.
 
     Between two thresholds the curve is taken as straight. Scores that say nothing give 0.5; of

@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from radarbook.errors import InputError
 from radarbook.evaluation.verification import (
-    Pairs,
+    ScoredPairs,
     bootstrap,
     equal_error_rate,
     nearest_template,
@@ -21,12 +21,12 @@ from radarbook.evaluation.verification import (
 DRAW = np.random.default_rng(3)
 
 
-def scores(genuine: np.ndarray, impostor: np.ndarray) -> Pairs:
+def scores(genuine: np.ndarray, impostor: np.ndarray) -> ScoredPairs:
     """Pairs of given scores, each of people of their own."""
     count = len(genuine) + len(impostor)
     same = np.arange(count) < len(genuine)
     first = np.arange(count)
-    return Pairs(np.concatenate([genuine, impostor]), same, first, np.where(same, first, 0))
+    return ScoredPairs(np.concatenate([genuine, impostor]), same, first, np.where(same, first, 0))
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0, 2.5])
