@@ -18,6 +18,8 @@ channels         gains and phases of a nominal instrument; ``positions`` its ant
 flat             nothing; the fit has flat facets
 second, once     the second reflection; the fit has one reflection only
 second           the second reflection; the fit has two, as usual
+…, gains fitted  the same; every transmitter and receiver has a gain and a phase that are unknown,
+                 with the nominal instrument's deviations as their prior (no fit has them yet)
 ===============  ==================================================================================
 
 Rows are written as they are finished, and an interrupted run continues.
@@ -46,6 +48,7 @@ from radarbook.evaluation.metrics import vertex_distances
 from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json
+from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import judge
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.methods import Problem
@@ -116,12 +119,36 @@ def targets(
         "second, once": (lambda: surface() + second(), once),
         "second": (lambda: surface() + second(), {}),
     }
+    for cause in ("channels", "positions", "diffuse"):
+        found[f"{cause}, gains fitted"] = found[cause]
     if model.name == "procedural":
         found["formula"] = (formula, once)
     return found
 
 
-def displaced(signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters) -> dict[str, Any]:
+def gain_slopes(
+    objective: Any, signal: torch.Tensor, there: FaceParameters, step: float = 1e-2
+) -> torch.Tensor:
+    """(M, G) float64: slopes of the residuals by the gain (real) and the phase (imaginary) of each
+    receiver, then of each transmitter, of the face's signal. ``signal`` (rx, tx, f)."""
+    rendered = objective.physics.signal(there, like=there)[0]
+    own = (rendered.conj() * signal).sum() / rendered.abs().square().sum() * rendered
+    against = objective.comparison(rendered, there)
+    base, slopes = against(own), []
+    for axis in (0, 1):
+        for antenna in range(own.shape[axis]):
+            for part in (1.0, 1j):
+                factor = torch.ones(own.shape[axis], dtype=own.dtype)
+                factor[antenna] += step * part
+                moved = own * factor.reshape(-1, *[1] * (2 - axis))
+                slopes.append((against(moved) - base).double() / step)
+    # The face has the gains: what would be the target's is the other way round.
+    return -torch.stack(slopes, dim=1)
+
+
+def displaced(
+    signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters, *, gains: bool = False
+) -> dict[str, Any]:
     """Residual at the truth, and where the minimum is to first order: one row of the table."""
     there = truth.to(dtype=torch.float64)
     centre = there.translation.float() + torch.tensor([0.0, 0.0, DISTANCE])
@@ -138,14 +165,25 @@ def displaced(signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters
     )
     data = len(residual) - objective.priors
     # The prior's own pull is no error of the physics: its residual is left out, its weight is not.
-    slope = jacobian[:data].T @ residual[:data]
-    step = -torch.linalg.solve(jacobian.T @ jacobian, slope).cpu()
-    end = space.unpack(vector.index_add(0, columns, step)[None])
+    unknown = jacobian[:data]
+    weight = jacobian[data:].T @ jacobian[data:]
+    if gains:
+        added = gain_slopes(objective, whole[0], there)[:data]
+        unknown = torch.cat([unknown, added], dim=1)
+        # Prior precisions, times the variance of one independent residual.
+        deviations = torch.tensor([NOMINAL.gain_db * np.log(10) / 20, NOMINAL.phase])
+        level = residual[:data].square().sum() / tuned.INDEPENDENT
+        precision = (level / deviations.double().square()).repeat(added.shape[1] // 2)
+        weight = torch.block_diag(weight, torch.diag(precision))
+    step = -torch.linalg.solve(unknown.T @ unknown + weight, unknown.T @ residual[:data])
+    left = float((residual[:data] + unknown @ step).square().sum())
+    end = space.unpack(vector.index_add(0, columns, step[: len(columns)])[None])
     model = renderer.model
     errors = vertex_distances(model, end.to("cpu", torch.float32), truth)[0]
     return {
         "residual": round(verdict.residual, 5),
         "diffuse": round(verdict.diffuse, 5),
+        "residual_after": round(left, 5),
         "displacement_mm": round(float(errors.mean()), 4),
         "position_mm": round(1e3 * float((end.translation - there.translation).norm()), 4),
     }
@@ -180,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if done or (chosen.causes and cause not in chosen.causes):
                 continue
             with torch.no_grad():
-                row = displaced(signal(), usual.replace(**options), truth)
+                gains = cause.endswith("gains fitted")
+                row = displaced(signal(), usual.replace(**options), truth, gains=gains)
             material = round(float(truth.material), 3)
             rows.append({"face": number, "cause": cause, "material": material, **row})
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -248,10 +248,13 @@ _CAUSES = {
     "flat": ("nothing", "flat facets"),
     "formula": ("the formula instead of the mesh's smooth surface", "–"),
     "channels": ("gains and phases of channels", "–"),
+    "channels, gains fitted": ("gains and phases of channels", "with a gain for each antenna"),
     "positions": ("positions of antennas", "–"),
+    "positions, gains fitted": ("positions of antennas", "with a gain for each antenna"),
     "second, once": ("double bounce", "first bounce alone"),
     "second": ("double bounce", "with double bounce"),
     "diffuse": ("diffuse reflection", "–"),
+    "diffuse, gains fitted": ("diffuse reflection", "with a gain for each antenna"),
     "own diffuse": ("diffuse reflection, all by the library", "–"),
 }
 
