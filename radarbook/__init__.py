@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from radarbook.faces.parameters import FaceParameters as FaceParameters
     from radarbook.faces.pose import to_radar as to_radar
     from radarbook.fitting.fit import fit as fit
+    from radarbook.fitting.frames import FramesReconstruction as FramesReconstruction
+    from radarbook.fitting.frames import reconstruct_frames as reconstruct_frames
     from radarbook.fitting.reconstruction import Reconstruction as Reconstruction
     from radarbook.fitting.reconstruction import reconstruct as reconstruct
     from radarbook.profiles import get_profile as get_profile
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Array": "radar.array",
     "FaceParameters": "faces.parameters",
+    "FramesReconstruction": "fitting.frames",
     "Grid": "radar.imaging",
     "InputError": "errors",
     "Layer": "radar.layer",
@@ -90,6 +93,7 @@ _HOMES = {
     "read_recording": "datasets.recordings",
     "reconstruct": "fitting.reconstruction",
     "reconstruct_folder": "batch.folder",
+    "reconstruct_frames": "fitting.frames",
     "save_image": "radar.image",
     "simulate": "radar.simulate",
     "simulate_points": "radar.simulate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -92,6 +92,39 @@ class FittedFace:
     def value(self, name: str) -> float:
         """Of one parameter."""
         return next(one.value for one in self.parameters if one.name == name)
+
+    def found(self) -> FaceParameters:
+        """The face (1), float64: the inverse of :func:`named_parameters`.
+
+        Examples
+        --------
+        >>> face = FaceParameters.neutral(1, n_shape=2, n_expression=1, dtype=torch.float64)
+        >>> face = face.replace(rotation=torch.tensor([[0.1, 0.0, -0.2]], dtype=torch.float64))
+        >>> kept = FittedFace(
+        ...     accepted=True, reason="", text="", residual=0.0, predicted=0.0,
+        ...     parameters=tuple(named_parameters(face)), vertex_mean=None, vertex_most=None,
+        ...     steps=0, seconds=0.0, stopped=False,
+        ... )
+        >>> torch.allclose(kept.found().normalised(), face.normalised())
+        True
+        """
+
+        def values(names: Sequence[str], factor: float) -> torch.Tensor:
+            given = [self.value(name) * factor for name in names]
+            return torch.tensor([given], dtype=torch.float64)
+
+        def coefficients(kind: str) -> list[str]:
+            return [one.name for one in self.parameters if one.name.startswith(f"{kind} ")]
+
+        neutral = FaceParameters.neutral(1, n_shape=1, n_expression=1, dtype=torch.float64)
+        rendering = [neutral.rendering[:, :1], values(["material"], 1.0)]
+        return FaceParameters(
+            shape=values(coefficients("shape"), 1.0),
+            expression=values(coefficients("expression"), 1.0),
+            translation=values(["x", "y", "z"], 1e-3),
+            rotation=values(["yaw", "pitch", "roll"], math.radians(1)),
+            rendering=torch.cat([*rendering, values(["antenna size"], 1e-3)], dim=1),
+        )
 
 
 def named_parameters(found: FaceParameters, sure: Uncertainty | None = None) -> list[Parameter]:

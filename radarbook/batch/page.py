@@ -9,9 +9,10 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from radarbook.batch.faces import FittedFace
+from radarbook.batch.faces import FittedFace, Parameter, named_parameters
 from radarbook.batch.folder import FolderReport
 from radarbook.files import write_text
+from radarbook.fitting.frames import FramesReconstruction
 from radarbook.provenance import hardware, versions
 from radarbook.reports.table import table
 
@@ -71,7 +72,7 @@ def _row(name: str, face: FittedFace) -> list[str]:
     turn = ", ".join(f"{face.value(angle):+.1f}" for angle in ("yaw", "pitch", "roll"))
     return [
         name,
-        "accepted" if face.accepted else "not accepted",
+        _status(face.accepted),
         f"{100 * face.residual:.1f}",
         f"{100 * face.predicted:.1f}",
         place,
@@ -91,23 +92,53 @@ def csv_table(report: FolderReport) -> str:
         "recording", "path", "status", "reason", "residual", "predicted",
         "vertex deviation mean (mm)", "vertex deviation most (mm)", "steps", "seconds",
     ]  # fmt: skip
-    for one in first.parameters if first is not None else ():
-        unit = f" ({one.unit})" if one.unit else ""
-        columns += [f"{one.name}{unit}", f"{one.name} deviation{unit}"]
+    columns += _parameter_columns(first.parameters if first is not None else ())
     text = io.StringIO()
     write = csv.writer(text, lineterminator="\n")
     write.writerow(columns)
     for name, face in report.faces.items():
         values: list[float | None] = [face.residual, face.predicted]
         values += [face.vertex_mean, face.vertex_most, face.steps, face.seconds]
-        for one in face.parameters:
-            values += [one.value, one.deviation]
-        status = "accepted" if face.accepted else "not accepted"
-        cells = ["" if v is None else f"{v:.6g}" for v in values]
-        write.writerow([name, report.paths[name], status, face.reason, *cells])
+        cells = [*map(_cell, values), *_parameter_cells(face.parameters)]
+        write.writerow([name, report.paths[name], _status(face.accepted), face.reason, *cells])
     for path, why in report.skipped.items():
         write.writerow([path.stem, path, "skipped", why, *[""] * (len(columns) - 4)])
     return text.getvalue()
+
+
+def frames_table(names: Sequence[str], found: FramesReconstruction) -> str:
+    """CSV of a joint fit, one line for each frame; parameters as :func:`csv_table` has them."""
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n")
+    sure = found.uncertainties or [None] * len(found)
+    rows = [named_parameters(found.parameters[n], sure[n]) for n in range(len(found))]
+    head = ["recording", "status", "reason", "residual", "predicted"]
+    write.writerow([*head, *_parameter_columns(rows[0])])
+    for name, verdict, row in zip(names, found.verdicts, rows, strict=True):
+        powers = map(_cell, (verdict.residual, verdict.predicted))
+        status = _status(verdict.accepted)
+        write.writerow([name, status, str(verdict), *powers, *_parameter_cells(row)])
+    return text.getvalue()
+
+
+def _status(accepted: bool) -> str:
+    return "accepted" if accepted else "not accepted"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _parameter_columns(parameters: Sequence[Parameter]) -> list[str]:
+    columns = []
+    for one in parameters:
+        unit = f" ({one.unit})" if one.unit else ""
+        columns += [f"{one.name}{unit}", f"{one.name} deviation{unit}"]
+    return columns
+
+
+def _parameter_cells(parameters: Sequence[Parameter]) -> list[str]:
+    return [_cell(value) for one in parameters for value in (one.value, one.deviation)]
 
 
 def page(report: FolderReport) -> str:

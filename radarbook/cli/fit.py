@@ -65,6 +65,14 @@ def reconstruct(
             "implies it. Finished ones are kept, the same command goes on.",
         ),
     ] = False,
+    frames: Annotated[
+        bool,
+        typer.Option(
+            "--frames",
+            help="With --each: the recordings are frames of one person. After their own fits they "
+            "are fitted together, with one shape.",
+        ),
+    ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     model: Model = "procedural",
@@ -191,7 +199,8 @@ def reconstruct(
     With --each every recording is a face of its own. The folder then holds a mesh, a description
     and pictures of each, table.csv, and report.html with all of them. A recording that cannot be
     read or fitted is named and skipped, and the exit status is 1; with --strict also if a face is
-    not accepted.
+    not accepted. With --frames they are fitted together afterwards: one shape, and expression and
+    pose of each, in DIR/together.
 
     With --layer the fit models the layer's delay and attenuation. With --thickest its thickness and
     permittivity are fitted together with the face. The given permittivity should be right to a
@@ -203,7 +212,7 @@ def reconstruct(
     from radarbook.fitting.reconstruction import pose_text
     from radarbook.radar.polarisation import Polarisation
 
-    each = each or any(holds_several(path) for path in source)
+    each = each or frames or any(holds_several(path) for path in source)
     require_each(each, output, through, state, workers, scheduler)
     check(
         {
@@ -268,7 +277,7 @@ def reconstruct(
         }
         if each:
             reconstruct_each(
-                source, read, fitted, output, workers, scheduler, strict=strict, **settings
+                source, read, fitted, output, workers, scheduler, strict, frames, **settings
             )
             return
         result = _fit_physical(source, read, fitted, state_file=state, **settings)

@@ -116,6 +116,14 @@ FIRST_ORDER_MODES = 150
 #: curvature of phases [0022]. The material enters by its square, whose slope at 0 is 0.
 DIFFERENCES = (5e-3, 5e-3, [2e-4] * 3, [5e-4] * 3, [1e-2, 0.2, 1e-2])
 
+# -- frames of one person ------------------------------------------------------------------------
+
+#: Joint steps, at most; the frames' own fits are near. Not measured.
+FRAME_STEPS = 6
+#: Rise of a frame's normalised residual power at the shape of another, up to which they agree: a
+#: right minimum leaves some 1e-3, a cycle of the phase some 0.3. Not measured.
+FRAMES_AGREE = 0.02
+
 # -- ensembles -----------------------------------------------------------------------------------
 
 #: How widely faces differ, normalised, by field: poses uniformly, and the position to the 9 mm

@@ -138,10 +138,53 @@ def uncertainty(
             usual = tuned.SMOOTHED_WIDER if smoothed else tuned.PHASES_WIDER
             frozen = objective.frozen_at(p, 0)
             return _posterior(frozen, problem, vector[0], usual if wider is None else wider)
-        residual, jacobian = _slopes(OneFace.of(problem, 0, vector[0]))
+    one = information(problem, vector[0], signal, noise, samples=samples, seed=seed)
+    inverse = torch.linalg.inv(one.hessian + one.precision)
+    return Uncertainty(
+        columns,
+        inverse @ one.spread @ inverse,
+        # The population's covariance is 1 for coefficients; others have no prior.
+        inverse @ one.precision @ one.precision @ inverse,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Information:
+    """What a recording states about one face: the terms of Eq. (7.1), all (K, K) float64.
+
+    Attributes
+    ----------
+    hessian : Tensor
+        JᵀJ of the data.
+    precision : Tensor
+        Λ, of the prior.
+    spread : Tensor
+        ⟨Jᵀn nᵀJ⟩.
+    """
+
+    hessian: Tensor
+    precision: Tensor
+    spread: Tensor
+
+
+def information(
+    problem: Problem,
+    vector: Tensor,
+    signal: Tensor | Sequence[Tensor],
+    noise: float | None = None,
+    *,
+    samples: int = tuned.UNCERTAINTY_SAMPLES,
+    seed: int = 0,
+) -> Information:
+    """Of the free columns of a face (width,), the minimum of a problem of one face; ``signal``,
+    ``noise`` and ``samples`` as :func:`uncertainty` has them."""
+    objective = problem.objective
+    assert isinstance(objective, FocusedObjective | JointObjective)
+    p = problem.parameters(vector[None])
+    with torch.no_grad():
+        residual, jacobian = _slopes(OneFace.of(problem, 0, vector))
         data = len(residual) - objective.priors
-        precision = (jacobian[data:].T @ jacobian[data:]).cpu()
-        inverse = torch.linalg.inv((jacobian.T @ jacobian).cpu())
+        hessian, precision = ((j.T @ j).cpu() for j in (jacobian[:data], jacobian[data:]))
         stream = torch_stream(seed, "fitting/uncertainty")
         parts = objective.parts if isinstance(objective, JointObjective) else (objective,)
         signals = [signal] if isinstance(signal, Tensor) else signal
@@ -162,13 +205,7 @@ def uncertainty(
             # features do not have, and moves each fit the same way.
             pushes.append((jacobian[:data].T @ _compared(seen, extra)).cpu())
         pushed = torch.stack(pushes)
-    spread = pushed.T @ pushed / samples
-    return Uncertainty(
-        columns,
-        wider * inverse @ spread @ inverse,
-        # The population's covariance is 1 for coefficients; others have no prior.
-        inverse @ precision @ precision @ inverse,
-    )
+    return Information(hessian, precision, wider * pushed.T @ pushed / samples)
 
 
 def _posterior(

@@ -28,6 +28,7 @@ from radarbook.datasets.recordings import Recording, read_recording, write_recor
 from radarbook.errors import InputError
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
+from radarbook.fitting import frames, tuned
 from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.reconstruction import reconstruct
 from radarbook.fitting.schedule import REFINE
@@ -245,7 +246,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def test_the_command(night: Path, tmp_path: Path, run: Run) -> None:
+def test_the_command(
+    night: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_bfm(tmp_path / "dome.h5", dome())
     output = tmp_path / "faces"
     common = ("--model", tmp_path / "dome.h5", "--modes", 2, 1, "-o", output)
@@ -258,6 +261,21 @@ def test_the_command(night: Path, tmp_path: Path, run: Run) -> None:
     code, out, _ = run("--each", night / "first.h5", night / "second.h5", *common)
     assert code == 0
     assert f"{output}: 0 fitted, 2 were there, " in out
+    # As frames of one person, which they are not: the shape is common, whatever that leaves.
+    monkeypatch.setattr(frames, "_uncertainties", lambda *_: [])
+    monkeypatch.setattr(frames, "agreeing", lambda *_: [True, True])
+    monkeypatch.setattr(tuned, "BOUNCES", 1)
+    code, out, _ = run("--frames", night / "first.h5", night / "second.h5", *common)
+    assert code == 0
+    assert "2 frames of one shape, " in out
+    with open(output / "together" / "table.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["recording"] for row in rows] == ["first", "second"]
+    assert rows[0]["shape 1 (σ)"] == rows[1]["shape 1 (σ)"]
+    assert rows[0]["expression 1 (σ)"] != rows[1]["expression 1 (σ)"]
+    assert {path.name for path in (output / "together").glob("*.ply")} == {
+        "first.ply", "second.ply", "identity.ply",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -270,6 +288,10 @@ def test_the_command(night: Path, tmp_path: Path, run: Run) -> None:
         (
             (".", "-o", "out", "--workers", 2, "--scheduler", "tcp://a:1"),
             "expected --workers or --scheduler, found both",
+        ),
+        (
+            ("--frames", "first.h5", "-o", "out", "--fit-delay"),
+            "--fit-delay: expected without --frames, found both",
         ),
         (("--each", "absent.npy", "-o", "out"), "skipped: absent.npy: no such file or folder"),
     ],
