@@ -147,6 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subjects", type=int, default=5)
     parser.add_argument("--frames", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--join", type=int, help="only the first so many frames of each subject")
     parser.add_argument("--only", type=int, help="this subject alone")
     parser.add_argument("--json", required=True)
     chosen = parser.parse_args(arguments)
@@ -165,15 +166,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for subject in [chosen.only] if chosen.only is not None else range(chosen.subjects):
         row = kept["subjects"].setdefault(str(subject), {"alone": []})
         truth = true_frames(subject, chosen.frames, chosen.seed, model.n_shape, model.n_expression)
-        for frame in range(len(row["alone"]), chosen.frames):
+        for frame in range(len(row["alone"]), chosen.join or chosen.frames):
             recording = recorded(model, truth[frame], subject, frame)
             row["alone"].append(fit_alone(recording, model, truth[frame]))
             write_json(path, {"settings": settings, **kept})
             shown = {k: v for k, v in row["alone"][-1].items() if k != "found"}
             print(subject, frame, shown, flush=True)
         if "together" not in row:
-            recordings = [recorded(model, truth[n], subject, n) for n in range(chosen.frames)]
-            row["together"] = fit_together(recordings, model, truth, row["alone"])
+            count = len(row["alone"])
+            recordings = [recorded(model, truth[n], subject, n) for n in range(count)]
+            row["together"] = fit_together(recordings, model, truth[:count], row["alone"])
             write_json(path, {"settings": settings, **kept})
             shown = {k: v for k, v in row["together"].items() if k != "found"}
             print(subject, "together", shown, flush=True)

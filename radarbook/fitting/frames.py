@@ -127,7 +127,8 @@ class FramesReconstruction:
     verdicts : tuple of Verdict
         Of each frame.
     uncertainties : tuple of Uncertainty
-        Of each frame's face in the joint fit; empty where the prior follows the residual.
+        Of each frame's face in the joint fit; empty if not asked for, and where the prior follows
+        the residual.
     joined : tuple of bool
         Frames whose own fits agreed on the shape; the others were fitted again.
     alone : FaceParameters
@@ -198,6 +199,7 @@ def reconstruct_frames(
     bounces: int = tuned.BOUNCES,
     pose_range: PoseRange = VISIBLE_POSE,
     steps: int = tuned.FRAME_STEPS,
+    deviations: bool = True,
     progress: bool = False,
 ) -> FramesReconstruction:
     """Fit several frames of one person together: one shape, and expression and pose of each.
@@ -214,6 +216,8 @@ def reconstruct_frames(
         As in :func:`~radarbook.fitting.reconstruction.reconstruct`.
     steps : int
         Damped Gauss-Newton steps, at most.
+    deviations : bool
+        Whether to compute the uncertainty of each frame's face.
     progress : bool
 
     Speckle and noise are taken to be independent between frames. Errors of the radar's channels are
@@ -230,14 +234,18 @@ def reconstruct_frames(
     >>> import radarbook as rb
     >>> from radarbook.pipeline import Pipeline
     >>> renderer = Pipeline("smoke").physical
-    >>> faces = rb.random_parameters([0, 1], 0, 10, 7)
+    >>> model = renderer.model.truncated(2, 1)
+    >>> renderer = renderer.replace(model=model)
+    >>> faces = rb.random_parameters([0, 1], 0, 2, 1)
     >>> faces = faces.replace(shape=faces.shape[:1].expand(2, -1))
     >>> recordings = [
     ...     rb.Recording(signal, renderer.array, renderer.waveform)
     ...     for signal in renderer.signal(faces)
     ... ]
     >>> starts = faces.replace(shape=faces.shape + torch.tensor([[0.02], [-0.02]]))
-    >>> found = rb.reconstruct_frames(recordings, renderer.model, starts, bounces=1, steps=1)
+    >>> found = rb.reconstruct_frames(
+    ...     recordings, model, starts, bounces=1, steps=0, deviations=False
+    ... )
     >>> bool((found.parameters.shape[0] == found.parameters.shape[1]).all())
     True
     """
@@ -275,7 +283,7 @@ def reconstruct_frames(
         model,
         found.to(dtype=starts.shape.dtype),
         verdicts,
-        tuple(_uncertainties(frames, rows)),
+        tuple(_uncertainties(frames, rows)) if deviations else (),
         tuple(joined),
         starts,
         time.perf_counter() - began,

@@ -145,6 +145,41 @@ def method_rows(path: Path) -> list[list[str]]:
     ]
 
 
+def frame_rows(path: Path) -> list[list[str]]:
+    """A row for each subject of a file of ``benchmarks.frames`` that is finished.
+
+    Subject, number of frames, frames whose own fits agreed; mean vertex distance (mm) of the face
+    without expression, mean and largest of the frames' own fits, and of the joint fit; and of the
+    faces with expression, mean of the frames' own fits and of the joint fit. Raises as
+    :func:`fit_rows`.
+    """
+    try:
+        subjects = json.loads(path.read_text(encoding="utf-8"))["subjects"]
+        rows = []
+        for name, subject in subjects.items():
+            if "together" not in subject:
+                continue
+            own, joint = subject["alone"], subject["together"]
+            identity, face = (_column(own, key) for key in ("identity_mm", "face_mm"))
+            rows.append(
+                [
+                    name,
+                    str(len(own)),
+                    str(sum(joint["agreed"])),
+                    f"{identity.mean():.3f}",
+                    f"{identity.max():.3f}",
+                    f"{joint['identity_mm']:.3f}",
+                    f"{face.mean():.3f}",
+                    f"{np.mean(joint['faces_mm']):.3f}",
+                ]
+            )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: expected the figures of benchmarks.frames, found {error!r}"
+        ) from None
+    return rows
+
+
 def layer_rows(path: Path) -> list[list[str]]:
     """A row for each way to treat the layer in a file of ``benchmarks.covered_fit``.
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from radarbook.datasets.recordings import Recording
 from radarbook.errors import InputError
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting import frames
 from radarbook.fitting.frames import Arrow, FramesReconstruction, agreeing, reconstruct_frames
 from radarbook.fitting.methods.levenberg import OneFace
 from radarbook.fitting.reconstruct import reconstruct_through_physics
@@ -141,20 +140,19 @@ def test_a_frame_is_differentiated_by_its_own_columns_alone(
         return linearised(self, x, side)
 
     monkeypatch.setattr(OneFace, "linearised", counted)
-    monkeypatch.setattr(frames, "_uncertainties", lambda *_: [])
-    reconstruct_frames(fitted.recordings[:3], dome(), fitted.alone[:3], bounces=1, steps=1)
+    few = fitted.recordings[:3], dome(), fitted.alone[:3]
+    reconstruct_frames(*few, bounces=1, steps=1, deviations=False)
     # Shape, expression, position, orientation and antenna size; at the minima, and once more.
     assert widths == [2 + 1 + 3 + 3 + 1] * 6
 
 
-def test_a_frame_in_a_wrong_minimum_is_fitted_again(
-    fitted: Fitted, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_frame_in_a_wrong_minimum_is_fitted_again(fitted: Fitted) -> None:
     shape = fitted.alone.shape.clone()
     shape[1] += torch.tensor([1.2, 0.8])
     wrong = fitted.alone.replace(shape=shape)
-    monkeypatch.setattr(frames, "_uncertainties", lambda *_: [])
-    found = reconstruct_frames(fitted.recordings[:3], dome(), wrong[:3], bounces=1, steps=3)
+    found = reconstruct_frames(
+        fitted.recordings[:3], dome(), wrong[:3], bounces=1, steps=3, deviations=False
+    )
     assert found.joined == (True, False, True)
     assert float(shape_error(found.parameters)[0]) < 0.3 * float(shape_error(wrong)[1])
     assert "2 agreed on it before" in str(found)

@@ -11,6 +11,7 @@ from radarbook.reports.fits import (
     cause_rows,
     fit_rows,
     found_layer_rows,
+    frame_rows,
     layer_rows,
     method_rows,
     mode_means,
@@ -208,3 +209,16 @@ def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps({"settings": settings, "summary": [{"variant": "full"}]}))
     with pytest.raises(InputError, match=r"referee_ict_test.json: expected the figures of"):
         referee_rows(tmp_path)
+
+
+def test_frames_of_a_subject_are_compared_with_their_joint_fit(tmp_path: Path) -> None:
+    alone = [{"identity_mm": 0.1, "face_mm": 0.2}, {"identity_mm": 0.3, "face_mm": 0.2}]
+    together = {"identity_mm": 0.05, "faces_mm": [0.1, 0.12], "agreed": [True, False]}
+    subjects = {"0": {"alone": alone, "together": together}, "1": {"alone": alone[:1]}}
+    path = tmp_path / "fitting_frames_ict.json"
+    path.write_text(json.dumps({"settings": {}, "subjects": subjects}))
+    wanted = ["0", "2", "1", "0.200", "0.300", "0.050", "0.200", "0.110"]
+    assert frame_rows(path) == [wanted]
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"expected the figures of benchmarks\.frames"):
+        frame_rows(path)
