@@ -199,6 +199,7 @@ class Reconstruction:
         return (
             f"stated deviation of a vertex {float(deviation.mean()):.2f} mm on average, at most "
             f"{float(deviation.max()):.2f} mm"
+            + ("" if self.accepted else ", if a face of this model was recorded")
         )
 
 
