@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from radarbook import cluster
 from radarbook.datasets import storage, synthetic, workers
 from radarbook.datasets.distribution import ParameterDistribution, Splits
 from radarbook.datasets.storage import FaceDataset
@@ -398,7 +399,7 @@ def test_fingerprint_follows_settings_only(tmp_path):
 
 
 def test_bad_input_is_one_clear_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="RendererSpec"):
         make(tmp_path, workers=2)
     with pytest.raises(InputError, match="count"):
