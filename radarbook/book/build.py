@@ -25,6 +25,9 @@ from radarbook.errors import InputError, StoppedError
 from radarbook.files import digest, file_digest, source_digest
 from radarbook.provenance import BUSY_SHARE
 
+#: Processes that read and write pages, at most: each holds all of the book's pages.
+_JOBS = 4
+
 
 def build_book(
     output: str | os.PathLike[str] = "build/smoke",
@@ -169,11 +172,13 @@ def _leave_out_folded_code(notebooks: Path) -> None:
 
 def _sphinx(source: Path, html: Path, doctrees: Path, builder: str = "html") -> None:
     """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
-    flags = ["-W", "--keep-going", "-q", "-b", builder, "-d", str(doctrees)]
+    jobs = str(min(_JOBS, provenance.usable_cores()))
+    flags = ["-W", "--keep-going", "-q", "-j", jobs, "-b", builder, "-d", str(doctrees)]
     configure = [sys.executable, "-c", _JUPYTER_BOOK, "config", "sphinx", str(source)]
     build = [sys.executable, "-m", "sphinx", *flags, str(source), str(html)]
     _call(configure)
-    _without_extensions(source / "conf.py", ("sphinx_thebe", "sphinx_comments"))
+    unused = ("sphinx_thebe", "sphinx_comments", "sphinx_jupyterbook_latex")
+    _without_extensions(source / "conf.py", unused)
     _call(build)
 
 
@@ -184,7 +189,8 @@ def _call(command: Sequence[str]) -> None:
 
 
 def _without_extensions(conf: Path, names: Sequence[str]) -> None:
-    """Take extensions out that would load scripts from elsewhere (and log errors offline)."""
+    """Take extensions out: those that would load scripts from elsewhere (and log errors offline),
+    and the one for LaTeX, with which Sphinx would read one page at a time."""
     text = conf.read_text(encoding="utf-8")
     for name in names:
         text = text.replace(f"'{name}', ", "")

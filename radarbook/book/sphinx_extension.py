@@ -97,6 +97,12 @@ class NameFigures(SphinxTransform):
             figure += [bundle, caption]
 
 
+def _read_side_by_side(app: Sphinx, config: Any) -> None:
+    """Sections are numbered once all pages are read, which that extension does not declare."""
+    if "sphinx_multitoc_numbering" in app.extensions:
+        app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
+
+
 def _number_within_chapters(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Give each page's figures the numbers 1, 2, …, a chapter's with its own number before."""
     for page, kinds in env.toc_fignumbers.items():
@@ -156,6 +162,25 @@ def _pages_with_figures(
     if any("radarbook_size" in box for box in doctree.findall(nodes.container)):
         for script in SCRIPTS:
             app.add_js_file(script, loading_method="defer")
+
+
+def _name_sidebar_buttons(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """A button that unfolds the pages below another has a symbol alone; a screen reader needs a
+    name."""
+    make = context.get("generate_toctree_html")
+    if make is None:
+        return
+
+    def named(*arguments: Any, **options: Any) -> Any:
+        tree = make(*arguments, **options)
+        for button in tree.select("li > details > summary") if hasattr(tree, "select") else ():
+            page = button.parent.parent.find("a")
+            button["aria-label"] = f"Pages below {page.get_text(strip=True)}" if page else "Pages"
+        return tree
+
+    context["generate_toctree_html"] = named
 
 
 def _colab_opens_its_copies(
@@ -280,6 +305,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry."""
     app.add_domain(NumberedEquations, override=True)
     app.add_transform(NameFigures)
+    app.connect("config-inited", _read_side_by_side)
     app.connect("env-get-updated", _number_within_chapters, priority=900)  # after Sphinx's own
     app.connect("missing-reference", _figure_not_made)
     app.add_post_transform(JoinPicture)
@@ -291,7 +317,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.config.html_math_renderer = "radarbook_mathml"
     app.add_css_file("figures.css")
     app.connect("html-page-context", _pages_with_figures)
-    app.connect("html-page-context", _colab_opens_its_copies, priority=900)  # after the theme
+    app.connect("html-page-context", _name_sidebar_buttons, priority=900)  # after the theme
+    app.connect("html-page-context", _colab_opens_its_copies, priority=900)
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _plain_docstring, priority=400)  # before napoleon
     app.connect("build-finished", _copy_files)
