@@ -172,7 +172,8 @@ def _leave_out_folded_code(notebooks: Path) -> None:
 
 def _sphinx(source: Path, html: Path, doctrees: Path, builder: str = "html") -> None:
     """Jupyter Book's configuration of these pages, built by Sphinx with warnings as errors."""
-    jobs = str(min(_JOBS, provenance.usable_cores()))
+    # One more than work: Sphinx counts the process that waits for the others.
+    jobs = str(1 + min(_JOBS, provenance.usable_cores()))
     flags = ["-W", "--keep-going", "-q", "-j", jobs, "-b", builder, "-d", str(doctrees)]
     configure = [sys.executable, "-c", _JUPYTER_BOOK, "config", "sphinx", str(source)]
     build = [sys.executable, "-m", "sphinx", *flags, str(source), str(html)]
