@@ -150,9 +150,6 @@ class JoinPicture(SphinxPostTransform):
         return self.app.builder.name == "singlehtml"
 
 
-_CITATIONS = 'class="citation-list"'
-
-
 def _pages_with_figures(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -162,6 +159,15 @@ def _pages_with_figures(
     if any("radarbook_size" in box for box in doctree.findall(nodes.container)):
         for script in SCRIPTS:
             app.add_js_file(script, loading_method="defer")
+
+
+def _entries_of_the_bibliography(
+    app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """docutils writes entries of a bibliography into a list; they are no items of one."""
+    if "citation-list" in context.get("body", ""):
+        body = context["body"].replace('<div role="list" class="cit', '<div class="cit')
+        context["body"] = body.replace(' role="doc-biblioentry"', "")
 
 
 def _name_sidebar_buttons(
@@ -317,6 +323,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.config.html_math_renderer = "radarbook_mathml"
     app.add_css_file("figures.css")
     app.connect("html-page-context", _pages_with_figures)
+    app.connect("html-page-context", _entries_of_the_bibliography)
     app.connect("html-page-context", _name_sidebar_buttons, priority=900)  # after the theme
     app.connect("html-page-context", _colab_opens_its_copies, priority=900)
     app.setup_extension("sphinx.ext.autodoc")
