@@ -3,7 +3,7 @@
     python -m benchmarks.frames --subjects 5 --frames 7 --json FILE
 
 A subject's frames share the coefficients of shape, material and antenna size; expression,
-position and orientation are sampled for each frame independently. The targets are ``fuller`` ones
+position and orientation are sampled for each frame independently. The targets are ``higher`` ones
 of :mod:`benchmarks.fitting`: facets of 0.7 mm, two reflections and ``NOMINAL`` imperfections, with
 128 frequencies and all antennas. One radar records a subject: errors of channels and antenna
 positions are the same in its frames, noise and speckle are independent.

@@ -117,7 +117,7 @@ def statistics(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="procedural", help="whose faces are looked for")
+    parser.add_argument("--model", default="procedural", help="whose faces are fitted")
     parser.add_argument("--other", help="another model, whose faces are targets, too")
     parser.add_argument("--count", type=int, default=100, help="samples of each kind")
     parser.add_argument("--tuning", action="store_true")

@@ -126,11 +126,11 @@ class Highlights:
     def vector(self) -> Tensor:
         """(11,) float64 in the order of the attributes: logarithms, of numbers plus 1 and of
         lengths plus 1 mm, and the curvatures themselves."""
-        plus = {"bright": 1.0, "maxima": 1.0, "area": 0.01, "across": None, "along": None}
-        values = [
-            value if plus.get(name, 1.0) is None else math.log(value + (plus.get(name, 1.0) or 0.0))
-            for name, value in vars(self).items()
-        ]
+        counts = math.log(self.bright + 1.0), math.log(self.maxima + 1.0)
+        sizes = (self.height, self.width, self.level_height, self.level_width)
+        values = [*counts, math.log(self.area + 0.01), *(math.log(mm + 1.0) for mm in sizes)]
+        values += [self.across, self.along]
+        values += [math.log(mm + 1.0) for mm in (self.rest, self.relief)]
         return torch.tensor(values, dtype=torch.float64)
 
     @property
@@ -221,7 +221,7 @@ def highlights(
         With the renderer's array and waveform.
     renderer : PhysicalRenderer
     pose_range : PoseRange
-        In which a face is looked for.
+        In which a face is searched.
 
     Examples
     --------
