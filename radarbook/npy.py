@@ -97,6 +97,8 @@ def _array(file: BinaryIO, size: int, path: Path) -> NDArray[Any]:
             content[()] = _NumbersOnly(file).load()
             inner = content.item()
             return inner if isinstance(inner, np.ndarray) else content
+        if min(shape, default=0) < 0:
+            raise ValueError(f"the shape {shape}")
     except OSError:
         raise
     except Exception as error:  # a damaged header or pickle may raise anything

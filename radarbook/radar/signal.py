@@ -23,7 +23,7 @@ from radarbook.radar.waveform import Waveform, qar50_waveform
 QAR50_SHAPE = (94, 94, 128)
 _AXES = ("rx", "tx", "frequency")
 #: Field names of a complex number in files of other programs, in lower case.
-_COMPLEX_FIELDS = (("r", "i"), ("re", "im"), ("real", "imag"), ("real", "imaginary"))
+_COMPLEX_FIELDS = (("r", "i"), ("re", "im"), ("real", "imag"), ("real", "imaginary"), ("i", "q"))
 _FREQUENCIES_LAYOUT = "radarbook signal frequencies"
 _FREQUENCIES_VERSION = 1
 

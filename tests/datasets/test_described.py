@@ -6,6 +6,7 @@ library: point scatterers with exact spherical waves, time factor e^{+jωt}.
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,36 @@ def test_interleaved_whole_numbers_in_a_group_of_hdf5(tmp_path: Path) -> None:
     require(recording, product(), scale, error=np.sqrt(0.5) / scale)
 
 
+def matlab_73(path: Path, content: dict[str, Any]) -> None:
+    """As MATLAB writes it: a block of its own in front, axes reversed, compound complex numbers,
+    structures as groups and cells as references."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+
+        def write(name: str, values: Any) -> None:
+            if isinstance(values, dict):
+                for field, value in values.items():
+                    write(f"{name}/{field}", value)
+            elif isinstance(values, list):
+                for n, value in enumerate(values):
+                    write(f"#refs#/{name.replace('/', '_')}{n}", value)
+                places = [
+                    file[f"#refs#/{name.replace('/', '_')}{n}"].ref for n in range(len(values))
+                ]
+                file.create_dataset(name, data=np.array(places, h5py.ref_dtype)[:, None])
+            else:
+                turned = values.T
+                if np.iscomplexobj(values):
+                    compound = np.zeros(turned.shape, [("real", "<f8"), ("imag", "<f8")])
+                    compound["real"], compound["imag"] = turned.real, turned.imag
+                    turned = compound
+                file[name] = turned
+
+        for name, values in content.items():
+            write(name, values)
+    block = path.read_bytes()
+    path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + block[512:])
+
+
 @pytest.mark.parametrize("version", ["5", "7.3"])
 def test_pairs_and_shots_of_matlab(tmp_path: Path, version: str) -> None:
     pairs = product().transpose(1, 0, 2).reshape(20, 7)  # 5 tx + rx
@@ -128,17 +159,8 @@ def test_pairs_and_shots_of_matlab(tmp_path: Path, version: str) -> None:
     content = {"A": pairs, "B": 2 * pairs, "ants": antennas}
     if version == "5":
         scipy.io.savemat(tmp_path / "s.mat", content)
-    else:  # as MATLAB writes it: a block of its own in front, axes reversed, compound numbers
-        with h5py.File(tmp_path / "s.mat", "w", userblock_size=512) as file:
-            for name, values in content.items():
-                turned = values.T
-                if np.iscomplexobj(values):
-                    compound = np.zeros(turned.shape, [("real", "<f8"), ("imag", "<f8")])
-                    compound["real"], compound["imag"] = turned.real, turned.imag
-                    turned = compound
-                file[name] = turned
-        block = (tmp_path / "s.mat").read_bytes()
-        (tmp_path / "s.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(512) + block[512:])
+    else:
+        matlab_73(tmp_path / "s.mat", content)
     text = (
         '[signal]\nvariable = ["A", "B"]\naxes = "pair, f"\n[antennas]\nvariable = "ants"\n'
         f'tx = "0-3"\nrx = "4-8"\npairs = "5*tx + rx"\n{STEPS}'
@@ -150,6 +172,111 @@ def test_pairs_and_shots_of_matlab(tmp_path: Path, version: str) -> None:
         require(described(tmp_path, text, "s.mat", shot=shot), factor * product())
     with pytest.raises(InputError, match=r"radar.toml: signal.shot: expected 0 to 1 or 'mean'"):
         described(tmp_path, text, "s.mat", shot=2)
+
+
+@pytest.mark.parametrize("version", ["5", "7.3"])
+def test_structures_and_cells_of_matlab(tmp_path: Path, version: str) -> None:
+    shots = np.empty(2, dtype=object)
+    shots[:] = [product(), 2 * product()]
+    antennas = {"tx": TX, "rx": RX}
+    if version == "5":
+        content = {"radar": {"shots": shots, "antennas": antennas, "unit": "m"}}
+        scipy.io.savemat(tmp_path / "s.mat", content)
+    else:
+        matlab_73(tmp_path / "s.mat", {"radar": {"shots": list(shots), "antennas": antennas}})
+    text = (
+        '[signal]\nvariable = ["radar/shots/0", "radar/shots/1"]\naxes = "rx, tx, f"\n'
+        '[antennas]\ntx = { variable = "radar/antennas/tx" }\n'
+        f'rx = {{ variable = "radar/antennas/rx" }}\n{STEPS}'
+    )
+    recording = described(tmp_path, text, "s.mat")
+    require_product(recording)
+    require(recording, product())
+    require(described(tmp_path, text, "s.mat", shot=1), 2 * product())
+    wrong = text.replace("radar/shots/0", "radar.shots")
+    with pytest.raises(InputError, match=r"variable 'radar.shots', found radar/"):
+        described(tmp_path, wrong, "s.mat")
+
+
+def fields(first: str, second: str, kind: str) -> NDArray[Any]:
+    values = np.zeros((5, 4, 7), [(first, kind), (second, kind)])
+    values[first], values[second] = product().real * 1000, product().imag * 1000
+    return values
+
+
+def test_numbers_as_other_programs_write_them(tmp_path: Path) -> None:
+    """Order in memory, order of bytes, named parts, interleaved parts, extended precision."""
+    write_antennas(tmp_path / "array.csv")
+    whole = product()
+    interleaved = np.stack([whole.real, whole.imag], -1).reshape(5, 4, 14)
+    written: list[tuple[NDArray[Any], str, float]] = [
+        (np.asfortranarray(whole), "rx, tx, f", 1.0),
+        (whole.astype(">c8"), "rx, tx, f", 1.0),
+        (whole.astype(np.clongdouble), "rx, tx, f", 1.0),
+        (fields("I", "Q", ">f8"), "rx, tx, f", 1000.0),
+        (fields("re", "im", "<f4"), "rx, tx, f", 1000.0),
+        (interleaved, "rx, tx, f, iq", 1.0),
+        (np.stack([whole.real, whole.imag]).astype(">f8"), "iq, rx, tx, f", 1.0),
+    ]
+    for values, axes, scale in written:
+        np.save(tmp_path / "s.npy", values)
+        recording = described(tmp_path, f'[signal]\naxes = "{axes}"\n{PRODUCT}', "s.npy")
+        require_product(recording)
+        require(recording, whole, scale)
+
+
+@pytest.mark.parametrize(("separator", "unit"), [(",", "j"), (";", "i"), ("\t", "i"), (" ", "j")])
+def test_a_signal_of_text(tmp_path: Path, separator: str, unit: str) -> None:
+    write_antennas(tmp_path / "array.csv")
+    rows = product().reshape(20, 7)
+    lines = [separator.join(f"{v.real:.12g}{v.imag:+.12g}{unit}" for v in row) for row in rows]
+    (tmp_path / "s.csv").write_text("\n".join(["# of 20 pairs", *lines]))
+    pairs = PRODUCT.replace("file", "pairs = '4*rx + tx'\nfile", 1)
+    recording = described(tmp_path, f"[signal]\naxes = 'pair, f'\n{pairs}", "s.csv")
+    require_product(recording)
+    require(recording, product())
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_of_antennas_with_decimal_commas(tmp_path: Path, separator: str) -> None:
+    write_antennas(tmp_path / "array.csv")
+    text = (tmp_path / "array.csv").read_text().replace(", ", separator).replace(".", ",")
+    (tmp_path / "array.csv").write_text("\ufeff" + text)
+    np.save(tmp_path / "s.npy", product())
+    description = f'\ufeff[signal]\naxes = "rx, tx, f"\n{PRODUCT}'  # of Windows, too
+    require_product(described(tmp_path, description, "s.npy"))
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    content = {"descr": "<c8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, content)
+    return file.getvalue() + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (header((94, 94, 40_000)), "the file ends early: expected 2827520000 bytes"),
+        (header((2**40, 2**40, 4)), "the file ends early"),
+        (header((-1, 4, 7)), "expected a NumPy .npy array, found the shape (-1, 4, 7)"),
+        (b"raw samples" * 99, "expected a NumPy .npy array, found another kind of file"),
+    ],
+)
+def test_a_header_that_is_wrong_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    write_antennas(tmp_path / "array.csv")
+    (tmp_path / "s.npy").write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        described(tmp_path, f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}', "s.npy")
+
+
+def test_samples_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
+    write_antennas(tmp_path / "array.csv")
+    signal = product()
+    signal[1, 2, :3] = np.nan
+    np.save(tmp_path / "s.npy", signal)
+    with pytest.raises(InputError, match="found NaN or infinity in 3 of 140"):
+        described(tmp_path, f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}', "s.npy")
 
 
 def test_a_table_of_some_pairs_keeps_their_order(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ def in_order(
 def complex64(signal: NDArray[Any], source: str) -> Tensor:
     """The signal in single precision, which must hold its powers, too."""
     low, high = _AMPLITUDES
+    wrong = int(np.count_nonzero(~np.isfinite(signal)))
+    if wrong:
+        raise InputError(
+            f"{source}: expected finite samples, found NaN or infinity in {wrong} of {signal.size}"
+        )
     # Of the parts: the absolute value of huge ones would overflow.
     largest = max(float(np.abs(part).max()) for part in (signal.real, signal.imag))
     if not low <= largest <= high:

@@ -223,6 +223,8 @@ class _Reading:
         if raw.ndim > len(axes):
             # MATLAB has no arrays of one axis, and keeps others of length 1.
             raw = raw.reshape([n for n in raw.shape if n != 1] or [1])
+        if raw.ndim == len(axes) - 1 and axes[-1] == "iq" and raw.shape[-1] % 2 == 0:
+            raw = raw.reshape(*raw.shape[:-1], -1, 2)  # I and Q interleaved along the axis before
         if raw.ndim != len(axes):
             raise InputError(
                 f"{self.field('signal.axes')}: expected a name for each axis of the shape "

@@ -275,7 +275,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
     """Read a description. Raises :class:`~radarbook.errors.InputError` naming the field."""
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

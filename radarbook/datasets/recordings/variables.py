@@ -7,10 +7,11 @@ file                    names
 ======================  =========================================================================
 ``.npy``                ``block 0``, ``block 1``, …: the results of consecutive ``numpy.save``
 ``.npz``                its arrays
-``.mat`` up to v7       its variables
-``.mat`` v7.3           its variables, ``folder/name`` within structures, axes in MATLAB's order
+``.mat``, any version   its variables, ``struct/field`` within structures, ``cell/0`` within cells,
+                        axes in MATLAB's order
 ``.h5``, ``.hdf5``      its data sets, ``group/name`` within groups
-``.csv``, ``.txt``      the columns of the first line; without one ``column 0``, ``column 1``, …
+``.csv``, ``.txt``      ``table``, all of it, which needs no name; the columns of the first line,
+                        without one ``column 0``, ``column 1``, …
 ======================  =========================================================================
 
 Nothing of a pickle but numbers is loaded.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,12 @@ from radarbook.npy import read_npy
 from radarbook.radar.signal import as_complex
 
 #: Endings of the files that can be read by name.
-READABLE = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".csv", ".txt")
+_TEXT = (".csv", ".txt")
+READABLE = (".npy", ".npz", ".mat", ".h5", ".hdf5", *_TEXT)
 #: First bytes of an HDF5 file, and where MATLAB puts them.
 _HDF5, _MATLAB_BLOCK = b"\x89HDF\r\n\x1a\n", 512
+#: A text file's numbers altogether.
+_TABLE = "table"
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class Variables:
     _reader: Callable[[str], NDArray[Any]] = field(repr=False)
 
     def read(self, name: str | None = None) -> NDArray[Any]:
-        """The array of a name; without one the only array, or the one with most numbers by far.
+        """The array of a name; without one the only array, the one with most numbers by far, or
+        all of a text file.
 
         Raises :class:`~radarbook.errors.InputError` for a name that is not there, with the names
         that are, and where no array stands out.
@@ -91,7 +96,9 @@ class Variables:
         return ", ".join(shown + ["..."] * (len(self.shapes) > 8)) or "none"
 
     def _largest(self) -> str:
-        """The array with four times as many numbers as any other."""
+        """The array with four times as many numbers as any other; all of a text file."""
+        if _TABLE in self.shapes and self.path.suffix.lower() in _TEXT:
+            return _TABLE
         sizes = sorted(self.shapes, key=lambda name: -_size(self.shapes[name]))
         if not sizes:
             raise InputError(f"{self.path}: expected an array, found none")
@@ -128,7 +135,7 @@ def open_variables(path: Path) -> Variables:
         return _npz(path)
     if suffix == ".mat" and _HDF5 not in (start[: len(_HDF5)], start[_MATLAB_BLOCK:]):
         return _matlab(path)
-    if suffix in (".csv", ".txt"):
+    if suffix in _TEXT:
         return _text(path)
     return _hdf5(path, reverse=suffix == ".mat")
 
@@ -170,31 +177,72 @@ def _npy_shape(file: Any) -> tuple[int, ...]:
 
 
 def _matlab(path: Path) -> Variables:
-    """A MATLAB file up to version 7: real and complex arrays; structures are left out."""
+    """A MATLAB file up to version 7: real and complex arrays, also of structures and cells."""
 
     def read(name: str) -> NDArray[Any]:
-        return np.asarray(scipy.io.loadmat(path, variable_names=[name])[name])
+        whole = name.split("/")[0]
+        return dict(_members(whole, _loaded(path, whole)))[name]
 
     try:
         found = scipy.io.whosmat(path)
+        kinds = ("int", "uint", "single", "double", "logical")
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, shape, kind in found:
+            if kind.startswith(kinds):
+                shapes[name] = tuple(shape)
+            elif kind in ("struct", "cell"):
+                shapes |= {n: a.shape for n, a in _members(name, _loaded(path, name))}
     except Exception as error:  # a damaged file may raise anything
         raise InputError(f"{path}: expected a MATLAB file, found {_line(error)}") from None
-    kinds = ("int", "uint", "single", "double", "logical")
-    shapes = {name: tuple(shape) for name, shape, kind in found if kind.startswith(kinds)}
     return Variables(path, shapes, read)
+
+
+def _loaded(path: Path, name: str) -> NDArray[Any]:
+    return np.asarray(scipy.io.loadmat(path, variable_names=[name])[name])
+
+
+def _members(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Arrays of numbers within a MATLAB variable, by their names."""
+    array = np.asarray(value)
+    if array.dtype.kind in "fiucb":
+        yield name, array
+        return
+    fields = array.dtype.names
+    if fields is None and array.dtype != object:
+        return  # text
+    items = array.ravel(order="F")
+    for number, item in enumerate(items):
+        # A structure, unlike an array of structures, has no number.
+        own = name if fields is not None and len(items) == 1 else f"{name}/{number}"
+        if fields is None:
+            yield from _members(own, item)
+        else:
+            for one in fields:
+                yield from _members(f"{own}/{one}", item[one])
 
 
 def _hdf5(path: Path, *, reverse: bool) -> Variables:
     """An HDF5 file; MATLAB writes the axes in reverse order, which is undone."""
     shapes: dict[str, tuple[int, ...]] = {}
+    places: dict[str, str] = {}
 
     def note(name: str, item: h5py.Dataset | h5py.Group) -> None:
-        if isinstance(item, h5py.Dataset) and not name.startswith("#") and item.shape is not None:
-            shapes[name] = item.shape[::-1] if reverse else item.shape
+        if not isinstance(item, h5py.Dataset) or name.startswith("#") or item.shape is None:
+            return
+        if h5py.check_ref_dtype(item.dtype) is not None:  # MATLAB's cells
+            for number, one in enumerate(np.ravel(item[()])):
+                if isinstance(item.file[one], h5py.Dataset):
+                    add(f"{name}/{number}", item.file[one])
+        else:
+            add(name, item)
+
+    def add(name: str, item: h5py.Dataset) -> None:
+        shapes[name] = item.shape[::-1] if reverse else item.shape
+        places[name] = item.name
 
     def read(name: str) -> NDArray[Any]:
         with open_hdf5(path) as file:
-            values = np.asarray(file[name][()])
+            values = np.asarray(file[places[name]][()])
         if values.dtype.names is not None:
             values = as_complex(values, f"{path}: {name}")
         return values.T if reverse else values
@@ -202,34 +250,44 @@ def _hdf5(path: Path, *, reverse: bool) -> Variables:
     with open_hdf5(path) as file:
         try:
             file.visititems(note)
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise InputError(f"{path}: damaged HDF5 file ({reason_of(error)})") from None
     return Variables(path, shapes, read)
 
 
 def _text(path: Path) -> Variables:
-    """Columns of a text file, separated by commas, semicolons, tabs or spaces; ``#`` comments."""
-    names, table = read_table(path)
-    return _of_arrays(path, dict(zip(names, table.T, strict=True)))
+    """A text file: its table and its columns. Complex numbers as ``1+2j`` or ``1+2i``."""
+    names, table = _table(path, _complex)
+    if not table.imag.any():
+        table = table.real
+    arrays = {_TABLE: table} | dict(zip(names, table.T, strict=True))
+    return _of_arrays(path, arrays)
 
 
 def read_table(path: Path) -> tuple[list[str], NDArray[np.float64]]:
     """Names of the columns, in lower case, and numbers (rows, columns) of a text file.
 
-    Separated by commas, semicolons, tabs or spaces; what follows ``#`` is a comment. The first
-    line may hold names. Raises :class:`~radarbook.errors.InputError` with the line of the fault.
+    Separated by commas, semicolons, tabs or spaces; what follows ``#`` is a comment. Between
+    semicolons or tabs a number may have a decimal comma. The first line may hold names. Raises
+    :class:`~radarbook.errors.InputError` with the line of the fault.
     """
+    return _table(path, _real)
+
+
+def _table(path: Path, number: Callable[[str], complex | None]) -> tuple[list[str], NDArray[Any]]:
+    """:func:`read_table`, of words that ``number`` reads; it is None for another word."""
     rows = read_rows(path)
     first = rows[0][1]
-    named = not all(_is_number(word) for word in first)
+    named = any(number(word) is None for word in first)
     names = [w.lower() for w in first] if named else [f"column {i}" for i in range(len(first))]
     values = []
     for line, row in rows[named:]:
-        if len(row) != len(first) or not all(_is_number(word) for word in row):
+        found = [number(word) for word in row]
+        if len(row) != len(first) or None in found:
             raise InputError(
                 f"{path}, line {line}: expected {len(first)} numbers, found {' '.join(row)[:60]!r}"
             )
-        values.append([float(word) for word in row])
+        values.append(found)
     if not values:
         raise InputError(f"{path}: expected numbers, found names of columns only")
     return names, np.array(values)
@@ -248,20 +306,43 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         plain = line.split("#")[0].strip()
         if not plain:
             continue
-        separator = next((s for s in (",", ";", "\t") if s in plain), None)
-        words = next(csv.reader([plain], delimiter=separator)) if separator else plain.split()
-        rows.append((number, [word.strip() for word in words]))
+        rows.append((number, _words(plain)))
     if not rows:
         raise InputError(f"{path}: expected numbers, found none")
     return rows
 
 
-def _is_number(word: str) -> bool:
+def _words(line: str) -> list[str]:
+    """The words of a line, numbers with a decimal point."""
+    for separator in (";", "\t"):
+        words = [word.strip() for word in next(csv.reader([line], delimiter=separator))]
+        if len(words) > 1 and all(w.count(",") <= 1 and not w.endswith(",") for w in words):
+            plain = [word.replace(",", ".") for word in words]
+            return [p if _real(p) is not None else w for w, p in zip(words, plain, strict=True)]
+    separator = next((s for s in (",", ";", "\t") if s in line), "")
+    words = next(csv.reader([line], delimiter=separator)) if separator else line.split()
+    return [word.strip() for word in words]
+
+
+def _real(word: str) -> float | None:
+    """A number; None for anything else."""
+    if re.fullmatch(r"[-+.\deEnaif]+", word) is None:
+        return None
     try:
-        float(word)
+        return float(word)
     except ValueError:
-        return False
-    return re.fullmatch(r"[-+.\deEnaif]+", word) is not None
+        return None
+
+
+def _complex(word: str) -> complex | None:
+    """A real or complex number, as NumPy and MATLAB write it; None for anything else."""
+    real = _real(word)
+    if real is not None or re.fullmatch(r"\(?[-+.\deE]+[ij]\)?", word) is None:
+        return real
+    try:
+        return complex(word.replace("i", "j").replace("+-", "-"))
+    except ValueError:
+        return None
 
 
 def _size(shape: tuple[int, ...]) -> int:
