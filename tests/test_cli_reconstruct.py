@@ -337,6 +337,7 @@ def test_a_layer_is_fitted(
         (("--through", "learned"), "--modes: expected with --through physical"),
         (("--encoder", "a.safetensors"), "--encoder: expected with --through learned"),
         (("--renderer", "a.safetensors"), "--renderer: expected with --through learned"),
+        (("--no-face-gate",), "--face-gate: expected with --through learned"),
     ],
 )
 def test_what_cannot_be_between_or_counted_is_refused(

@@ -94,6 +94,14 @@ def reconstruct(
     renderer: Annotated[
         Path | None, typer.Option(help="Weights of a learned renderer; default those that ship.")
     ] = None,
+    face_gate: Annotated[
+        bool | None,
+        typer.Option(
+            "--face-gate/--no-face-gate",
+            help="With --through learned: show the networks the nearest surface of the image "
+            "alone, without ears, neck and shoulders. Default: on.",
+        ),
+    ] = None,
     modes: Annotated[
         tuple[int, int] | None,
         typer.Option(
@@ -252,8 +260,9 @@ def reconstruct(
         for name in reading.given():
             raise InputError(f"{name}: expected with a recording, found the image {source[0]}")
     if through == "physical":
-        for name, weights in (("--encoder", encoder), ("--renderer", renderer)):
-            if weights is not None:
+        networks_only = {"--encoder": encoder, "--renderer": renderer, "--face-gate": face_gate}
+        for name, given in networks_only.items():
+            if given is not None:
                 raise InputError(
                     f"{name}: expected with --through learned, found --through physical"
                 )
@@ -310,7 +319,9 @@ def reconstruct(
                 raise InputError(
                     f"{name}: expected with --through physical, found --through learned"
                 )
-        found, note = _fit_learned(source[0], read, model, encoder, renderer, optimize, extent)
+        found, note = _fit_learned(
+            source[0], read, model, encoder, renderer, optimize, extent, face_gate is not False
+        )
         face_model = face_model_of(model, found.shape.shape[1], found.expression.shape[1])
         vertices = face_model.vertices(found.shape.float(), found.expression.float())[0]
         text, holds = f"{note}\n{pose_text(found)}", False
@@ -389,12 +400,14 @@ def _fit_learned(
     renderer: Path | None,
     steps: int | None,
     extent: float,
+    gated: bool,
 ) -> tuple[FaceParameters, str]:
     import torch
 
     from radarbook.faces.load import load_model
     from radarbook.fitting.learned import reconstruct_through_learned
     from radarbook.fitting.reconstruction import progress_text
+    from radarbook.radar.face_gate import DEEP_DB, FaceGate
     from radarbook.radar.image import load_image
     from radarbook.training.checkpoints import (
         load_predictor,
@@ -404,7 +417,7 @@ def _fit_learned(
         shipped_path,
     )
 
-    image = load_image(source).with_dynamic_range(-20.0) if _is_image(source) else None
+    image = load_image(source) if _is_image(source) else None
     side = None if image is None else image.depth.shape[-1]
     predictor: Any
     if encoder is None:
@@ -419,12 +432,13 @@ def _fit_learned(
     if image is None:
         near = config["distance"]
         depth = (near - 0.07, near + 0.17)
-        image = read(source).image(config["pixels"], extent, depth, progress=True)
+        image = read(source).image(config["pixels"], extent, depth, DEEP_DB, progress=True)
     elif side != config["pixels"]:
         raise InputError(
             f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "
             f"found {side}"
         )
+    image = (FaceGate()(image) if gated else image).with_dynamic_range(-20.0)
     if not steps or (renderer is None and encoder is not None):
         with torch.no_grad():
             return predictor.predict(image), "encoder alone (--optimize N refines its prediction)"

@@ -161,6 +161,43 @@ def fault_table(rows: Sequence[Mapping[str, Any]], *, samples: int = SAMPLES) ->
     return table(heads, lines)
 
 
+def gap_table(about: Mapping[str, Any], *, samples: int = SAMPLES) -> str:
+    """Methods that close the gap, of a file by ``python -m benchmarks.gap``.
+
+    The vertex error, its difference from the shipped network's, and what the coefficients say of
+    people and expressions; 95 % intervals by person, methods by falling error.
+    """
+    methods = about["methods"]
+    person = [name.split("_")[0] for name in about["takes"]]
+    who = np.unique(person, return_inverse=True)[1]
+    shipped = methods["shipped"]["vertex_mm"]
+    rows = []
+    for name, one in sorted(methods.items(), key=lambda item: -np.mean(item[1]["vertex_mm"])):
+        errors = one["vertex_mm"]
+        found = share_by_person(errors, who, int(who.max()) + 1, samples=samples)
+        change = difference(errors, shipped, person, samples=samples)
+        kept = [
+            one["people"]["nearer"],
+            one["people"]["equal_error"],
+            one["expressions"]["general"],
+        ]
+        if name == "mean face":  # it says the same of everybody
+            kept = [None] * len(kept)
+        cells = [None if value is None else str(Interval(*value)) for value in kept]
+        rows.append(
+            [
+                name,
+                str(found),
+                None if name == "shipped" else str(change),
+                *cells,
+                one.get("seconds"),
+            ]
+        )
+    heads = ["network", "vertex error (mm)", "minus shipped (mm)", "nearer to own takes"]
+    heads += ["equal error rate", "expressions identified", "training (s)"]
+    return table(heads, rows)
+
+
 def _take(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["subject"], row["expression"]
 

@@ -284,6 +284,39 @@ def train_encoder(
     return encoder, _train(encoder, task, settings, folder, dataset, fabric, more, **stops)
 
 
+def fine_tune_encoder(
+    encoder: Encoder,
+    dataset: Samples,
+    validation: Samples,
+    settings: Settings,
+    folder: str | os.PathLike[str],
+    *,
+    model: MorphableModel | None = None,
+    vertex_weight: float = 1.0,
+    device: str = "auto",
+    **stops: Unpack[Stops],
+) -> tuple[Encoder, History]:
+    """Train a copy of a trained encoder further, on other images of the same size.
+
+    Recipe ``fast``. Folder, resuming and stopping as :func:`train_encoder`; a checkpoint remembers
+    the weights that it began from and is refused for others.
+    """
+    fabric = make_fabric(device)
+    task = EncoderTask(
+        *_both(dataset, validation, fabric),
+        "fast",
+        f"fine tuning/{encoder.inputs}",
+        facts=_facts(model, dataset, fabric),
+        vertex_weight=vertex_weight,
+    )
+    more = {
+        "begun from": {"encoder": fingerprint(encoder.state_dict())},
+        "vertex_weight": task.vertex_weight,
+    }
+    tuned = _copy(encoder)
+    return tuned, _train(tuned, task, settings, folder, dataset, fabric, more, **stops)
+
+
 def train_renderer(
     dataset: Samples,
     validation: Samples,

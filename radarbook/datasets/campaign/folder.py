@@ -64,12 +64,14 @@ def file_name(name: Name) -> str:
     return f"{subject_name(subject)}_{expression.replace(' ', '-')}_{take + 1}"
 
 
-def take_image(recording: Recording, profile: Profile) -> RadarImage:
-    """The image (1, H, W) of a recording as a profile's networks know images: -20 dB, float32."""
+def take_image(
+    recording: Recording, profile: Profile, dynamic_range_db: float = -20.0
+) -> RadarImage:
+    """The image (1, H, W) of a recording as a profile's networks know images, float32."""
     grid = Grid.for_profile(profile)
     with torch.no_grad():
         volume = back_project(recording.signal, recording.array, recording.waveform, grid)
-    return image_from_volume(volume, grid, -20.0).to(dtype=torch.float32)
+    return image_from_volume(volume, grid, dynamic_range_db).to(dtype=torch.float32)
 
 
 def make(

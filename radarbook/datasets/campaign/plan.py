@@ -408,6 +408,10 @@ class Campaign:
         low, high = self.blanket.thickness
         return low + (high - low) * float(self._draw("blanket", subject).uniform())
 
+    def recorded_by(self, subject: int) -> int:
+        """The number of the instrument that records a subject."""
+        return subject if self.instrument.each else 0
+
     def hairline(self, subject: int) -> float | None:
         """mm of hair below the upper edge of the face mask; None for a bald subject."""
         if self.hair is None:
