@@ -40,7 +40,7 @@ from radarbook.faces.pose import to_radar
 from radarbook.files import write_json
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.image import image_from_volume
-from radarbook.radar.imaging import MEMORY_BUDGET, Grid, back_project
+from radarbook.radar.imaging import MEMORY_BUDGET, Grid, back_project, imaging_method
 from radarbook.radar.renderer import PhysicalRenderer
 from radarbook.radar.simulate import FACET_SIZE, simulate
 from radarbook.radar.waveform import Waveform, qar50_waveform
@@ -259,9 +259,11 @@ RASTER, RASTER_STEPS = (187, 144), 11
 
 
 def apertures(*, quick: bool = False) -> list[list[Any]]:
-    """[array, method, seconds, voxel·pair·frequency a second] on the CPU, of arrays with pairs.
+    """[array, method, seconds, voxel·pair·frequency per second] on the CPU, of each kind of array.
 
-    The raster's volume is that of :data:`LARGE`; ``"direct"`` is timed on a thousandth of it.
+    The volume is that of :data:`LARGE`; ``"direct"`` is timed on a thousandth of it. Each array has
+    the raster's frequencies and the method that :func:`~radarbook.radar.imaging.imaging_method`
+    chooses for it.
     """
     x, y = ((torch.arange(n, dtype=torch.float64) - (n - 1) / 2) * 3e-3 for n in RASTER)
     places = torch.cartesian_prod(x, y)
@@ -271,11 +273,16 @@ def apertures(*, quick: bool = False) -> list[list[Any]]:
     grid = Grid(side, side, torch.linspace(0.05, 0.20, half + 1, dtype=torch.float64))
     waveform = Waveform(torch.linspace(22.2e9, 26.2e9, RASTER_STEPS, dtype=torch.float64))
     few = Grid(grid.x[:: len(grid.x) // 10], grid.y[:: len(grid.y) // 10], grid.z[::15])
+    numbers = torch.arange(94 * 94).reshape(94, 94) % 10
     arrays = {
         "monostatic raster": Array.monostatic(places),
         "one transmitter 1 km away": Array.of_pairs(
             torch.tensor([[0.0, 0.0, -1000.0]]), places, unit="m"
         ),
+        "product": qar50(),
+        "product, a tenth missing": qar50().subset(channels=numbers != 3),
+        "product, moved": _beside(qar50()),
+        "every tenth pair": qar50().subset(channels=numbers == 3),
     }
     rows: list[list[Any]] = []
     for name, array in arrays.items():
@@ -284,7 +291,7 @@ def apertures(*, quick: bool = False) -> list[list[Any]]:
             dtype=torch.complex64,
             generator=torch.Generator().manual_seed(0),
         )
-        for method, where in (("clusters", grid), ("direct", few)):
+        for method, where in ((imaging_method(array, waveform, grid), grid), ("direct", few)):
             work = signal.numel() * math.prod(where.shape)
             with torch.no_grad():
                 taken = seconds(
@@ -296,6 +303,14 @@ def apertures(*, quick: bool = False) -> list[list[Any]]:
                 )
             rows.append([name, method, taken, work / taken])
     return rows
+
+
+def _beside(array: Array) -> Array:
+    """The array turned by 40° about the middle of the volume."""
+    cosine, sine = math.cos(math.radians(40)), math.sin(math.radians(40))
+    turn = torch.tensor([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]], dtype=torch.float64)
+    middle = torch.tensor([0.0, 0.0, 0.125], dtype=torch.float64)
+    return array.moved(turn, middle - turn @ middle)
 
 
 def growth(
@@ -392,9 +407,11 @@ def main() -> None:
         print(f"\n{size} voxels, 128 frequencies: {result['large_volume']['seconds']:.2f} s")
         if device.type == "cpu":
             result["apertures"] = apertures(quick=arguments.quick)
-            print("\nraster of 187 x 144 positions, 11 frequencies: seconds, rate")
+            print(
+                "\nkinds of arrays (rasters of 187 x 144 positions), 11 frequencies: seconds, rate"
+            )
             for name, method, taken, rate in result["apertures"]:
-                print(f"  {name:26s} {method:9s} {taken:8.2f} s  {rate:8.2e} /s")
+                print(f"  {name:26s} {method:12s} {taken:8.2f} s  {rate:8.2e} /s")
         result["accuracy"] = accuracy(vertices.float(), model.triangles, array)
         print("\naccuracy")
         for key, value in result["accuracy"].items():

@@ -180,13 +180,14 @@ def test_image_writes_volume_points_and_projections(tmp_path: Path, run: Run) ->
     place."""
     mesh, signal = ball(tmp_path / "ball.ply"), tmp_path / "s.npy"
     assert run("simulate", mesh, "--frequencies", 24, "-o", signal)[0] == 0
-    image, volume, points, views = (tmp_path / n for n in ("i.h5", "v.h5", "p.ply", "v.png"))
+    names = "i.h5", "v.h5", "p.ply", "v.png", "i.png"
+    image, volume, points, views, picture = (tmp_path / name for name in names)
     code, out, err = run(
         "image", signal, "-o", image, "--pixels", 20, "--extent", 0.1, "--volume", volume,
-        "--points", points, "--projections", views,
+        "--points", points, "--projections", views, "--png", picture,
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert all(f"wrote {path}" in out for path in (image, volume, points, views))
+    assert all(f"wrote {path}" in out for path in (image, volume, points, views, picture))
     values, grid = load_volume(volume)
     z, y, x = np.unravel_index(int(values.abs().argmax()), grid.shape)
     cloud = trimesh.load(points)

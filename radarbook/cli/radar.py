@@ -119,7 +119,9 @@ def image(
         typer.Option(min=1e-3, max=LARGEST_REACH, help="The only depth to image, metres."),
     ] = None,
     dynamic_range: DynamicRange = -20.0,
-    png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Also write a picture with a scale bar, as PNG.")
+    ] = None,
     volume: Annotated[
         Path | None,
         typer.Option(metavar="volume.h5", help="Also write the complex volume, as HDF5."),
@@ -133,7 +135,9 @@ def image(
     ] = None,
     projections: Annotated[
         Path | None,
-        typer.Option(metavar="views.png", help="Also write the maximum projections, as PNG."),
+        typer.Option(
+            metavar="views.png", help="Also write the maximum projections with a scale bar, as PNG."
+        ),
     ] = None,
     reading: Reading,
     autofocus: Annotated[
@@ -191,7 +195,9 @@ def render(
     extent: Extent = 0.30,
     depth: Depth = (0.23, 0.47),
     dynamic_range: DynamicRange = -20.0,
-    png: Annotated[Path | None, typer.Option(help="Also write a picture, as PNG.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(help="Also write a picture with a scale bar, as PNG.")
+    ] = None,
 ) -> None:
     """Simulate a mesh's radar signal and back-project it to an image, in one step."""
     import torch
@@ -301,9 +307,11 @@ def _write_image(
     save_image(output, picture)
     typer.echo(f"wrote {output}: {pixels} x {pixels} pixels, clipped at {dynamic_range:g} dB")
     if png is not None:
-        from radarbook.figures import radar_image, save_png
+        from radarbook.figures import radar_image, save_png, scale_bar
 
-        save_png(radar_image(picture, 0), png)
+        figure = radar_image(picture, 0)
+        scale_bar(figure)
+        save_png(figure, png)
         typer.echo(f"wrote {png}")
     if volume is not None:
         from radarbook.radar.volume import save_volume

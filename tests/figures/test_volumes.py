@@ -9,6 +9,7 @@ import torch
 from radarbook import figures
 from radarbook.errors import InputError
 from radarbook.figures import static
+from radarbook.radar.image import image_from_volume
 from radarbook.radar.imaging import Grid
 
 GRID = Grid.regular(0.24, 16, 0.2, 0.4, 90)
@@ -44,6 +45,16 @@ def test_scale_bar_is_as_long_as_it_says(volume):
         said = float(bar.text[1].split()[0])
         assert abs(bar.x[2] - bar.x[0]) == pytest.approx(said)
         assert said in (20, 50)
+    assert static.png(figure)[:4] == b"\x89PNG"
+
+
+def test_a_radar_image_takes_a_scale_bar(volume):
+    """The picture that ``radarbook image --png`` writes: a bar on the amplitude alone."""
+    figure = figures.radar_image(image_from_volume(volume[None].to(torch.complex64), GRID))
+    figures.scale_bar(figure)
+    plate, bar = (t for t in figure.data if t.type == "scatter")
+    assert {plate.xaxis, bar.xaxis} <= {None, "x"}
+    assert abs(bar.x[2] - bar.x[0]) == pytest.approx(float(bar.text[1].split()[0]))
     assert static.png(figure)[:4] == b"\x89PNG"
 
 
