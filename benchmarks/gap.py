@@ -75,9 +75,9 @@ GATES = [
 ]
 PROFILE = get_profile("laptop")
 #: Mixed scenes, and faces of the learned renderer among scenes, in a training set.
-MIXED, IMAGINED = 1600, 1600
-SETTINGS = Settings(10, 32, 5e-4)
-ADAPTING = Settings(20, 32, 2e-4)
+MIXED, IMAGINED = 1000, 1000
+SETTINGS = Settings(8, 32, 5e-4)
+ADAPTING = Settings(60, 32, 2e-4)
 #: (image loss, contrast) of each adaptation.
 ADAPTATIONS = {"contrast": (0.0, 0.1), "image loss": (3.0, 0.0), "both": (3.0, 0.1)}
 
@@ -201,11 +201,11 @@ def adapted(
     model: MorphableModel,
 ) -> tuple[list[Encoder], float]:
     """A network for each of the two halves, and the seconds of both trainings."""
-    began = time.perf_counter()
+    seconds = 0.0
     person = torch.tensor([subject for subject, _, _ in takes.names])
     networks = []
     for number, (some, _) in enumerate(halves(takes)):
-        network, _ = adapt_encoder(
+        network, history = adapt_encoder(
             encoder,
             load_renderer(shipped_path("renderer")),
             *sets,
@@ -218,7 +218,8 @@ def adapted(
             contrast_weight=weights[1],
         )
         networks.append(network)
-    return networks, time.perf_counter() - began
+        seconds += sum(history.column("seconds"))
+    return networks, seconds
 
 
 def by_half(networks: Sequence[Encoder], takes: Takes, images: RadarImage) -> FaceParameters:
@@ -374,46 +375,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "shipped": (shipped, None),
         "shipped, gate": (shipped, gate),
     }
-    sets = {}
-    trained: dict[bool, Encoder] = {}
-    for with_gate, method in ((True, "randomised, gate"), (False, "randomised")):
-        sets[with_gate] = training_set(scenes, gate if with_gate else None, faces.seed)
-        network, history = fine_tune_encoder(
-            shipped, *sets[with_gate], SETTINGS, folder / method, model=model
-        )
-        trained[with_gate], networks[method] = network, (network, gate if with_gate else None)
-        seconds = sum(history.column("seconds"))
-        measured(
-            method,
-            lambda network=network, with_gate=with_gate: network.predict(images[with_gate]),  # type: ignore[misc]
-            seconds=round(seconds, 1),
-        )
-    match = matching(sets[True][0], images[True])
+
+    def randomised(with_gate: bool) -> tuple[Encoder, tuple[ResidentSamples, ResidentSamples]]:
+        method = "randomised, gate" if with_gate else "randomised"
+        sets = training_set(scenes, gate if with_gate else None, faces.seed)
+        network, history = fine_tune_encoder(shipped, *sets, SETTINGS, folder / method, model=model)
+        networks[method] = network, gate if with_gate else None
+        seconds = round(sum(history.column("seconds")), 1)
+        measured(method, lambda: network.predict(images[with_gate]), seconds=seconds)
+        return network, sets
+
+    trained, sets = randomised(True)
+    match = matching(sets[0], images[True])
     measured("shipped, gate, matched", lambda: shipped.predict(match(images[True])))
-    measured("randomised, gate, matched", lambda: trained[True].predict(match(images[True])))
+    measured("randomised, gate, matched", lambda: trained.predict(match(images[True])))
     for name, weights in ADAPTATIONS.items():
         method = f"adapted, {name}"
-        pair, seconds = adapted(
-            trained[True],
-            takes,
-            images[True],
-            sets[True],
-            weights,
-            folder / f"{method}, {len(takes.names)} takes",
-            model,
-        )
+        place = folder / f"{method}, {len(takes.names)} takes"
+        pair, seconds = adapted(trained, takes, images[True], sets, weights, place, model)
         measured(
             method,
             lambda pair=pair: by_half(pair, takes, images[True]),  # type: ignore[misc]
             seconds=round(seconds, 1),
         )
+    optimised(results, takes, images[True], pair)
+    randomised(False)
     results.about["faults"] = fault_rows(
         folder / "faults", chosen.subjects, chosen.faults, model, networks, chosen.minutes
     )
     write_json(chosen.json, results.about)
-    optimised(results, takes, images[True], trained[True])
     print(gap_table(results.about))
-    print(fault_table(results.about["faults"]))
+    if results.about["faults"]:
+        print(fault_table(results.about["faults"]))
 
 
 def matching(source: ResidentSamples, images: RadarImage) -> AmplitudeMatch:
@@ -421,27 +414,33 @@ def matching(source: ResidentSamples, images: RadarImage) -> AmplitudeMatch:
     return AmplitudeMatch.of(images, source.image.with_dynamic_range(EVALUATION_DB))
 
 
-def optimised(results: Results, takes: Takes, images: RadarImage, encoder: Encoder) -> None:
-    """Smiles in the head rest through the learned renderer, before and after."""
+def optimised(
+    results: Results, takes: Takes, images: RadarImage, networks: Sequence[Encoder]
+) -> None:
+    """Smiles in the head rest through the learned renderer, from what adapted networks predict."""
     if "optimised" in results.about:
         return
-    some = [n for n, name in enumerate(takes.names) if name[1] == "smile" and name[2] == 0]
-    few = Takes(
-        [takes.names[n] for n in some], images[torch.tensor(some)], takes.truth[torch.tensor(some)],
-        takes.cast,
-    )  # fmt: skip
     learned, rows = load_renderer(shipped_path("renderer")), []
-    for n in range(len(some)):
-        began = time.perf_counter()
-        found = reconstruct_through_learned(few.images[n], encoder, learned, 60)
-        one = Takes([few.names[n]], few.images[n], few.truth[n : n + 1], few.cast)
-        before, after = (
-            round(float(vertex_errors(one, face.to(dtype=torch.float32))[0]), 3)
-            for face in (found.at(0), found.parameters)
-        )
-        seconds = round(time.perf_counter() - began, 1)
-        rows.append({"take": file_name(few.names[n]), "before_mm": before, "after_mm": after,
-                     "seconds": seconds})  # fmt: skip
+    for network, (_, held) in zip(networks, halves(takes), strict=True):
+        for n in held.tolist():
+            name = takes.names[n]
+            if name[1] != "smile" or name[2] != 0:
+                continue
+            began = time.perf_counter()
+            found = reconstruct_through_learned(images[n], network, learned, 60)
+            seconds = round(time.perf_counter() - began, 1)
+            one = Takes([name], images[n], takes.truth[n : n + 1], takes.cast)
+            faces = found.at(0), found.parameters
+            both = [float(vertex_errors(one, face.to(dtype=torch.float32))[0]) for face in faces]
+            before, after = (round(value, 3) for value in both)
+            rows.append(
+                {
+                    "take": file_name(name),
+                    "before_mm": before,
+                    "after_mm": after,
+                    "seconds": seconds,
+                }
+            )
     results.about["optimised"] = rows
     write_json(results.path, results.about)
 
