@@ -68,7 +68,7 @@ from radarbook.training.tasks import EVALUATION_DB, fine_tune_encoder
 GATES = [
     FaceGate(share, 0.03, behind, half)
     for share, behind, half in itertools.product(
-        (0.05, 0.1, 0.2, 0.3),
+        (0.02, 0.05, 0.1, 0.2),
         (0.03, 0.04, 0.05, 0.06),
         ((0.08, 0.11), (0.09, 0.12), (0.10, 0.13)),
     )

@@ -52,8 +52,8 @@ class FaceGate:
 
     share: float = 0.1
     before: float = 0.03
-    behind: float = 0.06
-    half: tuple[float, float] = (0.10, 0.13)
+    behind: float = 0.04
+    half: tuple[float, float] = (0.09, 0.12)
     level_db: float = -20.0
 
     def __post_init__(self) -> None:
