@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from radarbook.datasets.recordings import Recording, inspect, read_recording
 from radarbook.datasets.recordings.checks import range_profile
+from radarbook.datasets.recordings.swaps import swapped_antennas
 from radarbook.evaluation import hole_side
 from radarbook.radar.autofocus import sharpness
 from radarbook.radar.imaging import Grid, back_project, imaging_method
@@ -110,6 +111,13 @@ def test_sign_and_order_of_the_mimo_board_are_the_described_ones() -> None:
     assert found.swap_gain is not None
     assert found.swap_gain < -0.3
     assert found.unambiguous_range == pytest.approx(1.585, abs=1e-3)
+    # No two antennas of a side are swapped; of two that are made so the image tells.
+    assert found.swapped == ()
+    order = torch.arange(20)
+    order[8], order[12] = 12, 8
+    whole = recording("vayyar_62_69ghz.mat").without_coupling(0.12)
+    turned = whole.done(whole.signal[:, order], "two transmitters swapped")
+    assert swapped_antennas(turned) == [("tx", 8, 12)]
     # The antennas' coupling is the strongest echo, at 2 cm, and again at 9 cm.
     assert 0.005 < found.peaks[0][0] < 0.035
     assert 0.07 < found.peaks[1][0] < 0.11

@@ -9,8 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from radarbook.datasets.recordings import Recording, check_recording, outside_depths
+from radarbook.datasets.recordings import Recording, check_recording, inspect, outside_depths
+from radarbook.datasets.recordings.swaps import swapped_antennas
 from radarbook.radar.array import qar50
+from radarbook.radar.meshes import plate
+from radarbook.radar.simulate import simulate
 from radarbook.radar.waveform import C0, Waveform, qar50_waveform
 
 
@@ -140,3 +143,29 @@ def test_antennas_that_cannot_be_right_are_noticed() -> None:
     behind = replace(sound, array=sound.array.moved(translation=torch.tensor([0.0, 0.0, 0.5])))
     [note] = outside_depths(behind, 0.23, 0.47)
     assert "antennas are at up to z = 0.5 m, beyond the depth 0.23 m that is imaged" in note
+
+
+def test_swapped_antennas_are_named() -> None:
+    """Two of each side before forty points, with as much noise as signal; none where none is, and
+    none for noise alone, a plate, or an array with pairs, of which nothing can be said."""
+    random = torch.Generator().manual_seed(2)
+    clean = head(0.28, 24).signal
+    array, waveform = qar50(), qar50_waveform(24)
+    noise = torch.randn(clean.shape, dtype=torch.complex64, generator=random)
+    signal = clean + noise * clean.abs().square().mean().sqrt()
+    rx, tx = torch.arange(94), torch.arange(94)
+    rx[5], rx[50], tx[7], tx[33] = 50, 5, 33, 7
+    swapped = Recording(signal[rx][:, tx], array, waveform)
+    assert swapped_antennas(swapped) == [("rx", 5, 50), ("tx", 7, 33)]
+    assert "swapped channels    rx 5 and 50 (counted from 0) likely" in str(inspect(swapped))
+    vertices, triangles = plate((0, 0, 0.32), 0.15, 0.15, facet=5e-3)
+    flat = simulate(vertices.float(), triangles, array, waveform)
+    pairs = array.subset(channels=torch.arange(94 * 94).reshape(94, 94) % 7 == 0)
+    some = signal.reshape(-1, 24)[::7]
+    for sound in (
+        Recording(signal, array, waveform),
+        Recording(noise, array, waveform),
+        Recording(flat, array, waveform),
+        Recording(some, pairs, waveform),
+    ):
+        assert swapped_antennas(sound) == []

@@ -16,6 +16,7 @@ from radarbook.datasets.recordings.checks import (
     range_profile,
 )
 from radarbook.datasets.recordings.recording import Recording
+from radarbook.datasets.recordings.swaps import swapped_antennas
 from radarbook.radar.array import Array
 from radarbook.radar.autofocus import sharpness
 from radarbook.radar.pair_sum import Pairs
@@ -119,6 +120,7 @@ class Inspection:
     y: Lobes
     sign: tuple[SignTest, ...]
     swap_gain: float | None
+    swapped: tuple[tuple[str, int, int], ...]
 
     def __str__(self) -> str:
         recording, waveform = self.recording, self.recording.waveform
@@ -138,6 +140,10 @@ class Inspection:
             ("range profile", self._peak_text()),
             ("sign of the phase", self._sign_text()),
             ("tx and rx", self._swap_text()),
+            *(
+                ("swapped channels", f"{side} {i} and {j} (counted from 0) likely, by the image")
+                for side, i, j in self.swapped
+            ),
             *(("note", note) for note in recording.notes),
         ]
         return "\n".join(f"{name:<19} {text}" for name, text in lines if text)
@@ -222,6 +228,7 @@ def inspect(
         y=lobes(array, waveform, distance, side, axis=1),
         sign=tuple(_sign_tests(recording)) if several else (),
         swap_gain=_swap_gain(recording) if several else None,
+        swapped=tuple(swapped_antennas(recording)),
     )
 
 
