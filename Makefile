@@ -72,9 +72,9 @@ test: setup ## run all tests
 	@$(THREADS) $(BIN)/python -m tests.rounding
 	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
 
-test-portable: setup ## run the numerical tests with the most conservative instruction sets
+test-portable: setup ## run the quicker numerical tests with the most conservative instruction sets
 	@$(THREADS) $(PORTABLE) $(BIN)/python -m tests.rounding --portable
-	$(THREADS) $(PORTABLE) $(BIN)/python -m pytest -n $(JOBS) $(NUMERICAL)
+	$(THREADS) $(PORTABLE) $(BIN)/python -m pytest -n $(JOBS) -m 'not slow' $(NUMERICAL)
 
 lint: setup ## check style, format and types
 	$(BIN)/ruff check .

@@ -20,20 +20,6 @@ from radarbook.radar.waveform import qar50_waveform
 from tests.test_pipeline import TINY
 
 
-@pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["radarbook", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
-
-
 def one_line(text: str) -> str:
     assert text.endswith("\n")
     assert text.count("\n") == 1, text

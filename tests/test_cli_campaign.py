@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
-from radarbook import cli
 from radarbook.datasets.campaign import folder
 from radarbook.datasets.recordings import Recording
 from radarbook.radar.array import qar50
 from radarbook.radar.image import RadarImage
 from radarbook.radar.waveform import qar50_waveform
+from tests.conftest import Run
 
 
 @pytest.fixture(autouse=True)
@@ -32,22 +32,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder, "take_image", picture)
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["radarbook", "campaign", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
+@pytest.fixture
+def run(run: Run) -> Run:
+    return partial(run, "campaign")
 
 
-def test_it_makes_predictions_and_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_makes_predictions_and_tables(tmp_path: Path, run: Run) -> None:
     target, results = tmp_path / "campaign", tmp_path / "campaign.json"
     given = ("-o", target, "--subjects", 2, "--takes", 1, "--results", results)
-    code, out, _ = run(monkeypatch, capsys, *given)
+    code, out, _ = run(*given)
     assert code == 0
     assert "14 takes made, 0 were there" in out
     # Equal images say nothing of who it is.
@@ -55,17 +48,15 @@ def test_it_makes_predictions_and_tables(
     found = json.loads(results.read_text())
     assert len(found["takes"]) == 14
     assert set(found["coefficients"]) == {"truth", "encoder", "autoencoder"}
-    code, out, _ = run(monkeypatch, capsys, *given)
+    code, out, _ = run(*given)
     assert (code, "0 takes made, 14 were there" in out) == (0, True)
 
 
-def test_bad_input_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = run(monkeypatch, capsys, "-o", tmp_path / "c", "--results", tmp_path / "c.txt")
+def test_bad_input_is_one_line(tmp_path: Path, run: Run) -> None:
+    code, _, err = run("-o", tmp_path / "c", "--results", tmp_path / "c.txt")
     assert (code, err.count("\n")) == (2, 1)
     assert "--results" in err
     assert not (tmp_path / "c").exists()
-    code, _, err = run(monkeypatch, capsys, "-o", tmp_path / "c", "--network", tmp_path / "none")
+    code, _, err = run("-o", tmp_path / "c", "--network", tmp_path / "none")
     assert (code, err.count("\n")) == (2, 1)
     assert "no such file" in err

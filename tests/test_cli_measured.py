@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import torch
 
 from radarbook.datasets.recordings import write_recording
 from radarbook.radar.image import load_image
+from tests.conftest import Run
 from tests.datasets.test_described import FREQUENCIES, POINTS, product, write_antennas
 from tests.datasets.test_recording_checks import head
 from tests.test_cli import one_line
-from tests.test_cli import run as run  # a fixture
 
-Run = Callable[..., tuple[int, str, str]]
 STATED = ("--array", "array.csv", "--units", "mm", "--frequencies", 62, 69, 7)
 STATED = (*STATED, "--frequency-unit", "GHz")
 

@@ -36,7 +36,6 @@ from radarbook.training.checkpoints import shipped
 from tests.faces import bfm_file
 from tests.fitting.scenes import dome, face, renderer
 from tests.test_cli import one_line
-from tests.test_cli import run as run  # a fixture
 from tests.test_pipeline import TINY
 
 

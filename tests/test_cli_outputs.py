@@ -29,13 +29,11 @@ from radarbook.fitting.descend import FitState
 from radarbook.fitting.reconstruction import Reconstruction
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.targets import Target, check_targets, same_file
+from tests.conftest import Run
 from tests.disks import as_ordinary_user, fill, small_disk
 from tests.test_cli import ball, one_line
-from tests.test_cli import run as run  # a fixture
 from tests.test_files import names
 from tests.test_files import shared_folder as shared_folder
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 def content(folder: Path) -> dict[str, bytes]:

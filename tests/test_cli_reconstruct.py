@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,6 @@ import pytest
 import torch
 import trimesh
 
-from radarbook import cli
 from radarbook.datasets.recordings import Recording, write_recording
 from radarbook.faces.bfm import write_bfm
 from radarbook.faces.mesh import read_mesh
@@ -29,10 +26,9 @@ from radarbook.radar.calibration import Calibration
 from radarbook.radar.layer import Layer
 from radarbook.radar.signal import write_signal
 from radarbook.radar.waveform import qar50_waveform
+from tests.conftest import Run
 from tests.fitting.scenes import aside, dome, face, renderer
 from tests.test_cli import one_line
-
-Run = Callable[..., tuple[int, str, str]]
 
 ACCEPTED = (
     r"face accepted: normalised residual power [0-9.]+ %, predicted from the fitted material "
@@ -41,20 +37,12 @@ ACCEPTED = (
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The command, with a schedule of six steps: a newcomer's takes minutes."""
     short = tuple(replace(REFINE[i], steps=steps) for i, steps in ((0, 3), (1, 2), (3, 1)))
     whole = reconstruction.reconstruct
     monkeypatch.setattr(reconstruction, "reconstruct", partial(whole, schedule=short))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["radarbook", "reconstruct", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
+    return partial(run, "reconstruct")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from radarbook.radar.volume import load_volume
 from radarbook.radar.waveform import qar50_waveform
 from tests.datasets.test_recording_checks import conjugated, head
 from tests.test_cli import ball, one_line
-from tests.test_cli import run as run  # a fixture
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--pixels", 8, "--extent", 0.1)

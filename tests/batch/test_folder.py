@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-from radarbook import cli
 from radarbook.batch import folder as batch
 from radarbook.batch.folder import FolderReport, reconstruct_folder
 from radarbook.batch.page import write_report
@@ -32,6 +30,7 @@ from radarbook.fitting import frames, tuned
 from radarbook.fitting.objectives import PhaseObjective
 from radarbook.fitting.reconstruction import reconstruct
 from radarbook.fitting.schedule import REFINE
+from tests.conftest import Run
 from tests.fitting.scenes import dome, face, renderer
 
 #: Two steps of a real fit, and its last stage, whose objective judges the face.
@@ -229,21 +228,10 @@ def test_workers_find_the_same_faces_after_a_kill(night: Path, tmp_path: Path, d
     assert kept_json(output) == kept_json(done[0].folder)
 
 
-Run = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setattr(batch, "reconstruct", partial(reconstruct, schedule=SHORT))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["radarbook", "reconstruct", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return call
+    return partial(run, "reconstruct")
 
 
 def test_the_command(

@@ -217,6 +217,7 @@ def test_digests_tell_values_shapes_and_types_apart() -> None:
     assert len({tensor_digest(x) for x in [a, *others]}) == 5
 
 
+@pytest.mark.slow
 def test_a_killed_fit_through_physics_goes_on_from_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def shape_error(found: FaceParameters) -> Tensor:
     return (found.shape.double() - TRUTH.shape[:1]).square().mean(1).sqrt()
 
 
+@pytest.mark.slow
 def test_a_common_shape_has_a_smaller_error_than_a_frame_s_own(fitted: Fitted) -> None:
     found = fitted.together
     assert bool((found.parameters.shape == found.parameters.shape[:1]).all())
@@ -114,6 +115,7 @@ def test_a_common_shape_has_a_smaller_error_than_a_frame_s_own(fitted: Fitted) -
     assert torch.allclose(found.parameters.translation.double(), TRUTH.translation, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_stated_deviations_shrink_and_hold_the_truth(fitted: Fitted) -> None:
     found = fitted.together
     pair = reconstruct_frames(fitted.recordings[:2], dome(), fitted.alone[:2], bounces=1, steps=0)
@@ -146,6 +148,7 @@ def test_a_frame_is_differentiated_by_its_own_columns_alone(
     assert widths == [2 + 1 + 3 + 3 + 1] * 6
 
 
+@pytest.mark.slow
 def test_a_frame_in_a_wrong_minimum_is_fitted_again(fitted: Fitted) -> None:
     shape = fitted.alone.shape.clone()
     shape[1] += torch.tensor([1.2, 0.8])
@@ -158,6 +161,7 @@ def test_a_frame_in_a_wrong_minimum_is_fitted_again(fitted: Fitted) -> None:
     assert "2 agreed on it before" in str(found)
 
 
+@pytest.mark.slow
 def test_frames_and_starts_go_together(fitted: Fitted) -> None:
     with pytest.raises(InputError, match=r"frames: expected at least two, .* found 1 recordings"):
         reconstruct_frames(fitted.recordings[:1], dome(), fitted.alone[:1])

@@ -152,6 +152,7 @@ def test_the_same_recording_twice_is_one_recording() -> None:
     assert torch.allclose(sure[0], sure[1], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_two_arrays_know_more_than_one() -> None:
     """Noise of a fifth of the signal in each: deviations shrink, and the face is found."""
     signals, renderers = recorded([aside(-20), aside(20)], noise=0.2)
@@ -191,6 +192,7 @@ def test_a_common_delay_is_noticed() -> None:
     assert found.delay > 0
 
 
+@pytest.mark.slow
 def test_the_start_lies_between_what_the_arrays_see(pair: Pair) -> None:
     signals, renderers = pair
     starts = [mean_face_start(s, r, face()) for s, r in zip(signals, renderers, strict=True)]
@@ -244,6 +246,7 @@ def test_every_level_is_of_all_recordings() -> None:
     assert not any(isinstance(stage.objective, JointObjective) for stage in alone.stages)
 
 
+@pytest.mark.slow
 def test_a_joint_fit_is_resumed(tmp_path) -> None:  # type: ignore[no-untyped-def]
     signals, renderers = recorded([qar50(), aside(40)])
     arrays, waveforms = [r.array for r in renderers], [r.waveform for r in renderers]
@@ -290,6 +293,7 @@ def test_what_cannot_be_fitted_together_is_refused_in_one_line() -> None:
         reconstruct([], model)
 
 
+@pytest.mark.slow
 def test_a_joint_reconstruction_states_what_it_is_of(pair: Pair) -> None:
     signals, renderers = pair
     recordings = [

@@ -56,6 +56,7 @@ def recorded(model: MorphableModel, height: float) -> rb.Recording:
     return rb.Recording(signal, physical.array, physical.waveform)
 
 
+@pytest.mark.slow
 def test_the_usual_fit_of_many_coefficients_has_their_schedule(model: MorphableModel) -> None:
     recording = recorded(model, 0.0)
     stages = rb.reconstruct(recording, model, steps=0).fit.stages
@@ -64,6 +65,7 @@ def test_the_usual_fit_of_many_coefficients_has_their_schedule(model: MorphableM
     assert rb.reconstruct(recording, few, steps=0).fit.stages[0] == SCHEDULE[1].name
 
 
+@pytest.mark.slow
 def test_the_face_of_smoothed_power_is_kept_where_phases_do_not_fit(model: MorphableModel) -> None:
     start = FaceParameters.neutral(1, n_shape=MANY - 1, n_expression=1, dtype=torch.float64)
     found = rb.reconstruct(recorded(model, 1.5), model, start=start, schedule=LEVELS, bounces=1)

@@ -232,6 +232,7 @@ def test_coherence_is_what_the_loss_leaves() -> None:
         assert float(left) == pytest.approx(1 - coherence**2, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_several_reflections_are_taken_off_the_target_as_far_as_they_agree() -> None:
     """Recordings of two walls at a right angle, made with the second reflection and without."""
     once, twice = (renderer(model=trough(), bounces=n) for n in (1, 2))

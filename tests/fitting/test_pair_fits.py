@@ -148,6 +148,7 @@ def test_a_face_seen_by_a_raster_is_fitted(right: Fit) -> None:
     assert bool((sure.deviations() < 1).all())
 
 
+@pytest.mark.slow
 def test_wrong_positions_are_noticed(right: Fit) -> None:
     """A raster assumed 5 % wider is a face that is not there: it is not accepted."""
     _, wrong, recorded = _fitted(ARRAYS["raster"](), wrong=1.05)
@@ -156,6 +157,7 @@ def test_wrong_positions_are_noticed(right: Fit) -> None:
     assert float(wrong.losses) > 0.05
 
 
+@pytest.mark.slow
 def test_pairs_and_missing_channels_start_a_fit() -> None:
     """Through the function that a user calls, no step: the start is where the face is."""
     fine = Array.of_pairs(raster(40, 40, 3e-3), raster(40, 40, 3e-3) + 0.005)

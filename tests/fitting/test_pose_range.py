@@ -47,6 +47,7 @@ def test_a_fit_goes_where_the_array_sees(recording):
     assert abs(float(result.parameters.translation[0, 0]) - 0.06) < 3e-3
 
 
+@pytest.mark.slow
 def test_a_parameter_at_a_bound_is_said(recording):
     result = fitted(recording, TRAINED_POSE)
     words = "pitch (+10 degrees)"
@@ -55,6 +56,7 @@ def test_a_parameter_at_a_bound_is_said(recording):
     assert words in str(result)
 
 
+@pytest.mark.slow
 def test_a_face_of_many_modes_is_stated_in_the_papers(recording):
     """A model with further modes; an unmoved fit is the mean face, so all coefficients are 0."""
     renderer, _, recorded = recording

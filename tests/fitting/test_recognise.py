@@ -101,6 +101,7 @@ def test_images_of_other_resolution_are_not_judged(renderer: PhysicalRenderer) -
     assert not resolves_highlights(pairs, wavelength, 0.30)
 
 
+@pytest.mark.slow
 def test_a_recording_without_a_face_is_not_fitted(
     renderer: PhysicalRenderer, of_plate: torch.Tensor
 ) -> None:
