@@ -503,7 +503,9 @@ def _distances(
     measured = ~_Border.of(other).holds(near, which)
     if not measured.any():
         raise InputError("comparison: expected surfaces that overlap, found borders that meet")
-    on_fit = closest_on_surface(sample.points, fit.vertices, fit.triangles)[2]
+    on_fit = which
+    if other is not fit:
+        on_fit = closest_on_surface(sample.points, fit.vertices, fit.triangles)[2]
     regions = {
         # A triangle belongs to a region with most of its corners.
         name: (mask[fit.triangles].sum(axis=1) >= 2)[on_fit][measured]

@@ -106,45 +106,55 @@ def closest_on_surface(
     )
     apart = np.linalg.norm(closest.reshape(-1, few, 3) - points[:, None], axis=2)
     bound = apart.min(axis=1) * (1 + 1e-9) + 1e-12 * np.abs(points).max()
-    # In blocks: of points that are far away, nearly every triangle is a candidate.
-    reach = bound + radius.max()
-    ends = np.cumsum(tree.query_ball_point(points, reach, return_length=True))
-    blocks = np.split(np.arange(len(points)), np.flatnonzero(np.diff(ends // _CANDIDATES)) + 1)
-    found = [
-        _closest(points[some], corners, radius, bound[some], tree, reach[some]) for some in blocks
-    ]
-    nearest, squared, which = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    # Triangles of like size together: one large triangle does not make all others candidates.
+    usual = max(float(np.median(radius)), 1e-300)
+    size = np.ceil(np.log2(np.maximum(radius / usual, 1.0))).astype(np.int64)
+    nearest, squared = np.zeros_like(points), np.full(len(points), np.inf)
+    which = np.full(len(points), len(corners))
+    for number in np.unique(size):
+        mine = np.flatnonzero(size == number)
+        tree, most = cKDTree(centres[mine]), radius[mine].max()
+        # In blocks: of points that are far away, nearly every triangle is a candidate.
+        ends = np.cumsum(tree.query_ball_point(points, bound + most, return_length=True))
+        cuts = np.flatnonzero(np.diff(ends // _CANDIDATES)) + 1
+        for some in np.split(np.arange(len(points)), cuts):
+            owner, closest, far, found = _closest(
+                points[some], corners[mine], radius[mine], bound[some], tree
+            )
+            owner, found = some[owner], mine[found]
+            # The first triangle of those that are nearest.
+            nearer = (far < squared[owner]) | ((far == squared[owner]) & (found < which[owner]))
+            owner = owner[nearer]
+            nearest[owner], squared[owner] = closest[nearer], far[nearer]
+            which[owner] = found[nearer]
     return nearest, np.sqrt(squared), which
 
 
 def _closest(
-    points: np.ndarray,
-    corners: np.ndarray,
-    radius: np.ndarray,
-    bound: np.ndarray,
-    tree: cKDTree,
-    reach: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nearest points (M, 3), squared distances (M,) and triangles (M,) of some points (M, 3),
-    whose distances are at most ``bound`` (M,); among triangles of corners (F, 3, 3), whose centres,
-    in ``tree``, are within ``reach`` (M,) of a point and which extend ``radius`` (F,) about them.
-    """
-    near = tree.query_ball_point(points, reach, return_sorted=True)
+    points: np.ndarray, corners: np.ndarray, radius: np.ndarray, bound: np.ndarray, tree: cKDTree
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of some points (M, 3), whose distances are at most ``bound`` (M,), those that have candidates
+    among triangles of corners (F, 3, 3), whose centres are in ``tree`` and which extend ``radius``
+    (F,) about them: their numbers (K,), nearest points (K, 3), squared distances (K,) and triangles
+    (K,)."""
+    near = tree.query_ball_point(points, bound + radius.max(), return_sorted=True)
     counts = np.array([len(found) for found in near])
     candidates = np.fromiter(chain.from_iterable(near), dtype=np.int64, count=int(counts.sum()))
     owner = np.repeat(np.arange(len(points)), counts)
     middle = np.linalg.norm(tree.data[candidates] - points[owner], axis=1)
     kept = middle <= bound[owner] + radius[candidates]
     candidates, owner = candidates[kept], owner[kept]
+    if not len(owner):
+        none = np.zeros(0, dtype=np.int64)
+        return none, np.zeros((0, 3)), np.zeros(0), none
     closest = trimesh.triangles.closest_point(corners[candidates], points[owner])
     squared = ((closest - points[owner]) ** 2).sum(axis=1)
-    counts = np.bincount(owner, minlength=len(points))
-    begin = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    some, begin, counts = np.unique(owner, return_index=True, return_counts=True)
     least = np.minimum.reduceat(squared, begin)
     # The first of those that are nearest.
     hits = np.flatnonzero(squared == np.repeat(least, counts))
     best = hits[np.unique(owner[hits], return_index=True)[1]]
-    return closest[best], squared[best], candidates[best]
+    return some, closest[best], squared[best], candidates[best]
 
 
 def scan_to_surface(points: np.ndarray, vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
