@@ -5,7 +5,8 @@ cheeks, and it is round; a ball mirrors at one place, a plate everywhere, a hand
 which lie in a plane. So eleven statistics of power and depth tell them apart before any fit: how
 many maxima the image has, how large the area is that its power fills, how far power and level
 extend in height and width, and the parabola through its depth. They are compared with those of
-simulated faces by the squared Mahalanobis distance [0038].
+simulated faces by the squared Mahalanobis distance. Hands are the nearest of other bodies; a linear
+discriminant separates them from faces [0038].
 """
 
 from __future__ import annotations
@@ -139,16 +140,22 @@ class Highlights:
         return distance(self.vector())
 
     @property
+    def like_a_hand(self) -> float:
+        """Discriminant of faces and hands (:func:`like_a_hand`): below 0 for faces."""
+        return like_a_hand(self.vector())
+
+    @property
     def of_a_face(self) -> bool:
         """Whether a face may have these highlights."""
-        return self.distance < tuned.NO_FACE_HIGHLIGHTS
+        return of_a_face(self.vector())
 
     def __str__(self) -> str:
         return (
             f"its highlights are not those of a face: {self.bright} within 12 dB over "
             f"{self.area:.0f} cm², {self.height:.0f} mm high and {self.width:.0f} mm wide, "
             f"curvature {self.across:.0f} and {self.along:.0f} per metre (distance "
-            f"{self.distance:.0f}, of faces below {tuned.NO_FACE_HIGHLIGHTS:.0f})"
+            f"{self.distance:.0f}, of faces below {tuned.NO_FACE_HIGHLIGHTS:.0f}; discriminant of "
+            f"hands {self.like_a_hand:+.1f}, of faces below {tuned.HAND_HIGHLIGHTS_LIMIT:g})"
         )
 
 
@@ -166,6 +173,40 @@ def distance(vector: Tensor) -> float:
     """
     mean, root = (torch.tensor(v, dtype=torch.float64) for v in tuned.FACE_HIGHLIGHTS)
     return float((root @ (vector - mean)).square().sum())
+
+
+def like_a_hand(vector: Tensor) -> float:
+    """Linear discriminant of :meth:`Highlights.vector` (11,) between faces and hands
+    (:data:`~radarbook.fitting.tuned.HAND_HIGHLIGHTS`), in standard deviations: 0 midway between
+    their means, above 0 towards hands.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from radarbook.fitting import tuned
+    >>> from radarbook.fitting.recognise import like_a_hand
+    >>> like_a_hand(torch.tensor(tuned.FACE_HIGHLIGHTS[0], dtype=torch.float64)) < 0
+    True
+    """
+    slope = torch.tensor(tuned.HAND_HIGHLIGHTS[0], dtype=torch.float64)
+    return float(slope @ vector) - tuned.HAND_HIGHLIGHTS[1]
+
+
+def of_a_face(vector: Tensor) -> bool:
+    """Whether a face may have the highlights of :meth:`Highlights.vector` (11,): they are near
+    those of faces, and not nearer to a hand's.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from radarbook.fitting import tuned
+    >>> from radarbook.fitting.recognise import of_a_face
+    >>> mean = torch.tensor(tuned.FACE_HIGHLIGHTS[0], dtype=torch.float64)
+    >>> of_a_face(mean), of_a_face(mean + 2)
+    (True, False)
+    """
+    near = distance(vector) < tuned.NO_FACE_HIGHLIGHTS
+    return near and like_a_hand(vector) < tuned.HAND_HIGHLIGHTS_LIMIT
 
 
 def _robust(columns: Tensor, values: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
