@@ -282,7 +282,7 @@ def _stages(
     stages = []
     for level, ways in levels:
         unknown = set(UNKNOWN) if level.smoothing else set(UNKNOWN) - {"material"}
-        if level.searches_pose:
+        if level.moves_pose_alone:
             unknown = {"translation", "rotation"}
         mine = tuple(name for name in free if name in unknown)
         if mine:

@@ -11,6 +11,7 @@ from radarbook.fitting.methods import (
     Ensemble,
     LevenbergMarquardt,
     Method,
+    OrientationSearch,
     PoseSearch,
 )
 
@@ -72,6 +73,10 @@ class Level:
         return isinstance(self.method, PoseSearch)
 
     @property
+    def moves_pose_alone(self) -> bool:
+        return isinstance(self.method, PoseSearch | OrientationSearch)
+
+    @property
     def samples_faces(self) -> bool:
         return isinstance(self.method, Ensemble)
 
@@ -125,6 +130,7 @@ ENCODED = (
 )
 #: From the mean face at the image's centroid.
 SCHEDULE = (
+    Level("orientation", smoothing=WIDE, method=OrientationSearch(), steps=5, fidelity="coarse"),
     Level("pose search", smoothing=WIDE, method=PoseSearch(), steps=3, fidelity="coarse"),
     Level("ensemble of 1 σ", smoothing=WIDE, method=Ensemble(width=1.0), fidelity="coarse"),
     Level("ensemble of 0.7 σ", smoothing=WIDE, method=Ensemble(width=0.7), fidelity="coarse"),
@@ -138,7 +144,7 @@ _FOLLOWS: tuple[dict[str, Any], ...] = tuple(
 #: the same stages, then all of them from smoothed power on, each stage with a prior that follows
 #: its residual.
 MANY_MODES = (
-    *(replace(level, modes=tuned.LEADING) for level in SCHEDULE[:6]),
+    *(replace(level, modes=tuned.LEADING) for level in SCHEDULE[:7]),
     Level("14 and 7 mm, all", smoothing=WIDE, steps=4, fidelity="coarse", **_FOLLOWS[0]),
     Level("7 and 3 mm, all", smoothing=MIDDLE, steps=4, fidelity="reduced", **_FOLLOWS[1]),
     Level("3 and 0 mm, all", smoothing=NARROW, steps=4, **_FOLLOWS[2]),

@@ -149,6 +149,18 @@ POSE_NARROWER = 0.5
 #: pitch, which goes with y, has twice the range of yaw.
 POSE_WIDTH = (0.0, 0.0, [0.2, 0.35, 0.2], [0.7] * 3, [0.0] * 3)
 
+#: Orientations sampled over ± these angles (yaw, pitch, roll, rad), and how many are followed
+#: [0040].
+ORIENTATIONS, ORIENTATIONS_TRIED = 64, 4
+ORIENTATION_MOST = (0.5236, 0.5236, 0.1047)
+#: Share of the start's own loss, below which another pose is taken [0040].
+ORIENTATION_GAIN = 0.5
+#: Finite differences of position and orientation, normalised: 2 mm and a degree. Powers smoothed by
+#: 7 and 14 mm are smooth over them. Longest step, in their units, dampings, and the loss in terms
+#: of the best one from which on a pose is not followed any more. Not measured.
+ORIENTATION_STEPS = ([0.04] * 3, [0.2, 0.1, 0.1])
+ORIENTATION_REACH, ORIENTATION_DAMPING, ORIENTATION_HOPELESS = 6.0, (0.01, 0.1, 1.0), 2.0
+
 # -- search among phase cycles -------------------------------------------------------------------
 
 #: How far off fits on smoothed power end, normalised, by field: a third of a standard deviation of

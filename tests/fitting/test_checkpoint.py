@@ -20,6 +20,7 @@ from radarbook.fitting.methods import (
     Ensemble,
     LevenbergMarquardt,
     Method,
+    OrientationSearch,
     PoseSearch,
 )
 from radarbook.fitting.objectives import ImageObjective
@@ -34,7 +35,14 @@ TARGET = Blob().render(TRUTH)
 ABOUT = {"model": "blob", "schedule": {"1": {"smoothing": (0.1, 0.2), "size": float("inf")}}}
 
 
-METHODS = (Adam(), LBFGS(), LevenbergMarquardt(), Ensemble(), PoseSearch())
+METHODS = (
+    Adam(),
+    LBFGS(),
+    LevenbergMarquardt(),
+    Ensemble(),
+    PoseSearch(),
+    OrientationSearch(samples=8, tried=2),
+)
 
 
 class Cut:

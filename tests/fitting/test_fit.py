@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from radarbook.errors import InputError
-from radarbook.faces.parameters import FaceParameters
+from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.fitting.descend import Stage, descend
 from radarbook.fitting.fit import fit
@@ -24,6 +24,7 @@ from radarbook.fitting.methods import (
     Ensemble,
     LevenbergMarquardt,
     Method,
+    OrientationSearch,
     PoseSearch,
 )
 from radarbook.fitting.objectives import ImageObjective
@@ -168,6 +169,36 @@ def test_a_search_moves_the_pose_alone_and_never_for_the_worse() -> None:
         free=("shape", "translation", "rotation"),
     )  # fmt: skip
     assert torch.equal(again.parameters.translation, found.parameters.translation)
+
+
+class Turned(Synthetic):
+    """Highlights of a turned face: every 12 degrees of yaw and pitch some seem to fit."""
+
+    pose = torch.tensor([math.radians(24.0), math.radians(-19.0), 0.0], dtype=torch.float64)
+
+    def residuals(self, parameters: FaceParameters) -> torch.Tensor:
+        off = (parameters.rotation.double() - self.pose) / math.radians(12.0)
+        aside = (parameters.translation.double() - 0.01) / 0.02
+        ripple = 1 - torch.cos(2 * math.pi * off[:, :2])
+        return torch.cat([0.25 * off, ripple, 0.1 * aside], dim=1)
+
+
+def test_a_wide_search_finds_an_orientation_that_no_descent_finds() -> None:
+    free = ("shape", "translation", "rotation")
+
+    def ends(method: Method) -> FaceParameters:
+        stage = Stage(objective=Turned(), method=method, steps=6, free=free)
+        return descend([stage], face(), pose_range=VISIBLE_POSE).parameters
+
+    def degrees(found: FaceParameters) -> float:
+        return math.degrees(float((found.rotation[0].double() - Turned.pose).norm()))
+
+    assert degrees(ends(LevenbergMarquardt())) > 20
+    assert degrees(ends(PoseSearch())) > 10
+    found = ends(OrientationSearch())
+    assert degrees(found) < 1
+    assert float((found.translation - 0.01).abs().max()) < 1e-3
+    assert torch.equal(found.shape, face().shape)
 
 
 def test_lbfgs_finds_one_blob() -> None:

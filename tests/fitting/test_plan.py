@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from radarbook.faces.parameters import FaceParameters
-from radarbook.fitting.methods import CycleSearch, LevenbergMarquardt, PoseSearch
+from radarbook.fitting.methods import CycleSearch, LevenbergMarquardt, OrientationSearch, PoseSearch
 from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.restarts import Plan
 from radarbook.fitting.schedule import DESCENT, REFINE, SCHEDULE, usual_schedule
@@ -20,16 +20,18 @@ def _plan(free: tuple[str, ...] = UNKNOWN, of: FaceParameters | None = None) -> 
     return physical_plan(signal, physical, free=free, runs=3)
 
 
-def test_runs_after_the_second_begin_with_the_pose() -> None:
+def test_runs_begin_with_the_orientation_and_after_the_second_with_poses_about_it() -> None:
     plan = _plan()
     begins = [run[0] for run in plan.runs]
     assert [stage.name for stage in begins] == [
-        "ensemble of 1 σ",
-        "ensemble of 1 σ, run 2",
-        "pose search, run 3",
+        "orientation",
+        "orientation, run 2",
+        "orientation, run 3",
     ]
-    assert isinstance(begins[2].method, PoseSearch)
-    assert set(begins[2].free) == {"translation", "rotation"}
+    assert all(isinstance(stage.method, OrientationSearch) for stage in begins)
+    assert all(set(stage.free) == {"translation", "rotation"} for stage in begins)
+    assert [isinstance(run[1].method, PoseSearch) for run in plan.runs] == [False, False, True]
+    assert set(plan.runs[2][1].free) == {"translation", "rotation"}
     assert [stage.name for stage in plan.runs[0]] == [
         level.name for level in SCHEDULE[:-2] if not level.searches_pose
     ]
