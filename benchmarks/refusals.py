@@ -289,8 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if (kind, index) in done or time.perf_counter() > end:
                 continue
             with torch.no_grad(), alone():
-                signal, material, *recorder_of = recorded(kind, index, known, array, waveform)
-                renderer = physical_renderer(fitted, *recorder_of, 0.30, bounces=1)
+                signal, material, its, steps = recorded(kind, index, known, array, waveform)
+                renderer = physical_renderer(fitted, its, steps, 0.30, bounces=1)
                 began = time.perf_counter()
                 found = highlights(signal, renderer)
                 assert found is not None
