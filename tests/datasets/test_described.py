@@ -270,6 +270,68 @@ def test_a_header_that_is_wrong_is_named(tmp_path: Path, content: bytes, said: s
         described(tmp_path, f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}', "s.npy")
 
 
+def written(kind: str, path: Path) -> str:
+    """A file of each kind, and the description of its signal."""
+    signal = product()
+    text = f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}'
+    if kind == ".mat":
+        scipy.io.savemat(path, {"radar": {"data": signal, "unit": "m"}, "f": FREQUENCIES})
+    elif kind == ".packed.mat":
+        scipy.io.savemat(path, {"data": signal, "f": FREQUENCIES}, do_compression=True)
+    elif kind == ".h5":
+        with h5py.File(path, "w") as file:
+            file["radar/data"] = signal
+            file["radar/f"] = FREQUENCIES
+    elif kind == ".npz":
+        np.savez(path, data=signal, f=FREQUENCIES)
+    elif kind == ".npy":
+        np.save(path, signal)
+    else:
+        np.savetxt(path, signal.reshape(20, 7), delimiter=",")
+        text = text.replace('"rx, tx, f"', '"pair, f"').replace("file", 'pairs = "4*rx + tx"\nfile')
+    return text
+
+
+@pytest.mark.parametrize("kind", [".mat", ".packed.mat", ".h5", ".npz", ".npy", ".csv"])
+def test_a_damaged_file_is_read_or_named(tmp_path: Path, kind: str) -> None:
+    """Bytes changed, set to 0 or cut off: one line, and neither a traceback nor a crash."""
+    write_antennas(tmp_path / "array.csv")
+    text = written(kind, tmp_path / f"sound{kind}")
+    require(described(tmp_path, text, f"sound{kind}"), product())
+    content, random = (tmp_path / f"sound{kind}").read_bytes(), np.random.default_rng(4)
+    for n in range(40):
+        spoiled = bytearray(content)
+        places = random.integers(0, len(content) if n % 2 else min(len(content), 400), 1 + n % 5)
+        for place in places.tolist():
+            spoiled[place] = 0 if n % 4 == 0 else int(random.integers(256))
+        if n % 5 == 0:
+            del spoiled[int(places[0]) :]
+        (tmp_path / f"s{kind}").write_bytes(spoiled)
+        try:
+            found = described(tmp_path, text, f"s{kind}")
+        except InputError as error:
+            lines = str(error).splitlines()
+        else:
+            lines = ["read"]
+            assert bool(torch.isfinite(torch.view_as_real(found.signal)).all())
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize(("place", "value"), [(184, 248), (135, 9)])
+def test_elements_of_matlab_are_checked_before_they_are_read(
+    tmp_path: Path, place: int, value: int
+) -> None:
+    """A type that is none, at which SciPy ends the process, and a length beyond the file."""
+    write_antennas(tmp_path / "array.csv")
+    scipy.io.savemat(tmp_path / "s.mat", {"data": product()})
+    content = bytearray((tmp_path / "s.mat").read_bytes())
+    assert content[128] == 14  # the variable; its own elements follow
+    content[place] = value
+    (tmp_path / "s.mat").write_bytes(content)
+    with pytest.raises(InputError, match=r"s.mat: expected a MATLAB file, found an element of"):
+        described(tmp_path, f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}', "s.mat")
+
+
 def test_samples_that_are_no_numbers_are_counted(tmp_path: Path) -> None:
     write_antennas(tmp_path / "array.csv")
     signal = product()

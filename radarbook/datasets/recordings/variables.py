@@ -22,16 +22,17 @@ from __future__ import annotations
 import csv
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 
+from radarbook.datasets.recordings import matlab
 from radarbook.errors import InputError
 from radarbook.hdf5 import open_hdf5, reason_of
 from radarbook.npy import read_npy
@@ -87,7 +88,7 @@ class Variables:
             return self._reader(name)
         except InputError:
             raise
-        except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # a damaged file may raise anything
             raise InputError(f"{self.path}: {name}: cannot be read ({_line(error)})") from None
 
     def listing(self) -> str:
@@ -164,7 +165,7 @@ def _npz(path: Path) -> Variables:
                 if member.endswith(".npy"):
                     with archive.open(member) as file:
                         shapes[member[:-4]] = _npy_shape(file)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise InputError(f"{path}: expected a NumPy .npz archive, found {_line(error)}") from None
     return Variables(path, shapes, read)
 
@@ -177,48 +178,11 @@ def _npy_shape(file: Any) -> tuple[int, ...]:
 
 
 def _matlab(path: Path) -> Variables:
-    """A MATLAB file up to version 7: real and complex arrays, also of structures and cells."""
-
-    def read(name: str) -> NDArray[Any]:
-        whole = name.split("/")[0]
-        return dict(_members(whole, _loaded(path, whole)))[name]
-
     try:
-        found = scipy.io.whosmat(path)
-        kinds = ("int", "uint", "single", "double", "logical")
-        shapes: dict[str, tuple[int, ...]] = {}
-        for name, shape, kind in found:
-            if kind.startswith(kinds):
-                shapes[name] = tuple(shape)
-            elif kind in ("struct", "cell"):
-                shapes |= {n: a.shape for n, a in _members(name, _loaded(path, name))}
+        shapes = matlab.shapes_of(path)
     except Exception as error:  # a damaged file may raise anything
         raise InputError(f"{path}: expected a MATLAB file, found {_line(error)}") from None
-    return Variables(path, shapes, read)
-
-
-def _loaded(path: Path, name: str) -> NDArray[Any]:
-    return np.asarray(scipy.io.loadmat(path, variable_names=[name])[name])
-
-
-def _members(name: str, value: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Arrays of numbers within a MATLAB variable, by their names."""
-    array = np.asarray(value)
-    if array.dtype.kind in "fiucb":
-        yield name, array
-        return
-    fields = array.dtype.names
-    if fields is None and array.dtype != object:
-        return  # text
-    items = array.ravel(order="F")
-    for number, item in enumerate(items):
-        # A structure, unlike an array of structures, has no number.
-        own = name if fields is not None and len(items) == 1 else f"{name}/{number}"
-        if fields is None:
-            yield from _members(own, item)
-        else:
-            for one in fields:
-                yield from _members(f"{own}/{one}", item[one])
+    return Variables(path, shapes, partial(matlab.read_array, path))
 
 
 def _hdf5(path: Path, *, reverse: bool) -> Variables:
