@@ -47,6 +47,9 @@ MEMORY = 2 * 2**30
 #: Tilts of a facet against the array's middle, degrees: up to the first it counts wholly, beyond
 #: the second it is left out. A smooth surface mirrors nothing into the array beyond about 20°.
 STEEP, STEEPEST = (35.0, 50.0), (25.0, 35.0)
+#: Extents of transmitters and receivers that differ by a smaller part count as alike; and the least
+#: extent of an aperture, m.
+_ALIKE, _NARROWEST = 0.1, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -439,12 +442,16 @@ class ReducedPhysics:
         if self.array.pairs is None:
             for gain, antennas in zip(gains, sides, strict=True):
                 power = power * (gain.mean(1) * len(antennas)).square()
-            extent = sides[0].amax(0) - sides[0].amin(0)
+            extent, other = (a.amax(0) - a.amin(0) for a in sides)
+            # The mean of both legs; of alike ones the transmitters'. A row of transmitters has no
+            # height of its own.
+            unlike = (extent - other).abs() > _ALIKE * torch.maximum(extent, other)
+            extent = torch.where(unlike, (extent + other) / 2, extent).clamp(min=_NARROWEST)
         else:
             power = power * ((gains[0] * gains[1]).mean(1) * len(sides[0])).square()
             # Of the virtual aperture, which of one antenna that moves is where it was.
             middles = (sides[0] + sides[1]) / 2
-            extent = (middles.amax(0) - middles.amin(0)).clamp(min=1e-3)
+            extent = (middles.amax(0) - middles.amin(0)).clamp(min=_NARROWEST)
         # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
         far = (f.centre - self.middle).square().sum(1, keepdim=True) + (extent[:2] / 2).square()
         null = wavelength * far.sqrt() / (2 * extent[:2])  # (F, 2)

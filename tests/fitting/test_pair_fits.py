@@ -104,9 +104,18 @@ def test_a_list_of_pairs_is_thinned_evenly() -> None:
     assert float(nearest.amin(1).median()) > 2e-3
 
 
-def test_diffuse_power_of_a_raster_is_the_mean_of_many_samples() -> None:
-    """As for a product: a Gaussian in place of the point-spread function, 20 % of the whole."""
-    physical = seen_by(ARRAYS["raster"]())
+def row_and_column() -> Array:
+    """A row of transmitters and a column of receivers, as on many boards: each side is a line."""
+    line, zero = torch.linspace(-0.07, 0.07, 60, dtype=torch.float64), torch.zeros(60)
+    return Array(
+        torch.stack([line, zero - 0.07, zero], 1), torch.stack([zero + 0.07, line, zero], 1)
+    )
+
+
+@pytest.mark.parametrize("made", [ARRAYS["raster"], row_and_column], ids=["raster", "lines"])
+def test_diffuse_power_is_the_mean_of_many_samples(made: Callable[[], Array]) -> None:
+    """As for a QAR50: a Gaussian in place of the point-spread function, 20 % of the whole."""
+    physical = seen_by(made())
     reduced = ReducedPhysics(physical, decimate(physical.array, physical.waveform))
     rough = face((0.5, -0.5), 0.3, material=1.0)
     side = torch.arange(-10, 11, dtype=torch.float64) * 4.5e-3
