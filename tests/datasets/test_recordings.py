@@ -593,7 +593,7 @@ def test_several_arrays_in_one_file(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        ([noise((94, 94, 2))] * 3, r"found 3 arrays \(complex64 \(94, 94, 2\), .*write_recording"),
+        ([noise((94, 94, 2))] * 3, r"found 3 arrays \(complex64 \(94, 94, 2\), .*--describe"),
         ([noise((94, 94))] * 94, r"found 94 arrays \(complex64 \(94, 94\), .*, \.\.\.\)"),
         ([noise((94, 94, 2)), np.zeros((94, 94, 2))], "found 2 arrays"),
         ([np.zeros((2, 11, 7, 4), np.uint16), 22e9, 26e9], r"3 arrays \(uint16 \(2, 11, 7, 4\), "),
@@ -610,7 +610,7 @@ def test_arrays_that_cannot_be_joined_are_refused(tmp_path, arrays, says):
         ((128, 94, 94), r"axis 0 is likely the frequency: numpy.moveaxis\(signal, 0, -1\)"),
         ((94, 24, 94), r"axis 1 is likely the frequency: numpy.moveaxis\(signal, 1, -1\)"),
         ((1, 94, 94, 128), r"drop the axes of length 1 \(numpy.squeeze\)"),
-        ((6, 75, 75), r"found \(6, 75, 75\); write other formats with .*write_recording"),
+        ((6, 75, 75), r"found \(6, 75, 75\); describe the file of another radar, --describe"),
         ((94, 94), r"found \(94, 94\)"),
     ],
 )
@@ -659,9 +659,9 @@ def test_conjugated_on_reading(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("panel_24ghz.npy", r"found 6 arrays \(uint16 \(2, 11, 187, 144\).*write_recording"),
-        ("class_22ghz.npy", r"found 6 arrays \(complex128 \(6, 75, 75\).*write_recording"),
-        ("vayyar_62_69ghz.mat", "found '.mat'; write other formats with .*write_recording"),
+        ("panel_24ghz.npy", r"found 6 arrays \(uint16 \(2, 11, 187, 144\).*--describe"),
+        ("class_22ghz.npy", r"found 6 arrays \(complex128 \(6, 75, 75\).*--describe"),
+        ("vayyar_62_69ghz.mat", "found '.mat'; describe the file of another radar, --describe"),
     ],
 )
 def test_measured_recordings_of_other_instruments_get_advice(name, says):

@@ -160,8 +160,13 @@ class Inspection:
         )
 
     def _peak_text(self) -> str:
+        def place(r: float) -> str:
+            """Of a negative half path also the positive one that has the same profile."""
+            far = r + self.unambiguous_range
+            return f"{r:.3f} m" if r >= 0 else f"{r:.3f} m (or {far:.3f} m)"
+
         shown = [
-            f"{r:.3f} m {level:.1f} dB" + (" (coupling?)" if 0 <= r < self.coupling else "")
+            f"{place(r)} {level:.1f} dB" + (" (coupling?)" if 0 <= r < self.coupling else "")
             for r, level in self.peaks
         ]
         return "; ".join(shown)

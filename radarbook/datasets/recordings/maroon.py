@@ -33,7 +33,7 @@ from radarbook.radar.waveform import Waveform, qar50_waveform
 
 RADAR_FOLDER = "radar_72.0_82.0_128"
 #: Advice for a file of another kind or array.
-OTHER_FORMATS = "write other formats with radarbook.datasets.recordings.write_recording"
+OTHER_FORMATS = "describe the file of another radar, --describe radar.toml or --array"
 _EMPTY_FILTERED = "_emptyfiltered"
 
 
