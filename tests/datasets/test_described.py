@@ -317,6 +317,31 @@ def test_a_damaged_file_is_read_or_named(tmp_path: Path, kind: str) -> None:
         assert len(lines) == 1
 
 
+@pytest.mark.parametrize("rotation", ["[0, 40, 0]", "matrix"])
+def test_an_array_elsewhere_in_the_scene(tmp_path: Path, rotation: str) -> None:
+    """The positions are those of the array's own frame, turned about y and moved."""
+    cosine, sine = np.cos(np.radians(40)), np.sin(np.radians(40))
+    turn = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
+    write_antennas(tmp_path / "array.csv")
+    np.save(tmp_path / "s.npy", product())
+    text = f'[signal]\naxes = "rx, tx, f"\n{PRODUCT}[pose]\norigin = [-193, 0, 70]\nunit = "mm"\n'
+    said = str(turn.tolist()) if rotation == "matrix" else rotation
+    recording = described(tmp_path, f"{text}rotation = {said}\n", "s.npy")
+    shift = np.array([-0.193, 0, 0.07])
+    assert np.allclose(recording.array.tx, TX @ turn.T + shift, rtol=0, atol=1e-12)
+    assert np.allclose(recording.array.own().rx, RX, rtol=0, atol=1e-12)
+    require(recording, product())
+    for wrong, line in (
+        ("[[1, 0, 0], [0, 2, 0], [0, 0, 1]]", "pose: array rotation: expected orthonormal rows"),
+        ("40", "pose.rotation: expected an axis times an angle"),
+        ("[1, nan, 0]", "pose.rotation: expected an axis times an angle"),
+    ):
+        with pytest.raises(InputError, match=line):
+            described(tmp_path, f"{text}rotation = {wrong}\n", "s.npy")
+    with pytest.raises(InputError, match=r"pose.origin: expected three numbers"):
+        described(tmp_path, text.replace("[-193, 0, 70]", "[1, 2]"), "s.npy")
+
+
 @pytest.mark.parametrize(("place", "value"), [(184, 248), (135, 9)])
 def test_elements_of_matlab_are_checked_before_they_are_read(
     tmp_path: Path, place: int, value: int
@@ -687,6 +712,10 @@ file = "antennas.csv"
 unit = "m"
 tx = "0-3"
 rx = "4-6"
+[pose]
+origin = [0, 0, 0]
+rotation = [0, 0, 0]
+unit = "m"
 [corrections]
 background = "none"
 delay = 0.0

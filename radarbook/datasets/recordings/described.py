@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from radarbook.datasets.recordings.axes import (
     complex64,
@@ -96,6 +97,7 @@ class _Reading:
             waveform = waveform_of(values, "Hz", self.field("frequencies"))
         array, order = self.array()
         require_apart(array, waveform, self.field("antennas or scan"), "is the unit right?")
+        array = self.moved(array)
         samples = order(self.corrected(signal, values))
         if self.given is None:
             samples, self.notes[len(self.notes) :] = in_order(samples, values, str(self.path))
@@ -356,6 +358,19 @@ class _Reading:
         tx = (places[:, None] + antennas.tx[pairs[:, 0]]).reshape(-1, 3)
         rx = (places[:, None] + antennas.rx[pairs[:, 1]]).reshape(-1, 3)
         return self.checked(lambda: Array.of_pairs(tx, rx)), lambda s: _flat(order(s))
+
+    def moved(self, array: Array) -> Array:
+        """The array at its place in the scene."""
+        table = self.description.pose
+        if table is None:
+            return array
+        rotation, origin = np.array(table.rotation), np.array(table.origin)
+        if rotation.ndim == 1:
+            rotation = Rotation.from_rotvec(rotation, degrees=True).as_matrix()
+        with self.naming("pose"):
+            return array.moved(
+                torch.from_numpy(rotation), torch.from_numpy(origin * POSITION_UNITS[table.unit])
+            )
 
     def checked(self, make: Any) -> Array:
         """An array, whose faults name the tables that state positions."""

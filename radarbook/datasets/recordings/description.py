@@ -98,6 +98,24 @@ def _background(value: Any) -> Any:
     raise ValueError('"none", "mean", or { file = "empty.npy" }')
 
 
+def _three(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 3 and all(map(_is_finite, value)):
+        return [float(v) for v in value]
+    raise ValueError("three numbers, such as [0, 0, 0.3]")
+
+
+def _rotation(value: Any) -> Any:
+    """A rotation vector, degrees, or a matrix by rows."""
+    rows = value if isinstance(value, list) and len(value) == 3 else []
+    if rows and all(map(_is_finite, rows)):
+        return [float(v) for v in rows]
+    if rows and all(isinstance(r, list) and len(r) == 3 and all(map(_is_finite, r)) for r in rows):
+        return [[float(v) for v in row] for row in rows]
+    raise ValueError(
+        "an axis times an angle in degrees, such as [0, 40, 0], or the rows of a matrix"
+    )
+
+
 def _shot(value: Any) -> Any:
     if value == "mean" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
@@ -112,6 +130,10 @@ def _sign(value: Any) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 class _Table(BaseModel):
@@ -202,6 +224,14 @@ class ScanTable(_Table):
     unit: Literal["m", "cm", "mm"] = "m"
 
 
+class PoseTable(_Table):
+    """``[pose]``: where the array's own frame is in the radar frame of the scene."""
+
+    origin: Annotated[list[float], BeforeValidator(_three)] = [0.0, 0.0, 0.0]
+    rotation: Annotated[Any, BeforeValidator(_rotation)] = [0.0, 0.0, 0.0]
+    unit: Literal["m", "cm", "mm"] = "m"
+
+
 class CorrectionTable(_Table):
     """``[corrections]``: what is done to the signal, in the order of these fields."""
 
@@ -248,6 +278,7 @@ class Description(_Table):
     frequencies: FrequencyTable
     antennas: AntennaTable | None = None
     scan: ScanTable | None = None
+    pose: PoseTable | None = None
     corrections: CorrectionTable = CorrectionTable()
     image: ImageTable = ImageTable()
     source: str = Field(default="description", exclude=True)
