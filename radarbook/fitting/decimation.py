@@ -11,7 +11,7 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.radar.array import Array
 from radarbook.radar.clusters import neighbours
-from radarbook.radar.gate import RangeGate
+from radarbook.radar.gate import AngleGate, RangeGate
 from radarbook.radar.waveform import C0, Waveform
 
 #: Pairs of an array without a product that a fit of every second antenna uses at most: as many as
@@ -59,11 +59,20 @@ class Decimation:
         gate: RangeGate | None = None,
     ) -> Tensor:
         """The same of the ranges about ``centres`` (B, 3) m alone, for recordings (B, rx, tx, f) or
-        (rx, tx, f) by an array and waveform. ``gate`` None: :class:`RangeGate` as it is."""
-        part, kept = self._channels(signal), self.antennas(array)
-        gate = gate or RangeGate()
-        gated = [gate(s, kept, waveform, c, self.steps) for s, c in zip(part, centres, strict=True)]
-        return torch.stack(gated)
+        (rx, tx, f) by an array and waveform. ``gate`` None: :class:`RangeGate` as it is, and where
+        antennas are left out of an array without pairs :class:`AngleGate`, too."""
+        ranges, kept = gate or RangeGate(), self.antennas(array)
+        whole = len(self.tx) == len(array.tx) and len(self.rx) == len(array.rx)
+        if gate is not None or self.pairs is not None or whole:
+            part = self._channels(signal)
+            pairs = zip(part, centres, strict=True)
+            return torch.stack([ranges(s, kept, waveform, c, self.steps) for s, c in pairs])
+        all_channels = signal if signal.ndim == 4 else signal[None]
+        reduced, found = Waveform(waveform.frequencies[self.steps]), []
+        for one, centre in zip(all_channels, centres, strict=True):
+            near = ranges(one, array, waveform, centre, self.steps)
+            found.append(AngleGate()(near, array, reduced, centre, tx=self.tx, rx=self.rx))
+        return torch.stack(found)
 
 
 def decimate(

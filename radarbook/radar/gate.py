@@ -1,4 +1,4 @@
-"""Range gate: what of a recording comes from a given depth, before frequencies are dropped."""
+"""Gates: what of a recording comes from a place, before frequencies and antennas are dropped."""
 
 from __future__ import annotations
 
@@ -112,3 +112,97 @@ class RangeGate:
         path = path.to(device, signal.dtype)
         weights = self.weights(waveform, steps).to(device, signal.dtype)
         return ((signal * path) @ weights.T) * path[..., steps.to(device)].conj()
+
+
+@dataclass(frozen=True)
+class AngleGate:
+    """Keeps what lies in a box about one point, at fewer antennas.
+
+    Of every second antenna alone, what is outside the box returns as a ghost inside it: shoulders
+    below a face fall onto its forehead. So the samples at the antennas that are kept are estimated
+    from all of them, as :class:`RangeGate` does it for frequencies. After the phase is referred to
+    the path over ``centre``, a source off it by δ turns with e^{-jk e·δ} from antenna to
+    antenna, e the direction from the antenna to ``centre``. With sources spread evenly over the
+    box the covariance of two antennas is Π sinc(k Δe_a reach_a) over the three axes.
+
+    Attributes
+    ----------
+    reach : (float, float, float)
+        Half of the sides of the box, m, along x, y and z.
+    floor : float
+        Power per sample of what is not in the box, relative to what is.
+
+    Raises :class:`~radarbook.errors.InputError` for values that are not above 0.
+
+    Examples
+    --------
+    >>> from radarbook.radar.array import qar50
+    >>> from radarbook.radar.waveform import qar50_waveform
+    >>> signal = torch.randn(94, 94, 9, dtype=torch.complex64)
+    >>> kept = torch.arange(0, 94, 2)
+    >>> wave = qar50_waveform(9)
+    >>> tuple(AngleGate()(signal, qar50(), wave, (0.0, 0.0, 0.33), tx=kept, rx=kept).shape)
+    (47, 47, 9)
+    """
+
+    reach: tuple[float, float, float] = (0.10, 0.10, 0.05)
+    floor: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (min(self.reach) > 0 and self.floor > 0):
+            raise InputError(
+                f"angle gate: expected values > 0, found reach {self.reach}, floor {self.floor}"
+            )
+
+    def weights(
+        self,
+        antennas: Tensor,
+        kept: Tensor,
+        centre: Tensor | tuple[float, float, float],
+        waveform: Waveform,
+    ) -> Tensor:
+        """(f, kept, A) complex128: the filter from antennas (A, 3) m to those of indices ``kept``,
+        at each frequency."""
+        point = torch.as_tensor(centre, dtype=torch.float64, device="cpu")
+        away = point - antennas.detach().cpu().double()
+        length = torch.linalg.vector_norm(away, dim=1)
+        toward, kept = away / length[:, None], kept.cpu()
+        k = waveform.wavenumbers.double().cpu()
+        apart = (toward[:, None] - toward) * torch.tensor(self.reach, dtype=torch.float64)
+        covariance = torch.sinc(k[:, None, None, None] * apart / math.pi).prod(-1)
+        noisy = covariance + self.floor * torch.eye(len(length), dtype=torch.float64)
+        weights = torch.linalg.solve(noisy, covariance[:, :, kept]).mT
+        path = torch.polar(
+            torch.ones_like(length), torch.remainder(k[:, None] * length, 2 * math.pi)
+        )
+        return path[:, kept, None].conj() * weights * path[:, None]
+
+    def __call__(
+        self,
+        signal: Tensor,
+        array: Array,
+        waveform: Waveform,
+        centre: Tensor | tuple[float, float, float],
+        *,
+        tx: Tensor,
+        rx: Tensor,
+    ) -> Tensor:
+        """Samples of the box alone.
+
+        Parameters
+        ----------
+        signal : Tensor (rx, tx, f), complex
+        array, waveform
+            Of the signal; an array without a list of pairs.
+        centre : Tensor (3,) or three floats
+            Middle of the box, m, radar frame.
+        tx, rx : Tensor (kept,), int64
+            Indices of the antennas to keep.
+
+        Returns a Tensor (kept rx, kept tx, f) of the signal's dtype.
+        """
+        of_rx, of_tx = (
+            self.weights(antennas, kept, centre, waveform).to(signal.device, signal.dtype)
+            for antennas, kept in ((array.rx, rx), (array.tx, tx))
+        )
+        return (of_rx @ signal.movedim(-1, 0) @ of_tx.mT).movedim(0, -1)
