@@ -18,8 +18,10 @@ channels         gains and phases of a nominal instrument; ``positions`` its ant
 flat             nothing; the fit has flat facets
 second, once     the second reflection; the fit has one reflection only
 second           the second reflection; the fit has two, as usual
-…, gains fitted  the same; every transmitter and receiver has a gain and a phase that are unknown,
-                 with the nominal instrument's deviations as their prior (no fit has them yet)
+all              the face's own surface, diffuse reflection, the second reflection, and all errors
+                 of a nominal instrument: gains, phases, positions, noise
+…, gains fitted  the same; every transmitter and receiver has a gain and a phase that are unknown
+                 (:mod:`radarbook.fitting.channel_gains`)
 ===============  ==================================================================================
 
 Rows are written as they are finished, and an interrupted run continues.
@@ -48,7 +50,6 @@ from radarbook.evaluation.metrics import vertex_distances
 from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.faces.pose import to_radar
 from radarbook.files import write_json
-from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import judge
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.methods import Problem
@@ -59,6 +60,7 @@ from radarbook.fitting.schedule import SCHEDULE
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.fitting.uncertainty import _slopes
 from radarbook.provenance import hardware
+from radarbook.radar.channel_errors import ChannelErrors
 from radarbook.radar.renderer import PhysicalRenderer
 
 DISTANCE = 0.30
@@ -108,6 +110,15 @@ def targets(
         moved = instrument.positions(tx, rx)
         return referee.parts([Body(shape, material)], *moved, frequencies)["coherent"]
 
+    @cache
+    def everything() -> Complex:
+        moved = instrument.positions(tx, rx)
+        body = Body(smooth_face(model, truth, DISTANCE), material)
+        whole = referee.replace(second_spacing=2 * spacing)
+        clean = sum(whole.parts([body], *moved, frequencies).values())
+        errors = Instrument(**(vars(NOMINAL) | {"seed": seed}))
+        return errors.applied(np.asarray(clean), *moved, frequencies)
+
     once: dict[str, Any] = {"bounces": 1}
     found: dict[str, tuple[Callable[[], Complex], dict[str, Any]]] = {
         "surface": (surface, once),
@@ -118,37 +129,18 @@ def targets(
         "flat": (surface, once | {"smooth": False}),
         "second, once": (lambda: surface() + second(), once),
         "second": (lambda: surface() + second(), {}),
+        "all": (everything, {}),
     }
-    for cause in ("channels", "positions", "diffuse"):
-        found[f"{cause}, gains fitted"] = found[cause]
+    for cause in ("channels", "positions", "diffuse", "all"):
+        signal, options = found[cause]
+        fitted = options | {"channels": ChannelErrors()}
+        found[f"{cause}, gains fitted"] = signal, fitted
     if model.name == "procedural":
         found["formula"] = (formula, once)
     return found
 
 
-def gain_slopes(
-    objective: Any, signal: torch.Tensor, there: FaceParameters, step: float = 1e-2
-) -> torch.Tensor:
-    """(M, G) float64: slopes of the residuals by the gain (real) and the phase (imaginary) of each
-    receiver, then of each transmitter, of the face's signal. ``signal`` (rx, tx, f)."""
-    rendered = objective.physics.signal(there, like=there)[0]
-    own = (rendered.conj() * signal).sum() / rendered.abs().square().sum() * rendered
-    against = objective.comparison(rendered, there)
-    base, slopes = against(own), []
-    for axis in (0, 1):
-        for antenna in range(own.shape[axis]):
-            for part in (1.0, 1j):
-                factor = torch.ones(own.shape[axis], dtype=own.dtype)
-                factor[antenna] += step * part
-                moved = own * factor.reshape(-1, *[1] * (2 - axis))
-                slopes.append((against(moved) - base).double() / step)
-    # The face has the gains: what would be the target's is the other way round.
-    return -torch.stack(slopes, dim=1)
-
-
-def displaced(
-    signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters, *, gains: bool = False
-) -> dict[str, Any]:
+def displaced(signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters) -> dict[str, Any]:
     """Residual at the truth, and where the minimum is to first order: one row of the table."""
     there = truth.to(dtype=torch.float64)
     centre = there.translation.float() + torch.tensor([0.0, 0.0, DISTANCE])
@@ -167,14 +159,6 @@ def displaced(
     # The prior's own pull is no error of the physics: its residual is left out, its weight is not.
     unknown = jacobian[:data]
     weight = jacobian[data:].T @ jacobian[data:]
-    if gains:
-        added = gain_slopes(objective, whole[0], there)[:data]
-        unknown = torch.cat([unknown, added], dim=1)
-        # Prior precisions, times the variance of one independent residual.
-        deviations = torch.tensor([NOMINAL.gain_db * np.log(10) / 20, NOMINAL.phase])
-        level = residual[:data].square().sum() / tuned.INDEPENDENT
-        precision = (level / deviations.double().square()).repeat(added.shape[1] // 2)
-        weight = torch.block_diag(weight, torch.diag(precision))
     step = -torch.linalg.solve(unknown.T @ unknown + weight, unknown.T @ residual[:data])
     left = float((residual[:data] + unknown @ step).square().sum())
     end = space.unpack(vector.index_add(0, columns, step[: len(columns)])[None])
@@ -218,8 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if done or (chosen.causes and cause not in chosen.causes):
                 continue
             with torch.no_grad():
-                gains = cause.endswith("gains fitted")
-                row = displaced(signal(), usual.replace(**options), truth, gains=gains)
+                row = displaced(signal(), usual.replace(**options), truth)
             material = round(float(truth.material), 3)
             rows.append({"face": number, "cause": cause, "material": material, **row})
             print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)

@@ -322,6 +322,7 @@ def test_a_layer_is_fitted(
             ("--polarisation", "horizontal", "--through", "learned"),
             "--polarisation: expected with --through physical",
         ),
+        (("--channels", "--through", "learned"), "--channels: expected with --through physical"),
         (("--through", "learned"), "--modes: expected with --through physical"),
         (("--encoder", "a.safetensors"), "--encoder: expected with --through learned"),
         (("--renderer", "a.safetensors"), "--renderer: expected with --through learned"),

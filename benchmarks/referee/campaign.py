@@ -13,7 +13,8 @@ clean           first reflection of the smooth face, speckle of its own
 second          clean + second reflection
 instrument      clean by an array with :data:`NOMINAL` errors
 wall            clean + a wall 1 m from the array, with the face's shadow on it
-full            face, neck, torso and wall, second reflection, :data:`NOMINAL` errors
+alone           face and wall, second reflection, :data:`NOMINAL` errors
+full            alone + neck and torso
 ==============  ================================================================================
 """
 
@@ -46,7 +47,7 @@ from radarbook.files import write_json
 from radarbook.radar.array import Array
 from radarbook.radar.waveform import Waveform
 
-VARIANTS = ("clean", "second", "instrument", "wall", "full")
+VARIANTS = ("clean", "second", "instrument", "wall", "alone", "full")
 #: A calibrated array: noise 30 dB below the signal in each sample, channels right to half a
 #: decibel and 5 degrees, antennas to a twentieth of a millimetre.
 NOMINAL = Instrument(position=5e-5, gain_db=0.5, phase=0.087, snr_db=30.0)
@@ -105,11 +106,11 @@ def recordings_of(
         found["instrument"] = instrument.applied(signal, *moved, frequencies)
     if "wall" in variants:
         found["wall"] = referee.signal([face, behind], tx, rx, frequencies)
-    if "full" in variants:
-        bodies = [face, neck(chin), torso(chin), behind]
+    scenes = {"alone": [face, behind], "full": [face, neck(chin), torso(chin), behind]}
+    for name in {*scenes} & {*variants}:
         whole = referee.replace(second_spacing=second_spacing)
-        signal = whole.signal(bodies, *moved, frequencies)
-        found["full"] = instrument.applied(signal, *moved, frequencies)
+        signal = whole.signal(scenes[name], *moved, frequencies)
+        found[name] = instrument.applied(signal, *moved, frequencies)
     return {name: found[name] for name in variants}
 
 

@@ -104,7 +104,13 @@ def _require_plain(options: dict[str, Any]) -> None:
     """Refuse options that a joint fit of frames has not."""
     from radarbook.radar.polarisation import Polarisation
 
-    usual = {"layer": None, "thickest": None, "fit_delay": False, "polarisation": Polarisation()}
+    usual = {
+        "layer": None,
+        "thickest": None,
+        "fit_delay": False,
+        "polarisation": Polarisation(),
+        "channels": None,
+    }
     for name, value in usual.items():
         if options[name] != value:
             raise InputError(

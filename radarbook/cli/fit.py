@@ -143,6 +143,13 @@ def reconstruct(
         ),
     ] = None,
     polarisation: PolarisationName = "vertical",
+    channels: Annotated[
+        bool,
+        typer.Option(
+            "--channels",
+            help="Gains and phases of the antennas are unknown, to 0.5 dB and 5 degrees.",
+        ),
+    ] = False,
     reading: Reading,
     delay: Delay = None,
     fit_delay: Annotated[
@@ -218,6 +225,7 @@ def reconstruct(
     from radarbook.datasets.recordings import files_read
     from radarbook.faces.mesh import SUFFIXES, require_mesh_name, write_mesh
     from radarbook.fitting.reconstruction import pose_text
+    from radarbook.radar.channel_errors import ChannelErrors
     from radarbook.radar.polarisation import Polarisation
 
     each = each or frames or any(holds_several(path) for path in source)
@@ -278,6 +286,7 @@ def reconstruct(
             "thickest": thickest,
             "bounces": bounces,
             "polarisation": Polarisation.named(polarisation),
+            "channels": ChannelErrors() if channels else None,
             "delay": delay or 0.0,
             "fit_delay": fit_delay,
             "noise": noise or 0.0,
@@ -305,6 +314,7 @@ def reconstruct(
             "--thickest": thickest,
             "--bounces": bounces,
             "--polarisation": None if polarisation == "vertical" else polarisation,
+            "--channels": channels or None,
             "--delay": delay,
             "--fit-delay": fit_delay or None,
             "--noise": noise,

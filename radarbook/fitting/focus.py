@@ -57,13 +57,30 @@ class RangeFocus:
         """([B,] f, V) complex64 of signals ([B,] rx, tx, f), or ([B,] pair, f)."""
         if len(self.tables) == 1:
             return (self.tables[0] @ signal.movedim(-1, -2)[..., None])[..., 0]
-        if self._pairs is not None:
-            of_tx, of_rx = self._pairs.to(signal.device).unbind(1)
-            whole = signal.new_zeros(*signal.shape[:-2], *self._sides, signal.shape[-1])
-            whole[..., of_rx, of_tx, :] = signal
-            signal = whole
         tx, rx = self.tables
-        return ((rx @ signal.movedim(-1, -3)) * tx).sum(-1)
+        return ((rx @ self._product(signal).movedim(-1, -3)) * tx).sum(-1)
+
+    def _product(self, signal: Tensor) -> Tensor:
+        """([B,] rx, tx, f) of signals of all pairs; 0 where there is no pair."""
+        if self._pairs is None:
+            return signal
+        of_tx, of_rx = self._pairs.to(signal.device).unbind(1)
+        whole = signal.new_zeros(*signal.shape[:-2], *self._sides, signal.shape[-1])
+        whole[..., of_rx, of_tx, :] = signal
+        return whole
+
+    def by_antenna(self, signal: Tensor) -> tuple[Tensor, Tensor] | None:
+        """(f, V, R) and (f, V, T): what each receiver, and each transmitter, alone contributes to
+        :meth:`profiles` of a signal (rx, tx, f) or (pair, f).
+
+        None for an array with pairs that are few of a product: one pair of antennas that moves has
+        one gain, whatever the number of its positions.
+        """
+        if len(self.tables) == 1:
+            return None
+        tx, rx = self.tables
+        each = self._product(signal).movedim(-1, 0)
+        return rx * (tx @ each.mT), tx * (rx @ each)
 
     def each(self, signals: Tensor) -> Tensor:
         """:meth:`profiles` of signals (B, rx, tx, f), one by one: divided among threads, and in

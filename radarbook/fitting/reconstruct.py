@@ -34,6 +34,7 @@ from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.fitting.start import CoarseImager, centroid, mean_face_between
 from radarbook.fitting.uncertainty import Uncertainty, uncertainty
 from radarbook.radar.array import Array
+from radarbook.radar.channel_errors import ChannelErrors
 from radarbook.radar.imaging import Grid
 from radarbook.radar.polarisation import Polarisation
 from radarbook.radar.renderer import PhysicalRenderer
@@ -52,6 +53,7 @@ def physical_renderer(
     distance: float,
     *,
     bounces: int = tuned.BOUNCES,
+    channels: ChannelErrors | None = None,
 ) -> PhysicalRenderer:
     """A physical renderer with a recording's array and waveform (its grid is not used here)."""
     return PhysicalRenderer(
@@ -61,6 +63,7 @@ def physical_renderer(
         grid=Grid.regular(0.3, 64, distance - 0.07, distance + 0.17, 33),
         distance=distance,
         bounces=bounces,
+        channels=channels,
     )
 
 
@@ -322,6 +325,8 @@ def _problem(
     # Named only where it is not the usual one: states written before it was one stay readable.
     polarisation = renderer.polarisation
     named = {} if polarisation == Polarisation() else {"polarisation": repr(polarisation)}
+    if renderer.channels is not None:
+        named["channels"] = repr(renderer.channels)
     return {
         **named,
         "model": renderer.model.fingerprint,

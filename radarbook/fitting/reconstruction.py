@@ -33,6 +33,7 @@ from radarbook.fitting.reconstruct import (
 )
 from radarbook.fitting.schedule import Level, usual_schedule
 from radarbook.fitting.uncertainty import Uncertainty
+from radarbook.radar.channel_errors import ChannelErrors
 from radarbook.radar.delay import range_of_delay, without_delay
 from radarbook.radar.layer import Layer
 from radarbook.radar.polarisation import Polarisation
@@ -266,6 +267,7 @@ def reconstruct(
     thickest: float | None = None,
     bounces: int | None = None,
     polarisation: Polarisation = Polarisation(),  # noqa: B008  (frozen)
+    channels: ChannelErrors | None = None,
     noise: float = 0.0,
     pose_range: PoseRange = VISIBLE_POSE,
     steps: int | None = None,
@@ -301,6 +303,9 @@ def reconstruct(
         list of pairs, whose double bounce is not computed.
     polarisation : Polarisation
         Of the antennas; decides paths of two reflections and more.
+    channels : ChannelErrors, optional
+        How well the antennas are calibrated: their gains are unknowns with these deviations as
+        their prior (:mod:`radarbook.fitting.channel_gains`). None: no gain is estimated.
     noise : float
         Expected normalised power of noise and channel errors, 0 to 1, which the residual may have
         in addition to the diffuse share.
@@ -381,7 +386,9 @@ def reconstruct(
     if bounces is None:
         usual = all(one.array.is_nearly_product for one in recordings)
         bounces = tuned.BOUNCES if usual else 1
-    physical = physical_renderer(model, first.array, first.waveform, distance, bounces=bounces)
+    physical = physical_renderer(
+        model, first.array, first.waveform, distance, bounces=bounces, channels=channels
+    )
     renderer = physical.replace(layer=layer, polarisation=polarisation)
     renderers = [renderer.replace(array=r.array, waveform=r.waveform) for r in recordings]
     whole = steps is None and start is None and schedule is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ from radarbook.radar.gate import RangeGate
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.renderer import PhysicalRenderer, Renderer
+from radarbook.radar.waveform import C0
 
 
 def centroid(image: RadarImage) -> Tensor:
@@ -29,13 +31,42 @@ def centroid(image: RadarImage) -> Tensor:
 
     Weighted by decibels because by power one highlight would be all there is.
     """
-    level = torch.clamp(image.dynamic_range_db, min=tuned.CENTROID_DB)[:, None, None]
-    weight = (image.amplitude_db - level).clamp(min=0) * image.mask
+    weight = _weight(image)
     weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-12)
     x = (weight * image.x).sum((1, 2))
     y = (weight * image.y[:, None]).sum((1, 2))
     z = (weight * image.depth).sum((1, 2))
     return torch.stack([x, y, z], dim=1)
+
+
+def _weight(image: RadarImage) -> Tensor:
+    """(B, H, W) of pixels, for a centroid."""
+    level = torch.clamp(image.dynamic_range_db, min=tuned.CENTROID_DB)[:, None, None]
+    return (image.amplitude_db - level).clamp(min=0) * image.mask
+
+
+def foreground(image: RadarImage, reach: float = tuned.FOREGROUND) -> RadarImage:
+    """The image without pixels that are more than ``reach`` m behind the nearest ones.
+
+    A face is nearer than the neck and the shoulders below it, which would draw a centroid down by
+    as much as 12 cm. The nearest pixels hold the first tenth
+    (:data:`~radarbook.fitting.tuned.NEAREST`) of the weight of a centroid, counted by depth: single
+    pixels in front are side lobes.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> level, depth = torch.zeros(1, 1, 3), torch.tensor([[[0.30, 0.33, 0.40]]])
+    >>> three = torch.arange(3.0)
+    >>> image = rb.RadarImage(level, depth, level == 0, three, three[:1], torch.tensor([-30.0]))
+    >>> foreground(image).mask.tolist()
+    [[[True, True, False]]]
+    """
+    depth, order = image.depth.flatten(1).sort(dim=1)
+    sums = _weight(image).flatten(1).gather(1, order).cumsum(1)
+    first = (sums < tuned.NEAREST * sums[:, -1:]).sum(1, keepdim=True)
+    nearest = depth.gather(1, first.clamp(max=depth.shape[1] - 1))
+    return replace(image, mask=image.mask & (image.depth <= nearest[..., None] + reach))
 
 
 def mean_face_at(target: RadarImage, renderer: Renderer, mean: FaceParameters) -> FaceParameters:
@@ -78,6 +109,23 @@ def _moved(
     return found
 
 
+def _ghost_free(renderer: PhysicalRenderer, grid: Grid) -> bool:
+    """Whether ghosts of a face in the middle lie outside a grid, or nearly: those of antennas at
+    λz/spacing aside, and those of frequencies at c/2Δf behind."""
+    array, wavelength = renderer.array, renderer.waveform.wavelength
+    if array.pairs is not None or min(len(array.tx), len(array.rx)) < 2:
+        return False
+    spacing = 0.0
+    for antennas in (array.tx, array.rx):
+        apart = torch.cdist(antennas.detach(), antennas.detach())
+        apart.fill_diagonal_(math.inf)
+        spacing = max(spacing, float(apart.amin(1).median()))
+    width = float(grid.x[-1] - grid.x[0])
+    aside = wavelength * float(grid.z.mean()) / spacing
+    ranges = C0 / (2 * float(renderer.waveform.frequencies.diff().mean()))
+    return aside > tuned.GHOSTS * width and ranges > float(grid.z[-1] - grid.z[0])
+
+
 class CoarseImager:
     """Coarse images of whole recordings, on 1 cm pixels: where the face is, in the array's frame.
 
@@ -109,6 +157,8 @@ class CoarseImager:
             )
         depth = depth + z
         self._grid = Grid(side + x, side + y, depth)
+        # What is nearest is a ghost of sparse samples, or a layer's own echo.
+        self._clear = renderer.layer is None and _ghost_free(renderer, self._grid)
         # All ranges of the image, for antennas beside it, too.
         self._middle = torch.tensor([x, y, float(depth.mean())], dtype=torch.float64)
         self._gate = RangeGate(reach=float(depth[-1] - depth[0]) / 2 + 0.03)
@@ -131,4 +181,5 @@ class CoarseImager:
 
     def _image(self, signal: Tensor) -> RadarImage:
         volume = back_project(signal, self._physics.array, self._physics.waveform, self._grid)
-        return image_from_volume(volume, self._grid, -30.0)
+        image = image_from_volume(volume, self._grid, -30.0)
+        return foreground(image) if self._clear else image

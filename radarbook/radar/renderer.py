@@ -15,6 +15,7 @@ from radarbook.faces.pose import to_radar
 from radarbook.profiles import Profile
 from radarbook.radar.array import Array, qar50
 from radarbook.radar.bounces import multiple_bounces, require_bounces
+from radarbook.radar.channel_errors import ChannelErrors
 from radarbook.radar.image import RadarImage, image_from_volume
 from radarbook.radar.imaging import MEMORY_BUDGET, Grid, Window, back_project
 from radarbook.radar.layer import Layer
@@ -173,6 +174,10 @@ class PhysicalRenderer:
         Whether the face hides parts of itself (:mod:`radarbook.radar.visibility`).
     bounces : int
         Reflections a path may have; more than 1 adds :mod:`radarbook.radar.bounces` (slower).
+    channels : ChannelErrors, optional
+        How well the antennas of a recording are calibrated, for fits of recordings
+        (:mod:`radarbook.fitting.channel_gains`); None: exactly. Rendered signals and images have no
+        such errors.
     polarisation : Polarisation
         Of the antennas, vertical by default; decides paths of several reflections.
     sharp_depth : bool
@@ -211,6 +216,7 @@ class PhysicalRenderer:
     smooth: bool = True
     occlusion: bool = True
     bounces: int = 1
+    channels: ChannelErrors | None = None
     polarisation: Polarisation = field(default_factory=Polarisation)
     sharp_depth: bool = False
     layer: Layer | None = None

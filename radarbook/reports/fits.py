@@ -239,23 +239,31 @@ def found_layer_rows(path: Path) -> list[list[str]]:
 _LEFT_OUT = {"smooth": "curved facets", "double": "double bounce", "gate": "range gate"}
 
 
-def referee_rows(folder: Path) -> list[list[str]]:
-    """A row for each variant in each file ``referee_*.json`` of ``benchmarks.referee_fits``.
+#: Classes of the material factor.
+_MATERIALS = {"smooth": "below 0.1", "middle": "0.1 to 0.3", "rough": "from 0.3"}
 
-    Model, faces' set (tuning or test), the referee's variant, what the fit leaves out, number of
-    faces, median vertex distance (mm), distance that nine tenths stay below (mm), accepted faces,
-    shares of coefficients and of vertices inside their 90 % intervals, median normalised residual
-    power, and median seconds. Raises :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
+
+def referee_rows(folder: Path) -> list[list[str]]:
+    """A row for each variant and class of material in each file ``referee_*.json`` of
+    ``benchmarks.referee_fits``.
+
+    Model, faces' set (tuning or test), the referee's variant, what the fit leaves out and where it
+    starts, range of the material factor, number of faces, median vertex distance (mm), distance
+    that nine tenths stay below (mm), accepted faces, how many of those with errors above 0.5 mm
+    were accepted, shares of coefficients and of vertices inside their 90 % intervals, median
+    normalised residual power, and median seconds. Raises
+    :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
     """
     keys = (
-        "variant", "faces", "median_mm", "ninety_mm", "accepted", "inside_90",
-        "vertices_inside_90", "residual", "seconds",
+        "variant", "material", "faces", "median_mm", "ninety_mm", "accepted", "wrong",
+        "wrong_accepted", "inside_90", "vertices_inside_90", "residual", "seconds",
     )  # fmt: skip
     rows = []
     for path in sorted(folder.glob("referee_*.json")):
         kept = _read(path, "referee_fits", "summary", keys)
         settings = kept["settings"]
         left_out = ", ".join(_LEFT_OUT.get(name, name) for name in settings.get("without", []))
+        start = "truth" if settings.get("start") == "truth" else "mean face"
         for row in kept["summary"]:
             rows.append(
                 [
@@ -263,10 +271,13 @@ def referee_rows(folder: Path) -> list[list[str]]:
                     str(settings.get("referee", {}).get("draw", "–")),
                     str(row["variant"]),
                     left_out or "nothing",
+                    start,
+                    _MATERIALS.get(row["material"], str(row["material"])),
                     str(row["faces"]),
                     f"{row['median_mm']:.2f}",
                     f"{row['ninety_mm']:.2f}",
                     f"{row['accepted']} of {row['faces']}",
+                    f"{row['wrong_accepted']} of {row['wrong']}",
                     f"{row['inside_90']:.0%}",
                     f"{row['vertices_inside_90']:.0%}",
                     f"{row['residual']:.3f}",

@@ -17,7 +17,7 @@ def _row(path: Path, *_: Any) -> dict[str, Any]:
     return {
         "face": int(number), "variant": variant, "error_mm": 0.1 * (1 + int(number)), "seconds": 5,
         "accepted": True, "residual": 0.1, "inside_90": 15, "coefficients": 17,
-        "vertices_inside_90": 0.9,
+        "vertices_inside_90": 0.9, "true_material": 0.2 * (1 + int(number)),
     }  # fmt: skip
 
 
@@ -46,6 +46,11 @@ def test_a_table_grows_and_refuses_other_settings(
     assert [row["error_mm"] for row in found["rows"]] == pytest.approx([0.7, 0.2, 0.3])
     assert found["summary"][0]["faces"] == 3
     assert found["summary"][0]["median_mm"] == pytest.approx(0.3)
+    # Classes of material that have a face: 0.2, and 0.4 and 0.6.
+    assert [(row["material"], row["faces"]) for row in found["summary"]] == [
+        ("any", 3), ("middle", 1), ("rough", 2),
+    ]  # fmt: skip
+    assert found["summary"][0]["wrong"] == found["summary"][0]["wrong_accepted"] == 1
     before = table.read_bytes()
     other = str(_folder(tmp_path / "two", 5, draw="tuning"))
     for arguments, named in (

@@ -196,14 +196,16 @@ def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
     row = {
         "variant": "full", "faces": 4, "median_mm": 0.214, "ninety_mm": 0.5, "accepted": 3,
         "inside_90": 0.841, "vertices_inside_90": 0.9, "residual": 0.0312, "seconds": 81.4,
+        "material": "smooth", "wrong": 2, "wrong_accepted": 1,
     }  # fmt: skip
     settings = {"model": "ict_face", "without": ["smooth", "gate"], "referee": {"draw": "test"}}
     path = tmp_path / "referee_ict_test.json"
     path.write_text(json.dumps({"settings": settings, "summary": [row]}))
     assert referee_rows(tmp_path) == [
         [
-            "ict", "test", "full", "curved facets, range gate", "4", "0.21", "0.50", "3 of 4",
-            "84%", "90%", "0.031", "81",
+            "ict", "test", "full", "curved facets, range gate", "mean face",
+            "below 0.1", "4", "0.21", "0.50",
+            "3 of 4", "1 of 2", "84%", "90%", "0.031", "81",
         ]
     ]  # fmt: skip
     path.write_text(json.dumps({"settings": settings, "summary": [{"variant": "full"}]}))

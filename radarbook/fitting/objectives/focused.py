@@ -213,10 +213,11 @@ class FocusedObjective(ABC, Generic[T]):
         its target, where ``rendered`` (rx, tx, f) is the signal of ``parameters`` (1). Weights are
         those of the target."""
         constant = self._constant(parameters, self.targets[0])
-        profiles = self.targets[0].focus.profiles(rendered[None])
+        there = self.target(parameters, 0)
+        profiles = there.focus.profiles(rendered[None])
 
         def against(signal: Tensor) -> Tensor:
-            target = self._retargeted(signal, self.targets[0])
+            target = self._retargeted(signal, there)
             return self._rows(profiles, parameters, target, constant)[0]
 
         return against

@@ -10,21 +10,32 @@ from torch import Tensor
 
 from radarbook.faces.parameters import FaceParameters
 from radarbook.fitting import tuned
+from radarbook.fitting.channel_gains import ChannelGains, channel_gains
 from radarbook.fitting.focus import RangeFocus
 from radarbook.fitting.forward import ReducedPhysics
 from radarbook.fitting.objectives.focused import FocusedObjective, Pixels, Target, smooth
+from radarbook.radar.channel_errors import ChannelErrors
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PhaseTarget(Target):
-    """Weighted range profiles (f, V) of one recording, and the weights (V,) of the pixels."""
+    """Weighted range profiles (f, V) of one recording, and the weights (V,) of the pixels.
+
+    ``gains``: those of antennas, which were removed from the profiles.
+    """
 
     weights: Tensor
     profiles: Tensor
+    gains: ChannelGains | None = None
 
     def weighted(self, signal: Tensor) -> Tensor:
         """([B,] f, V) range profiles of signals ([B,] rx, tx, f), with these weights."""
-        return self.focus.profiles(signal) * self.weights
+        return self.compared(self.focus.profiles(signal))
+
+    def compared(self, profiles: Tensor) -> Tensor:
+        """([B,] f, V) range profiles with these weights, without the gains of antennas."""
+        weighted = profiles * self.weights
+        return weighted if self.gains is None else self.gains.without(weighted)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,12 +51,16 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
 
     Where the renderer follows paths of several reflections, what they add to a face is subtracted
     from the target first. It is weak, and stays the same while derivatives are taken: those are of
-    the first reflection alone. Build one with :meth:`of`.
+    the first reflection alone. Where the renderer states errors of channels, the gains of antennas
+    are removed from target and face in the same way (:mod:`radarbook.fitting.channel_gains`). Build
+    one with :meth:`of`.
 
     Attributes
     ----------
     double_bounce : bool
         Whether reflections after the first are still to be subtracted from the targets.
+    channels : ChannelErrors, optional
+        Of the antennas, whose gains are still to be removed from the targets.
 
     Examples
     --------
@@ -64,6 +79,7 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
     """
 
     double_bounce: bool = False
+    channels: ChannelErrors | None = None
 
     @classmethod
     def of(
@@ -95,44 +111,82 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         with torch.no_grad():
             targets = tuple(_target(s, f, contrast) for s, f in zip(signal, focus, strict=True))
         double = physics.renderer.bounces > 1
-        return cls(physics=physics, targets=targets, double_bounce=double, **common)
+        # Few pairs of a product have no gain of their own.
+        channels = physics.renderer.channels if physics.array.is_nearly_product else None
+        return cls(
+            physics=physics, targets=targets, double_bounce=double, channels=channels, **common
+        )
 
     def _frozen_at(self, parameters: FaceParameters, face: int) -> Self:
-        """Reflections after the first stay the same, too."""
+        """Reflections after the first, and gains of antennas, stay the same, too."""
         targets = list(self.targets)
         targets[face] = self.target(parameters, face)
         frozen = super()._frozen_at(parameters, face)
-        return replace(frozen, targets=tuple(targets), double_bounce=False)
+        return replace(frozen, targets=tuple(targets), double_bounce=False, channels=None)
 
     @torch.no_grad()
     def target(self, parameters: FaceParameters, face: int) -> PhaseTarget:
         """The target of one face, less its reflections after the first as ``parameters`` (1) have
-        them.
+        them, and without the gains of antennas about this face.
 
-        They are scaled by the factor, between 0 and 1, that leaves the least residual (Eq. (6.5)):
-        a recording may have none, and those of a wrong face have partly wrong phases.
+        Reflections are scaled by the factor, between 0 and 1, that leaves the least residual
+        (Eq. (6.5)): a recording may have none, and those of a wrong face have partly wrong phases.
         """
         target = self.targets[face]
         extra = self.physics.reflections(parameters) if self.double_bounce else None
-        if extra is None:
-            return target
-        wanted, mine = target.profiles, target.weighted(self.physics.signal(parameters)[0])
-        more = target.weighted(extra)
-        gain, part = _gain_and_part(mine, more, wanted)
-        return replace(target, profiles=wanted - gain * part * more)
+        if extra is not None:
+            wanted, mine = target.profiles, target.weighted(self.physics.signal(parameters)[0])
+            more = target.weighted(extra)
+            gain, part = _gain_and_part(mine, more, wanted)
+            target = replace(target, profiles=wanted - gain * part * more)
+        if self.channels is not None:
+            target = self._without_gains(target, parameters, self.channels)
+        return target
+
+    def _without_gains(
+        self, target: PhaseTarget, parameters: FaceParameters, errors: ChannelErrors
+    ) -> PhaseTarget:
+        signal = self.physics.signal(parameters)[0]
+        each = target.focus.by_antenna(signal)
+        assert each is not None
+        weights = target.weights[:, None]
+        gains = channel_gains(
+            (each[0] * weights, each[1] * weights),
+            target.weighted(signal),
+            target.profiles,
+            errors,
+        )
+        return replace(target, profiles=gains.without(target.profiles), gains=gains)
 
     @torch.no_grad()
     def diffuse_share(self, parameters: FaceParameters) -> Tensor:
         """(B,) share of the weighted power that is diffuse for the faces' material: the normalised
-        residual power that a correct face leaves of a recording without noise."""
-        signals = self.physics.signal(parameters)
-        shares = [self._diffuse_share(s, parameters[b], b) for b, s in enumerate(signals)]
+        residual power that a correct face leaves of a recording without noise. What gains of
+        antennas absorb of it is not counted."""
+        signals, shares = self.physics.signal(parameters), []
+        for b, signal in enumerate(signals):
+            target = self.targets[b]
+            if self.channels is not None:
+                target = self._without_gains(target, parameters[b], self.channels)
+            left = self._diffuse_left(parameters[b], target)
+            shares.append(left * self._diffuse_share(signal, parameters[b], b))
         return torch.stack(shares).cpu()
 
     def _diffuse_share(self, signal: Tensor, parameters: FaceParameters, face: int) -> Tensor:
         target = self.targets[face]
         diffuse = self._weighted_diffuse(parameters, target).sum()
         return diffuse / (diffuse + target.weighted(signal).abs().square().sum())
+
+    def _diffuse_left(self, parameters: FaceParameters, target: PhaseTarget) -> float:
+        """Share of the diffuse power of ``parameters`` (1) that the gains' removal leaves."""
+        if target.gains is None:
+            return 1.0
+        before = after = 0.0
+        for speckle in self.physics.speckle_samples(parameters, tuned.GAIN_SAMPLES):
+            whole = target.focus.profiles(speckle) * target.weights
+            before += float(whole.abs().square().sum())
+            after += float(target.gains.without(whole).abs().square().sum())
+        return after / max(before, 1e-30)
 
     @torch.no_grad()
     def power_maps(self, parameters: FaceParameters) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -143,7 +197,8 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         for b, s in enumerate(self.physics.signal(parameters)):
             mine, wanted = targets[b].weighted(s), targets[b].profiles
             gain = (mine.conj() * wanted).sum() / mine.abs().square().sum().clamp(min=1e-30)
-            diffuse = gain.abs().square() * self._weighted_diffuse(parameters[b], targets[b])
+            left = self._diffuse_left(parameters[b], targets[b])
+            diffuse = gain.abs().square() * self._weighted_diffuse(parameters[b], targets[b]) * left
             residual = (wanted - gain * mine).abs().square().sum(0)
             coherent = (gain * mine).abs().square().sum(0)
             maps.append((residual.cpu(), coherent.cpu(), diffuse.cpu()))
@@ -174,7 +229,8 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
 
     @torch.no_grad()
     def diffuse_share_of(self, parameters: FaceParameters, face: int) -> float:
-        """:meth:`diffuse_share` of ``parameters`` (1), as one face."""
+        """:meth:`diffuse_share` of ``parameters`` (1), as one face. The few per cent of it that
+        gains of antennas absorb are left in."""
         signal = self.physics.signal(parameters)[0]
         return float(self._diffuse_share(signal, parameters, face))
 
@@ -197,7 +253,7 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         target: PhaseTarget,
         constant: Tensor | None,
     ) -> Tensor:
-        mine, wanted = profiles * target.weights, target.profiles
+        mine, wanted = target.compared(profiles), target.profiles
         power = mine.abs().square().sum((1, 2)).clamp(min=1e-30)
         gain = (mine.conj() * wanted).sum((1, 2)) / power
         return torch.view_as_real(wanted - gain[:, None, None] * mine).flatten(1)
