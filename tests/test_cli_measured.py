@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,29 @@ def test_a_plane_and_an_empty_scene(tmp_path: Path, run: Run, monkeypatch) -> No
     assert bool((first.depth == np.float32(0.3)).all())
     # The room is rounded to single precision before it is subtracted.
     assert torch.allclose(first.amplitude_db, second.amplitude_db, atol=1e-4)
+
+
+def test_a_folder_of_descriptions_has_one_for_each_recording(
+    tmp_path: Path, run: Run, monkeypatch
+) -> None:
+    """Two arrays, each at its place; the empty scene has the description of the recording."""
+    monkeypatch.chdir(tmp_path)
+    write_antennas(Path("array.csv"))
+    Path("poses").mkdir()
+    text = '[signal]\naxes = "rx, tx, f"\n[frequencies]\nstart = 62\nstop = 69\nunit = "GHz"\n'
+    text += '[antennas]\nfile = "array.csv"\nunit = "mm"\n[pose]\norigin = '
+    for name, place in (("left", -0.5), ("right", 0.5)):
+        np.save(f"{name}.npy", product())
+        Path(f"poses/{name}.toml").write_text(f"{text}[{place}, 0, 0]\n")
+    np.save("empty.npy", np.full((5, 4, 7), 1e-3 + 0j))
+    for name, sign in (("left", "-"), ("right", "")):
+        how = ("--describe", "poses", "--background", "empty.npy", "--stand-off", 0.3)
+        code, out, err = run("recording", "info", f"{name}.npy", *how)
+        assert (code, err) == (0, "")
+        assert re.search(rf"mm: x {sign}[45]\d\d to {sign}[45]\d\d, ", out)
+    code, _, err = run("recording", "info", "empty.npy", "--describe", "poses")
+    assert code == 2
+    assert "empty.toml: no such file" in one_line(err)
 
 
 def test_info_says_what_is_there(tmp_path: Path, run: Run) -> None:

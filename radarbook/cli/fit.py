@@ -209,7 +209,8 @@ def reconstruct(
     can resume, also after a crash.
 
     Several recordings of one face, by arrays at different places, are fitted together. Their poses
-    are in the files: an HDF5 recording of the project's layout holds rotation and origin.
+    are in the files: an HDF5 recording of the project's layout holds rotation and origin, a
+    description has them in its table [pose]. With --describe FOLDER each has its own.
 
     With --each every recording is a face of its own. The folder then holds a mesh, a description
     and pictures of each, table.csv, and report.html with all of them. A recording that cannot be

@@ -141,7 +141,7 @@ Describe = Annotated[
     typer.Option(
         metavar="radar.toml",
         help="Description of a recording of another radar: axes, I and Q, frequencies, antennas, "
-        "corrections (the book's page on recordings).",
+        "corrections (the book's page on recordings). A folder: NAME.toml in it of each NAME.npy.",
     ),
 ]
 Shot = Annotated[
@@ -264,18 +264,19 @@ class Reading:
         if self.background == "mean":
             recording = recording.without_mean()
         elif self.background is not None:
-            recording = recording.without_scene(self._read(Path(self.background)))
+            recording = recording.without_scene(self._read(Path(self.background), path))
         if self.coupling is not None:
             recording = recording.without_coupling(self.coupling)
         if self.calibration is not None:
             recording = recording.calibrated(load_calibration(self.calibration))
         return recording
 
-    def _read(self, path: Path) -> Recording:
+    def _read(self, path: Path, like: Path | None = None) -> Recording:
+        """The recording of a path as it is; ``like`` is the one whose description it has."""
         from radarbook.datasets.recordings import read_recording
         from radarbook.radar.waveform import stepped
 
-        description = self._description()
+        description = self._description(like or path)
         unit = self.frequency_unit or "Hz"
         given = None if self.frequencies is None else stepped(*self.frequencies, unit)
         shot: int | str | None = self.shot
@@ -293,12 +294,17 @@ class Reading:
             conjugate=self.conjugate,
         )
 
-    def _description(self) -> Description | None:
-        """The description's file, or what --array, --frequencies and --order say."""
+    def _description(self, path: Path) -> Description | None:
+        """The description of a recording, or what --array, --frequencies and --order say."""
         from radarbook.datasets.recordings import describe_array, read_description
 
         if self.array is None and self.order is None:
-            return None if self.describe is None else read_description(self.describe)
+            if self.describe is None:
+                return None
+            folder = self.describe.is_dir()
+            return read_description(
+                self.describe / f"{path.stem}.toml" if folder else self.describe
+            )
         if self.describe is not None:
             raise InputError("--describe: the description says antennas and axes; drop --array")
         for name, value in (
