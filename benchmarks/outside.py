@@ -322,6 +322,7 @@ def summary(paths: Sequence[Path]) -> dict[str, Any]:
             "fit": f"{about['model']}, {about['modes'][0]} + {about['modes'][1]}",
             "faces": len(faces),
             "mean_face_mm": float(np.median(means)),
+            "mean_mm": float(np.median([mine["mean_mm"] for mine in kept])),
             "median_mm": float(np.median(medians)),
             "ninety_mm": float(np.quantile(medians, 0.9)) if len(faces) > 4 else None,
             "ratio": float(np.median(medians / means)),
