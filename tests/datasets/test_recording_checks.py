@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.swaps import swapped
 from radarbook.datasets.recordings import Recording, check_recording, inspect, outside_depths
 from radarbook.datasets.recordings.swaps import swapped_antennas
 from radarbook.radar.array import qar50
@@ -169,3 +170,9 @@ def test_swapped_antennas_are_named() -> None:
         Recording(some, pairs, waveform),
     ):
         assert swapped_antennas(sound) == []
+
+
+def test_the_benchmark_swaps_two_antennas() -> None:
+    order, (i, j) = swapped(94, torch.Generator().manual_seed(0))
+    assert (order != torch.arange(94)).nonzero()[:, 0].tolist() == [i, j]
+    assert (int(order[i]), int(order[j])) == (j, i)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmarks.hole import outermost, smoothed
 from benchmarks.renderer import batch_times, grid_of, reference_torch
 from radarbook.faces.load import load_model
 from radarbook.radar.array import Array
@@ -39,3 +40,12 @@ def test_batches_are_timed():
     assert [row[0] for row in rows] == [1, 2]
     assert all(row[1] > 0 for row in rows)
     assert grid_of(8, 4).shape == (4, 8, 8)
+
+
+def test_outermost_edges_are_those_of_the_hole() -> None:
+    """Of a hole with a ledge of 10 mm, half as deep, on two sides: its outline."""
+    u = (torch.arange(160) - 79.5).abs()
+    hole = (u < 40)[:, None] & (u < 40)
+    image = 1 - hole.to(torch.complex128)
+    image[hole & ((torch.arange(160) > 109)[:, None] | (torch.arange(160) > 109))] = 0.5
+    assert outermost(smoothed(image, 2.0)) == pytest.approx(0.080, abs=1.5e-3)
