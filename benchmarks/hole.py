@@ -50,7 +50,11 @@ def simulated(side: float, out: float = 0.12, count: int = 41) -> Tensor:
     ]
     bodies = [
         Body(
-            plate([(a + b) / 2, (c + d) / 2, _RANGE], [0, d - c, 0], [b - a, 0, 0]),
+            plate(
+                np.array([(a + b) / 2, (c + d) / 2, _RANGE]),
+                np.array([0, d - c, 0]),
+                np.array([b - a, 0, 0]),
+            ),
             material=0.0,
             permittivity=None,
         )
