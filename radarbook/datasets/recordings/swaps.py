@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from radarbook.radar.imaging import Grid, back_project, frequency_window
 
 #: Bright places at which antennas are compared, and pixels of the image that finds them.
 _PLACES, _PIXELS = 6, 64
+#: Samples at most that are compared, 16 bytes each; of more, every n-th frequency.
+_MOST = 2**24
 #: Fewer antennas on a side are not compared.
 _FEWEST = 8
 #: What the exchange of two antennas must add to the image, in contributions of the median antenna.
@@ -44,9 +48,10 @@ def swapped_antennas(recording: Recording) -> list[tuple[str, int, int]]:
     array = recording.array
     if array.pairs is not None or len(recording.waveform) < 2:
         return []
-    k = recording.waveform.wavenumbers.cpu()
+    every = math.ceil(recording.signal.numel() / _MOST)
+    k = recording.waveform.wavenumbers.cpu()[::every]
     window = frequency_window("hann", len(k))
-    signal = recording.signal.detach().cpu().to(torch.complex128) * window
+    signal = recording.signal.detach().cpu()[..., ::every].to(torch.complex128) * window
     rx, tx = array.rx.detach().cpu(), array.tx.detach().cpu()
     places = _bright(recording)
     found: list[tuple[str, int, int]] = []
