@@ -28,6 +28,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ from radarbook.provenance import hardware
 from radarbook.radar.face_gate import DEEP_DB, FaceGate
 from radarbook.radar.image import RadarImage, load_image, save_image
 from radarbook.radar.renderer import Predictor
-from radarbook.reports.campaign import fault_table, gap_table, vertex_errors
+from radarbook.reports.campaign import fault_table, gap_table, optimised_table, vertex_errors
 from radarbook.threads import alone
 from radarbook.training.adaptation import AmplitudeMatch, adapt_encoder
 from radarbook.training.checkpoints import load_encoder, load_renderer, shipped_path
@@ -75,8 +76,8 @@ GATES = [
 ]
 PROFILE = get_profile("laptop")
 #: Mixed scenes, and faces of the learned renderer among scenes, in a training set.
-MIXED, IMAGINED = 1000, 1000
-SETTINGS = Settings(8, 32, 5e-4)
+MIXED, IMAGINED = 2000, 2000
+SETTINGS = Settings(12, 32, 5e-4)
 ADAPTING = Settings(60, 32, 2e-4)
 #: (image loss, contrast) of each adaptation.
 ADAPTATIONS = {"contrast": (0.0, 0.1), "image loss": (3.0, 0.0), "both": (3.0, 0.1)}
@@ -358,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "campaign": plan.settings(),
             "takes": [file_name(name) for name in takes.names],
             "scenes": len(scenes),
+            "training": {"mixed": MIXED, "imagined": IMAGINED, "settings": asdict(SETTINGS)},
             "gate": repr(gate),
         },
     )
@@ -379,19 +381,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def randomised(with_gate: bool) -> tuple[Encoder, tuple[ResidentSamples, ResidentSamples]]:
         method = "randomised, gate" if with_gate else "randomised"
         sets = training_set(scenes, gate if with_gate else None, faces.seed)
-        network, history = fine_tune_encoder(shipped, *sets, SETTINGS, folder / method, model=model)
+        network, history = fine_tune_encoder(
+            shipped, *sets, SETTINGS, folder / f"{method}, {len(scenes)} scenes", model=model
+        )
         networks[method] = network, gate if with_gate else None
         seconds = round(sum(history.column("seconds")), 1)
         measured(method, lambda: network.predict(images[with_gate]), seconds=seconds)
         return network, sets
 
     trained, sets = randomised(True)
+    randomised(False)
     match = matching(sets[0], images[True])
     measured("shipped, gate, matched", lambda: shipped.predict(match(images[True])))
     measured("randomised, gate, matched", lambda: trained.predict(match(images[True])))
     for name, weights in ADAPTATIONS.items():
         method = f"adapted, {name}"
-        place = folder / f"{method}, {len(takes.names)} takes"
+        place = folder / f"{method}, {len(takes.names)} takes, {len(scenes)} scenes"
         pair, seconds = adapted(trained, takes, images[True], sets, weights, place, model)
         measured(
             method,
@@ -399,12 +404,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds=round(seconds, 1),
         )
     optimised(results, takes, images[True], pair)
-    randomised(False)
     results.about["faults"] = fault_rows(
         folder / "faults", chosen.subjects, chosen.faults, model, networks, chosen.minutes
     )
     write_json(chosen.json, results.about)
     print(gap_table(results.about))
+    print(optimised_table(results.about["optimised"]))
     if results.about["faults"]:
         print(fault_table(results.about["faults"]))
 

@@ -14,7 +14,7 @@ from radarbook.datasets.campaign.plan import Campaign, Cast
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.image import RadarImage
-from radarbook.reports.campaign import gap_table
+from radarbook.reports.campaign import gap_table, optimised_table
 
 MODEL = load_model("procedural")
 PLAN = Campaign(subjects=4, takes=1)
@@ -101,3 +101,12 @@ def test_tuning_lists_the_best_gate_first(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(rows) == 3
     errors = [row["scenes"] + row["bare"] for row in rows]
     assert errors == sorted(errors)
+
+
+def test_optimisation_is_paired_by_take() -> None:
+    rows = [
+        {"take": f"S0{n + 1}_smile_1", "before_mm": 2.0 + n, "after_mm": 1.5 + n, "seconds": 1.0}
+        for n in range(3)
+    ]
+    cells = optimised_table(rows, samples=20).splitlines()[2].split(" | ")
+    assert cells[2:4] == ["-0.50 (-0.50 to -0.50)", "3 of 3"]

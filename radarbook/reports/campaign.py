@@ -198,6 +198,19 @@ def gap_table(about: Mapping[str, Any], *, samples: int = SAMPLES) -> str:
     return table(heads, rows)
 
 
+def optimised_table(rows: Sequence[Mapping[str, Any]], *, samples: int = SAMPLES) -> str:
+    """Test-time optimisation of single takes, of a file by ``python -m benchmarks.gap``."""
+    person = [row["take"].split("_")[0] for row in rows]
+    who = np.unique(person, return_inverse=True)[1]
+    both = [[row[key] for row in rows] for key in ("before_mm", "after_mm")]
+    cells = [str(share_by_person(one, who, int(who.max()) + 1, samples=samples)) for one in both]
+    change = difference(both[1], both[0], person, samples=samples)
+    nearer = int((np.array(both[1]) < np.array(both[0])).sum())
+    seconds = f"{np.mean([row['seconds'] for row in rows]):.1f}"
+    heads = ["before (mm)", "after (mm)", "after minus before (mm)", "nearer", "seconds per take"]
+    return table(heads, [[*cells, str(change), f"{nearer} of {len(rows)}", seconds]])
+
+
 def _take(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return row["subject"], row["expression"]
 
