@@ -11,9 +11,8 @@ import trimesh
 
 from radarbook.faces.mesh import write_mesh
 from radarbook.radar import meshes
-from tests.test_cli import one_line, run
+from tests.test_cli import one_line
 
-__all__ = ["run"]
 FEW = ("--frequencies", 2)
 #: float32 rounding of 1e-7 m in the file turns phases by 1e-3 at most.
 SAME = 2e-3
