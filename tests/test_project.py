@@ -204,6 +204,22 @@ def test_a_package_imports_only_from_packages_above_it(package):
                 assert name in allowed, f"{path.relative_to(PACKAGE)} imports {name}"
 
 
+#: What may stand at the top of the repository.
+TOP = {
+    ".ci", ".github", ".gitignore", "CITATION.cff", "LICENSE", "Makefile", "README.md",
+    "benchmarks", "binder", "constraints.txt", "data", "environment.yml", "jupyter_book",
+    "notebooks", "pyproject.toml", "radarbook", "tests",
+}  # fmt: skip
+
+
+def test_no_output_is_committed():
+    """Examples write into the folder where they run."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    assert {Path(name).parts[0] for name in listed.stdout.split()} <= TOP
+
+
 def test_committed_files_name_no_machine():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
