@@ -28,18 +28,18 @@ from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.radar.waveform import Waveform
 
-_RANGE, _PIXEL, _PIXELS = 0.09, 1e-3, 160
+_RANGE, PIXEL, _PIXELS = 0.09, 1e-3, 160
 #: Half width within which edges are searched for, pixels.
 _WITHIN = 55
 
 
 def plane(x: float = 0.0, y: float = 0.0) -> Grid:
     """The panel's plane around (x, y), m."""
-    side = (torch.arange(_PIXELS, dtype=torch.float64) - (_PIXELS - 1) / 2) * _PIXEL
+    side = (torch.arange(_PIXELS, dtype=torch.float64) - (_PIXELS - 1) / 2) * PIXEL
     return Grid(side + x, side + y, torch.tensor([_RANGE]))
 
 
-def simulated(side: float, out: float = 0.12, count: int = 41) -> Tensor:
+def simulated_hole(side: float, out: float = 0.12, count: int = 41) -> Tensor:
     """(N, N) image of the referee's plate with a hole of ``side`` m."""
     half = side / 2
     parts = [
@@ -93,14 +93,14 @@ def outermost(image: NDArray[np.complex128], share: float = 0.5) -> float:
             inner &= steep[1:-1] >= share * steep.max()
             length += float(inner.nonzero()[0][-1] + 2) if inner.any() else math.nan
         lengths.append(length)
-    return math.sqrt(math.prod(lengths)) * _PIXEL
+    return math.sqrt(math.prod(lengths)) * PIXEL
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recordings", type=Path, help="folder of panel_24ghz.npy")
     arguments = parser.parse_args()
-    images = {f"simulated, {1e3 * s:.0f} mm": simulated(s) for s in (0.08, 0.06)}
+    images = {f"simulated, {1e3 * s:.0f} mm": simulated_hole(s) for s in (0.08, 0.06)}
     if arguments.recordings:
         root = Path(__file__).parents[1]
         panel = read_recording(
@@ -112,7 +112,7 @@ def main() -> None:
     print("side (mm)         half amplitude   outermost edge, smoothed by 0, 3, 4, 5 mm")
     for name, image in images.items():
         edges = "  ".join(f"{1e3 * outermost(smoothed(image, n)):5.0f}" for n in (0, 3, 4, 5))
-        print(f"{name:17s} {1e3 * hole_side(image, _PIXEL):14.1f}   {edges}")
+        print(f"{name:17s} {1e3 * hole_side(image, PIXEL):14.1f}   {edges}")
 
 
 if __name__ == "__main__":

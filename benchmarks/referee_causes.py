@@ -58,7 +58,7 @@ from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.reconstruct import physical_renderer
 from radarbook.fitting.schedule import SCHEDULE
 from radarbook.fitting.space import UNKNOWN, ParameterSpace
-from radarbook.fitting.uncertainty import _slopes
+from radarbook.fitting.uncertainty import slopes
 from radarbook.provenance import hardware
 from radarbook.radar.channel_errors import ChannelErrors
 from radarbook.radar.renderer import PhysicalRenderer
@@ -152,7 +152,7 @@ def displaced(signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters
     space = ParameterSpace.of(there, VISIBLE_POSE)
     columns = space.columns([name for name in UNKNOWN if name != "material"])
     vector = there.normalised()[0]
-    residual, jacobian = _slopes(
+    residual, jacobian = slopes(
         OneFace.of(Problem(objective=objective, space=space, free=columns), 0, vector)
     )
     data = len(residual) - objective.priors

@@ -182,7 +182,7 @@ def information(
     assert isinstance(objective, FocusedObjective | JointObjective)
     p = problem.parameters(vector[None])
     with torch.no_grad():
-        residual, jacobian = _slopes(OneFace.of(problem, 0, vector))
+        residual, jacobian = slopes(OneFace.of(problem, 0, vector))
         data = len(residual) - objective.priors
         hessian, precision = ((j.T @ j).cpu() for j in (jacobian[:data], jacobian[data:]))
         stream = torch_stream(seed, "fitting/uncertainty")
@@ -216,7 +216,7 @@ def _posterior(
 ) -> Uncertainty:
     """Of an objective frozen at a face (width,), whose prior is that of its residual, with
     deviations of residuals that are so many times wider."""
-    residual, jacobian = _slopes(OneFace.of(replace(problem, objective=frozen), 0, vector))
+    residual, jacobian = slopes(OneFace.of(replace(problem, objective=frozen), 0, vector))
     data = len(residual) - frozen.priors
     hessian, precision = ((j.T @ j).cpu() for j in (jacobian[:data], jacobian[data:]))
     precision = wider**2 * precision
@@ -259,7 +259,7 @@ def _compared(seen: Sequence[_Seen], extra: Sequence[Tensor]) -> Tensor:
     return torch.cat([d / len(data) ** 0.5 for d in data])
 
 
-def _slopes(face: OneFace) -> tuple[Tensor, Tensor]:
+def slopes(face: OneFace) -> tuple[Tensor, Tensor]:
     """Residual (M,) and Jacobian (M, K) of a face, by differences to both sides.
 
     Residuals have jumps: a phase wraps, a facet turns out of sight. Over one of them a difference

@@ -69,8 +69,7 @@ class RangeGate:
         """(kept, F) float64: the filter, from all frequencies to those of indices ``steps``."""
         k = waveform.wavenumbers.double().cpu()
         covariance = torch.sinc(2 * (k[:, None] - k) * self.reach / math.pi)
-        noisy = covariance + self.floor * torch.eye(len(k), dtype=torch.float64)
-        return torch.linalg.solve(noisy, covariance[:, steps.cpu()]).T
+        return _wiener(covariance, self.floor, steps)
 
     def __call__(
         self,
@@ -170,8 +169,7 @@ class AngleGate:
         k = waveform.wavenumbers.double().cpu()
         apart = (toward[:, None] - toward) * torch.tensor(self.reach, dtype=torch.float64)
         covariance = torch.sinc(k[:, None, None, None] * apart / math.pi).prod(-1)
-        noisy = covariance + self.floor * torch.eye(len(length), dtype=torch.float64)
-        weights = torch.linalg.solve(noisy, covariance[:, :, kept]).mT
+        weights = _wiener(covariance, self.floor, kept)
         path = torch.polar(
             torch.ones_like(length), torch.remainder(k[:, None] * length, 2 * math.pi)
         )
@@ -206,3 +204,10 @@ class AngleGate:
             for antennas, kept in ((array.rx, rx), (array.tx, tx))
         )
         return (of_rx @ signal.movedim(-1, 0) @ of_tx.mT).movedim(0, -1)
+
+
+def _wiener(covariance: Tensor, floor: float, kept: Tensor) -> Tensor:
+    """(..., kept, N) float64: the filter that estimates the samples of indices ``kept`` from all N,
+    whose covariance is (..., N, N), in white noise of the power ``floor``."""
+    noisy = covariance + floor * torch.eye(covariance.shape[-1], dtype=torch.float64)
+    return torch.linalg.solve(noisy, covariance[..., kept.cpu()]).mT

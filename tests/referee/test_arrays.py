@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.hole import PIXEL, simulated_hole
 from benchmarks.referee.simulator import Body, Referee
-from benchmarks.referee.surface import ellipsoid, plate
+from benchmarks.referee.surface import ellipsoid
 from radarbook.evaluation import hole_side
 from radarbook.radar import meshes
 from radarbook.radar.array import Array
@@ -133,29 +134,4 @@ def test_images_of_every_array_show_where_the_balls_are(case: tuple[Array, Tenso
 @pytest.mark.parametrize("side", [0.08, 0.06])
 def test_a_hole_of_known_size_is_measured(side: float) -> None:
     """At half amplitude, in a plate at 90 mm before a raster at 24 GHz: within 1.5 pixels."""
-    out, half = 0.12, side / 2
-    rectangles = [
-        (-out, out, half, out),
-        (-out, out, -out, -half),
-        (-out, -half, -half, half),
-        (half, out, -half, half),
-    ]
-    bodies = [
-        Body(
-            plate([(a + b) / 2, (c + d) / 2, 0.09], [0, d - c, 0], [b - a, 0, 0]),
-            material=0.0,
-            permittivity=None,
-        )
-        for a, b, c, d in rectangles
-    ]
-    referee = Referee(antenna_size=0.012, spacing=2.5e-3, shadows=False)
-    waveform = Waveform(torch.tensor([24.2e9], dtype=torch.float64))
-    positions = raster(41, 0.1)
-    rows = positions.reshape(41, 41, 3).numpy()
-    signals = [referee.signal(bodies, row, row, waveform.frequencies.numpy()) for row in rows]
-    signal = torch.from_numpy(np.concatenate([np.diagonal(s).T for s in signals]))
-    pixel = 1e-3
-    axis = (torch.arange(160, dtype=torch.float64) - 79.5) * pixel
-    plane = Grid(axis, axis, torch.tensor([0.09], dtype=torch.float64))
-    image = back_project(signal, Array.monostatic(positions), waveform, plane)[0]
-    assert hole_side(image, pixel) == pytest.approx(side, abs=1.5 * pixel)
+    assert hole_side(simulated_hole(side), PIXEL) == pytest.approx(side, abs=1.5 * PIXEL)
