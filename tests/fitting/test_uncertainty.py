@@ -21,7 +21,7 @@ from radarbook.fitting.plan import physical_plan
 from radarbook.fitting.schedule import REFINE
 from radarbook.fitting.space import ParameterSpace
 from radarbook.fitting.tuned import UNMODELLED
-from radarbook.fitting.uncertainty import Uncertainty, _slopes, uncertainty
+from radarbook.fitting.uncertainty import Uncertainty, slopes, uncertainty
 from radarbook.seeds import torch_stream
 from tests.fitting.scenes import face, renderer
 
@@ -122,7 +122,7 @@ def test_a_jump_next_to_the_minimum_is_no_slope(place: float) -> None:
     free = torch.tensor([0, 1])
     space = ParameterSpace(2, 1)
     one = OneFace.of(Problem(objective=Step(), space=space, free=free), 0, vector[0])
-    jacobian = _slopes(one)[1]
+    jacobian = slopes(one)[1]
     assert torch.allclose(jacobian, torch.diag(torch.tensor([3.0, 2.0]).double()), atol=1e-6)
     # The quotient to one side would be the jump's.
     side = -1.0 if place > 0 else 1.0
