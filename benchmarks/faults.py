@@ -6,7 +6,8 @@ People, expressions and poses are those of the simulated campaign
 (:mod:`radarbook.datasets.campaign.plan`), in its head rest. ``none`` are faces of the model before
 a perfect radar; then each fault alone, all of them without the blanket, and all. Here every
 subject meets an instrument of its own errors, so that intervals by person hold these as well, and
-the blanket covers everybody. Rows are written as they are finished; an interrupted run continues.
+the blanket covers everybody. Networks see images as they are and, as ``NAME, gate``, through the
+gate around the face. Rows are written as they are finished; an interrupted run continues.
 Errors: mean squares of shape and expression coefficients, mean vertex distance without pose,
 displacements included, and distance of the translation.
 """
@@ -29,7 +30,7 @@ from radarbook.files import write_json
 from radarbook.profiles import get_profile
 from radarbook.provenance import hardware
 from radarbook.radar.renderer import Predictor
-from radarbook.reports.campaign import fault_table, vertex_errors
+from radarbook.reports.campaign import by_networks, fault_table, vertex_errors
 from radarbook.threads import alone
 from radarbook.training.checkpoints import load_predictor, shipped_path
 
@@ -65,7 +66,7 @@ def measured(
     subject: int,
     expression: str,
 ) -> list[dict[str, Any]]:
-    """A row for each network, of one take."""
+    """A row for each network without and with the gate, of one take."""
     plan = campaign_of(condition, base)
     cast = casts[plan.identity.displacements is not None]
     with alone(divided=1):
@@ -73,8 +74,7 @@ def measured(
     truth = plan.face(cast, subject, expression, 0)
     takes = Takes([(subject, expression, 0)], image, truth, cast)
     rows = []
-    for name, network in networks.items():
-        found = network.predict(image)
+    for name, found in by_networks(image, networks).items():
         errors = {
             "shape_l2": (found.shape - truth.shape[:, : cast.own]).square().mean(),
             "expression_l2": (found.expression - truth.expression).square().mean(),

@@ -52,7 +52,7 @@ from radarbook.fitting.learned import reconstruct_through_learned
 from radarbook.networks.encoder import Encoder
 from radarbook.profiles import get_profile
 from radarbook.provenance import hardware
-from radarbook.radar.face_gate import DEEP_DB, FaceGate
+from radarbook.radar.face_gate import FaceGate, seen_by_networks
 from radarbook.radar.image import RadarImage, load_image, save_image
 from radarbook.radar.renderer import Predictor
 from radarbook.reports.campaign import fault_table, gap_table, optimised_table, vertex_errors
@@ -91,7 +91,7 @@ def made(path: Path, plan: Campaign, cast: Cast, name: Name) -> RadarImage:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(divided=1):
-            save_image(path, take_image(record(plan, cast, *name), PROFILE, DEEP_DB))
+            save_image(path, take_image(record(plan, cast, *name), PROFILE))
     return load_image(path)
 
 
@@ -158,11 +158,6 @@ def gated(images: RadarImage, gate: FaceGate | None) -> RadarImage:
     return images if gate is None else gate(images)
 
 
-def seen(images: RadarImage, gate: FaceGate | None) -> RadarImage:
-    """What a network is given: gated, and clipped at the dynamic range of the evaluation."""
-    return gated(images, gate).with_dynamic_range(EVALUATION_DB)
-
-
 # -- the gate's numbers --------------------------------------------------------------------------
 
 
@@ -174,7 +169,7 @@ def tune(scenes: Scenes, model: MorphableModel) -> list[dict[str, Any]]:
     for gate in (None, *GATES):
         row: dict[str, Any] = {"gate": repr(gate)}
         for kind, images in kinds.items():
-            found = encoder.predict(seen(images, gate))
+            found = encoder.predict(seen_by_networks(images, gate))
             row[kind] = float(vertex_distances(model, found, scenes.parameters).mean())
         rows.append(row)
     return sorted(rows, key=lambda row: row["scenes"] + row["bare"])
@@ -306,7 +301,7 @@ def fault_rows(
         takes = takes_of(folder / condition, plan, model, names, 1e9)
         minutes -= (time.monotonic() - began) / 60
         for name, (network, gate) in networks.items():
-            errors = vertex_errors(takes, network.predict(seen(takes.images, gate)))
+            errors = vertex_errors(takes, network.predict(seen_by_networks(takes.images, gate)))
             rows += [
                 {
                     "subject": subject_name(subject),
@@ -363,7 +358,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "gate": repr(gate),
         },
     )
-    images = {True: seen(takes.images, gate), False: seen(takes.images, None)}
+    images = {
+        True: seen_by_networks(takes.images, gate),
+        False: seen_by_networks(takes.images, None),
+    }
 
     def measured(method: str, find: Callable[[], FaceParameters], **more: Any) -> None:
         if not results.has(method):

@@ -47,7 +47,13 @@ def test_it_makes_predictions_and_tables(tmp_path: Path, run: Run) -> None:
     assert "| autoencoder | head rest |" in out
     found = json.loads(results.read_text())
     assert len(found["takes"]) == 14
-    assert set(found["coefficients"]) == {"truth", "encoder", "autoencoder"}
+    assert set(found["coefficients"]) == {
+        "truth",
+        "encoder",
+        "encoder, gate",
+        "autoencoder",
+        "autoencoder, gate",
+    }
     code, out, _ = run(*given)
     assert (code, "0 takes made, 14 were there" in out) == (0, True)
 

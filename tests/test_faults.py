@@ -34,7 +34,7 @@ def test_rows_are_of_takes_and_kept(
     given = ["--subjects", "2", "--json", str(tmp_path / "faults.json")]
     faults.main(given)
     rows = json.loads((tmp_path / "faults.json").read_text())["rows"]
-    assert len(rows) == 2 * 3 * 2
+    assert len(rows) == 2 * 3 * 4
     assert {row["expression"] for row in rows} == {"smile"}
     assert {row["subject"] for row in rows} == {"S01", "S02"}
     assert "| fault | encoder: error (mm) | added (mm) |" in capsys.readouterr().out

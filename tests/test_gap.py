@@ -13,6 +13,7 @@ from radarbook.datasets.campaign.folder import Takes
 from radarbook.datasets.campaign.plan import Campaign, Cast
 from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
+from radarbook.radar.face_gate import DEEP_DB
 from radarbook.radar.image import RadarImage
 from radarbook.reports.campaign import gap_table, optimised_table
 
@@ -30,7 +31,8 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         found.append(name)
         return name
 
-    def picture(recording: object, profile: object, level: float) -> RadarImage:
+    def picture(recording: object, profile: object) -> RadarImage:
+        level = DEEP_DB
         axis = torch.linspace(-0.15, 0.15, 64)
         flat = torch.full((1, 64, 64), level / 3)
         return RadarImage(flat, flat / -100, flat > level, axis, axis, torch.tensor([level]))

@@ -418,7 +418,7 @@ def _fit_learned(
     from radarbook.faces.load import load_model
     from radarbook.fitting.learned import reconstruct_through_learned
     from radarbook.fitting.reconstruction import progress_text
-    from radarbook.radar.face_gate import DEEP_DB, FaceGate
+    from radarbook.radar.face_gate import DEEP_DB, FaceGate, seen_by_networks
     from radarbook.radar.image import load_image
     from radarbook.training.checkpoints import (
         load_predictor,
@@ -449,7 +449,7 @@ def _fit_learned(
             f"{source}: expected {config['pixels']} pixels as the encoder was trained on, "
             f"found {side}"
         )
-    image = (FaceGate()(image) if gated else image).with_dynamic_range(-20.0)
+    image = seen_by_networks(image, FaceGate() if gated else None)
     if not steps or (renderer is None and encoder is not None):
         with torch.no_grad():
             return predictor.predict(image), "encoder alone (--optimize N refines its prediction)"

@@ -96,3 +96,22 @@ class FaceGate:
             mask=kept,
             dynamic_range_db=floor,
         )
+
+
+def seen_by_networks(
+    image: RadarImage, gate: FaceGate | None, dynamic_range_db: float = -20.0
+) -> RadarImage:
+    """What a network is given of an image (B, H, W): gated if there is a gate, then clipped.
+
+    ``image`` should reach down to :data:`DEEP_DB`, since its brightest pixel may be gated away.
+
+    Examples
+    --------
+    >>> import radarbook as rb
+    >>> from radarbook.pipeline import Pipeline
+    >>> face = rb.FaceParameters.neutral(1, n_shape=10, n_expression=7)
+    >>> image = Pipeline("smoke").physical.render(face)
+    >>> float(seen_by_networks(image, FaceGate()).dynamic_range_db)
+    -20.0
+    """
+    return (image if gate is None else gate(image)).with_dynamic_range(dynamic_range_db)

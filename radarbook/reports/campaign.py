@@ -15,6 +15,8 @@ from radarbook.datasets.campaign.scene import subject_name
 from radarbook.evaluation.campaign import Labels, agreement, difference, expressions
 from radarbook.evaluation.verification import SAMPLES, Interval, Real, share_by_person
 from radarbook.faces.parameters import FaceParameters
+from radarbook.radar.face_gate import FaceGate, seen_by_networks
+from radarbook.radar.image import RadarImage
 from radarbook.radar.renderer import Predictor
 from radarbook.reports.table import table
 
@@ -32,12 +34,13 @@ def predictions(
 ) -> dict[str, Any]:
     """Everything that the analysis needs, JSON-able and small: three decimals, a line per take.
 
-    ``fits`` are faces (B) that were found otherwise, NaN where a take has none.
+    Every network predicts takes as they are and, as ``NAME, gate``, through the gate around the
+    face (:class:`~radarbook.radar.face_gate.FaceGate`). ``fits`` are faces (B) that were found
+    otherwise, NaN where a take has none.
 
-    ``coefficients`` has the truth (of the model's own modes; displacements are not among them) and
-    every network's prediction, shape and expression of each take; ``vertex_mm`` the mean distance
-    of the predicted face from the true one, displacements included, without pose, and that of the
-    mean face.
+    ``coefficients`` has the truth (of the model's own modes, without displacements) and every
+    prediction, shape and expression of each take; ``vertex_mm`` the mean distance of the predicted
+    face from the true one, displacements included, without pose, and that of the mean face.
     """
     rows = [
         {
@@ -49,8 +52,7 @@ def predictions(
         }
         for subject, expression, take in takes.names
     ]
-    found = {name: network.predict(takes.images) for name, network in networks.items()}
-    found |= fits or {}
+    found = by_networks(takes.images, networks) | dict(fits or {})
     own = takes.truth.replace(shape=takes.truth.shape[:, : takes.cast.own])
     neutral = own.replace(shape=0 * own.shape, expression=0 * own.expression)
     return {
@@ -64,6 +66,19 @@ def predictions(
             name: _listed(vertex_errors(takes, one))
             for name, one in {"mean face": neutral, **found}.items()
         },
+    }
+
+
+def by_networks(images: RadarImage, networks: Mapping[str, Predictor]) -> dict[str, FaceParameters]:
+    """Faces (B) of deep images by each network, as they are and, as ``NAME, gate``, gated."""
+    views = {
+        name: seen_by_networks(images, gate)
+        for name, gate in (("{}", None), ("{}, gate", FaceGate()))
+    }
+    return {
+        view.format(name): network.predict(seen)
+        for name, network in networks.items()
+        for view, seen in views.items()
     }
 
 

@@ -15,6 +15,7 @@ from radarbook.faces.load import load_model
 from radarbook.faces.parameters import FaceParameters
 from radarbook.radar.image import RadarImage
 from radarbook.reports.campaign import (
+    by_networks,
     expression_table,
     fault_costs,
     fault_table,
@@ -72,6 +73,28 @@ def test_predictions_hold_what_the_tables_need() -> None:
     assert free.rstrip().endswith("| – |")
     assert len(EXPRESSIONS) == 7
     assert "chance 0.14" in shown
+
+
+def test_networks_see_takes_as_they_are_and_gated() -> None:
+    """A far body, 15 dB brighter than the face, is taken away; the face is the brightest then."""
+    axis = torch.linspace(-0.15, 0.15, 30)
+    level, depth = torch.full((1, 30, 30), -15.0), torch.full((1, 30, 30), 0.3)
+    level[:, :10], depth[:, :10] = 0.0, 0.4
+    deep = RadarImage(level, depth, level > -45, axis, axis, torch.tensor([-45.0]))
+    seen: list[RadarImage] = []
+
+    class Watches(Knows):
+        def predict(self, image: RadarImage) -> FaceParameters:
+            seen.append(image)
+            return self.truth
+
+    network = Watches(FaceParameters.neutral(1, n_shape=10, n_expression=7))
+    assert list(by_networks(deep, {"one": network})) == ["one", "one, gate"]
+    assert all(float(image.dynamic_range_db) == -20.0 for image in seen)
+    assert seen[0].mask.all()
+    assert float(seen[0].amplitude_db[:, 10:].max()) == -15.0
+    assert not seen[1].mask[:, :10].any()
+    assert float(seen[1].amplitude_db[seen[1].mask].max()) == 0.0
 
 
 def test_takes_without_a_fit_are_left_out() -> None:

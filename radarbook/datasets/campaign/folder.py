@@ -1,7 +1,8 @@
 """A campaign's folder: made once, extended, resumed.
 
 ``campaign.json`` says what the takes are of, ``takes`` holds one recording for each in the
-project's own layout, and ``images`` one image for each, of the size that the shipped networks take.
+project's own layout, and ``images`` one image for each, of the size that the shipped networks take
+and deep enough for a gate (:data:`~radarbook.radar.face_gate.DEEP_DB`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from radarbook.processes import (
 )
 from radarbook.profiles import Profile, get_profile
 from radarbook.progress import Progress
+from radarbook.radar.face_gate import DEEP_DB
 from radarbook.radar.image import RadarImage, image_from_volume, load_image, save_image
 from radarbook.radar.imaging import Grid, back_project
 from radarbook.threads import alone
@@ -65,9 +67,12 @@ def file_name(name: Name) -> str:
 
 
 def take_image(
-    recording: Recording, profile: Profile, dynamic_range_db: float = -20.0
+    recording: Recording, profile: Profile, dynamic_range_db: float = DEEP_DB
 ) -> RadarImage:
-    """The image (1, H, W) of a recording as a profile's networks know images, float32."""
+    """The image (1, H, W) of a recording on the grid of a profile's networks, float32.
+
+    It is deep enough for a gate; :func:`~radarbook.radar.face_gate.seen_by_networks` clips it.
+    """
     grid = Grid.for_profile(profile)
     with torch.no_grad():
         volume = back_project(recording.signal, recording.array, recording.waveform, grid)
@@ -110,6 +115,7 @@ def make(
         "model": spec,
         "model_fingerprint": load_model(spec, *all_modes(spec)).fingerprint,
         "code": source_digest(*CODE),
+        "image_db": DEEP_DB,
     }
     kept = "finished takes are kept, run the same command again when there is space"
     with disk_errors(root, kept), hold(root, wait_for_others):
@@ -177,7 +183,7 @@ def read(folder: str | os.PathLike[str], campaign: Campaign) -> Takes:
     if not (root / ABOUT).is_file():
         raise InputError(f"{root}: expected a campaign's folder, found no {ABOUT} in it")
     about = json.loads((root / ABOUT).read_text(encoding="utf-8"))
-    _same(root, {"campaign": campaign.settings()}, about)
+    _same(root, {"campaign": campaign.settings(), "image_db": DEEP_DB}, about)
     names = list(campaign.names())
     absent = [file_name(name) for name in names if not image_path(root, name).exists()]
     if absent:
