@@ -371,7 +371,8 @@ FIGURE_CELL = (
 
 def test_book_shows_what_was_executed_and_says_what_was_not(root):
     pages(root)
-    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL))
+    equation = "\n$$ c = 3 $$ (eq-c)\n"
+    (root / "notebooks" / "01_first.md").write_text(notebook("First", "", FIGURE_CELL) + equation)
     run(root, [1])
     address = "https://github.com/someone/radarbook"
     index = build.build_book(root / "out", root=root, repository=address)
@@ -385,10 +386,11 @@ def test_book_shows_what_was_executed_and_says_what_was_not(root):
     assert (html / "_static" / "plotly.min.js").stat().st_size > 1e6
     intro = (html / "intro.html").read_text()
     assert "<mfrac>" in intro
-    # An equation's label is its number, a figure is numbered within its chapter.
-    assert re.search(r'eqno">\(2\.3\)<', intro)
+    # Equations have their page's letter or chapter before their number; figures their chapter.
+    assert re.findall(r'eqno">\((.*?)\)<', intro) == ["I1", "I2.3"]
+    assert re.findall(r'eqno">\((.*?)\)<', first) == ["1.1"]
     words = re.sub(r"<[^>]+>", "", intro)
-    assert "See (2.3), Figure 1.1 and the figure." in words
+    assert "See (I2.3), Figure 1.1 and the figure." in words
     assert re.search(r'caption-number">Figure 1\.1 ?</span>.*A line\.', first)
     assert first.count("A line.") == 2  # in the code and below the figure
     assert "plotly" not in intro
@@ -445,7 +447,7 @@ def test_single_page_has_all_chapters_and_pictures_alone(root):
     assert "a result" in words
     assert 'print("a result")' not in html.unescape(words)
     assert re.search(r'caption-number">Figure 1\.1 ?</span>.*A line\.', page)
-    assert "See (2.3), Figure 1.1 and the figure." in words
+    assert "See (I2.3), Figure 1.1 and the figure." in words
     # To be printed: every figure is its picture, loaded at once, and no script makes another.
     assert len(re.findall(r'<img[^>]*src="_images/[0-9a-f]+\.png"', page)) == 2
     assert 'loading="lazy"' not in page

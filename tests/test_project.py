@@ -212,6 +212,22 @@ TOP = {
 }  # fmt: skip
 
 
+def test_cited_equations_stand_on_the_physics_page():
+    """Code and decisions cite (P2.3), whose label there is ``eq-2-3``."""
+    page = (ROOT / "jupyter_book" / "physics.md").read_text()
+    there = {f"P{a}.{b}" for a, b in re.findall(r"\$\$ \(eq-(\d+)-(\d+[a-z]?)\)", page)}
+    cited, without_page = {}, []
+    for folder in ("radarbook", "benchmarks", "tests", "jupyter_book"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md"):
+                text = path.read_text()
+                cited |= dict.fromkeys(re.findall(r"\((P\d+\.\d+[a-z]?)\)", text), path)
+                without_page += re.findall(r"Eqs?\. \(\d+\.\d+[a-z]?\)", text)
+    assert len(there) > 40
+    assert {number: path for number, path in cited.items() if number not in there} == {}
+    assert without_page == []
+
+
 def test_no_output_is_committed():
     """Examples write into the folder where they run."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)

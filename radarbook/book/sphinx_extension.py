@@ -9,9 +9,10 @@ Two things that Sphinx would fetch from elsewhere are made here at build time in
   scenes). ``plotly.min.js`` is the one inside the installed plotly package.
 * Formulas. They become MathML, which browsers render themselves, set in a font that travels along.
 
-Two kinds of numbers are given here. An equation labelled ``eq-2-3`` is (2.3), the number by which
-docstrings cite it. A figure with a name is numbered within its chapter: Figure 7.2 is the second
-one of chapter 7.
+Two kinds of numbers are given here. No two equations of the book have the same one: (7.2) is the
+second one of chapter 7, and that of another page begins with the page's letter. On the physics page
+the label ``eq-2-3`` is (P2.3), the number by which docstrings cite it. A figure with a name is
+numbered within its chapter: Figure 7.2 is the second one of chapter 7.
 """
 
 from __future__ import annotations
@@ -103,11 +104,17 @@ def _read_side_by_side(app: Sphinx, config: Any) -> None:
         app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
 
+def _chapter(page: str) -> int | None:
+    """The number of the chapter that a page is, or None."""
+    number = re.fullmatch(r"notebooks/0*(\d+)_.*", page)
+    return int(number[1]) if number else None
+
+
 def _number_within_chapters(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Give each page's figures the numbers 1, 2, …, a chapter's with its own number before."""
     for page, kinds in env.toc_fignumbers.items():
-        chapter = re.fullmatch(r"notebooks/0*(\d+)_.*", page)
-        before = (int(chapter[1]),) if chapter else ()
+        chapter = _chapter(page)
+        before = (chapter,) if chapter else ()
         for number, name in enumerate(kinds.get("figure", {}), start=1):
             kinds["figure"][name] = (*before, number)
     return []
@@ -205,12 +212,16 @@ def _colab_opens_its_copies(
 
 
 class NumberedEquations(MathDomain):
-    """Sphinx's equations; the number of one labelled ``eq-2-3`` is 2.3."""
+    """Sphinx's equations, numbered with their page: 7.2 in chapter 7, P2.3 on the physics page."""
 
     def note_equation(self, docname: str, labelid: str, location: Any = None) -> None:
         super().note_equation(docname, labelid, location)
-        if number := re.fullmatch(r"eq-(\d+)-(\d+[a-z]?)", labelid):
-            self.data["objects"][labelid] = (docname, f"{number[1]}.{number[2]}")
+        number = str(self.data["objects"][labelid][1])
+        if fixed := re.fullmatch(r"eq-(\d+)-(\d+[a-z]?)", labelid):
+            number = f"{fixed[1]}.{fixed[2]}"
+        chapter = _chapter(docname)
+        page = f"{chapter}." if chapter else docname.rpartition("/")[2][0].upper()
+        self.data["objects"][labelid] = (docname, page + number)
 
 
 def to_mathml(latex: str, *, display: bool) -> str:

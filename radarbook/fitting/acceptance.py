@@ -2,7 +2,7 @@
 
 Three tests do not depend on the agreement of runs: the residual of the whole recording, that of its
 highlights, and a common delay that may be left in the recording. The physics page states how they
-work and how they were measured (Eq. (6.8)).
+work and how they were measured (Eq. (P6.8)).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Verdict:
     ----------
     residual : float
         Normalised residual power, 0 to 1: the share of the recording's weighted power that the face
-        does not explain, L of Eq. (6.3).
+        does not explain, L of Eq. (P6.3).
     diffuse : float
         The part of it that the fitted material predicts: its diffuse share.
     highlight_residual, highlight_diffuse : float

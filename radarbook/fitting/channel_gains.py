@@ -2,14 +2,14 @@
 
 A recording y of a face with the signal s has the samples
 
-    y[r, t, f] = g (1 + a_r)(1 + b_t) s[r, t, f] + n,                                    Eq. (6.13)
+    y[r, t, f] = g (1 + a_r)(1 + b_t) s[r, t, f] + n,                                    Eq. (P6.13)
 
 with a common gain g and small deviations a_r, b_t of receivers and transmitters: one complex number
 each, whose parts have the standard deviation σ of :class:`ChannelErrors`. To first order the
 deviations add C c to the weighted range profiles, where column n of C is what antenna n alone
 contributes and c holds all a_r and b_t. For a fixed C the loss that is least over c,
 
-    min_c |d - C c|² + (v / σ²) |c|² = |T d|²,    T = I - B (1 - √(λ / (s² + λ))) Bᴴ,    Eq. (6.14)
+    min_c |d - C c|² + (v / σ²) |c|² = |T d|²,    T = I - B (1 - √(λ / (s² + λ))) Bᴴ,    Eq. (P6.14)
 
 is the power of d after a linear map. B and s are the left singular vectors and singular values of
 C, v is the variance of one independent residual, and λ = v / σ². So the deviations are no
@@ -33,7 +33,7 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelGains:
-    """The map T of Eq. (6.14) about one face.
+    """The map T of Eq. (P6.14) about one face.
 
     Attributes
     ----------

@@ -56,7 +56,7 @@ _ALIKE, _NARROWEST = 0.1, 1e-3
 class ReducedPhysics:
     """Signals of faces at the antennas and frequencies of a :class:`Decimation`.
 
-    The *coherent* part of Eq. (2.3) alone: the phases of the diffuse part belong to the roughness
+    The *coherent* part of Eq. (P2.3) alone: the phases of the diffuse part belong to the roughness
     of one skin at one moment, no model knows them, and a fit of sampled ones would fit noise.
     :meth:`diffuse_power` is what the diffuse part adds to an image on average. Physics and
     settings (model, permittivity, occlusion, layer, distance) are ``renderer``'s. Faces are in the
@@ -228,7 +228,7 @@ class ReducedPhysics:
     @torch.no_grad()
     def legs(self, parameters: FaceParameters, pieces: Pieces) -> tuple[Tensor, Tensor, Facets]:
         """Waves (f, P, T) and (f, P, R) complex64 between each antenna and pieces of one face, and
-        the facets (P): Eq. (2.3) without the facets' responses."""
+        the facets (P): Eq. (P2.3) without the facets' responses."""
         p = parameters.to(self.device, torch.float32)
         layer = self.renderer.layer
         problem = ForwardProblem(
@@ -452,7 +452,7 @@ class ReducedPhysics:
             # Of the virtual aperture, which of one antenna that moves is where it was.
             middles = (sides[0] + sides[1]) / 2
             extent = (middles.amax(0) - middles.amin(0)).clamp(min=_NARROWEST)
-        # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (1.2).
+        # Two-way power is sinc²(x/δ) sinc²(y/δ), δ the first null of Eq. (P1.2).
         far = (f.centre - self.middle).square().sum(1, keepdim=True) + (extent[:2] / 2).square()
         null = wavelength * far.sqrt() / (2 * extent[:2])  # (F, 2)
         sigma = null / math.sqrt(2 * math.pi)  # ∫ sinc²(x/δ) dx = δ = σ √(2π)

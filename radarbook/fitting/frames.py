@@ -3,20 +3,20 @@
 A frame's residuals depend on the shape s, which all frames share, and on what is its own,
 q_k: expression, position, orientation and antenna size. The loss is
 
-    F = Σ_k w_k (|r_k(s, q_k)|² + prior of q_k) + prior of s,                         Eq. (7.2)
+    F = Σ_k w_k (|r_k(s, q_k)|² + prior of q_k) + prior of s,                         Eq. (P7.2)
 
 with the prior of the shape counted once, and weights w_k that are inverse to the residuals that
 the frames' own fits left, of mean 1. The Jacobian has an arrow's shape: a frame is differentiated
 by s and its own q_k alone, so n frames cost n times one frame, not n² times. With the blocks A_k,
 B_k, D_k of a frame's normal equations and its gradients a_k, d_k, the step of the shape solves
 
-    (Σ_k A_k - B_k D_k⁻¹ B_kᵀ) δ_s = -Σ_k (a_k - B_k D_k⁻¹ d_k),                      Eq. (7.3)
+    (Σ_k A_k - B_k D_k⁻¹ B_kᵀ) δ_s = -Σ_k (a_k - B_k D_k⁻¹ d_k),                      Eq. (P7.3)
 
 and that of a frame is δ_k = -D_k⁻¹ (d_k + B_kᵀ δ_s): memory and time are linear in n, too.
 
 A frame's own fit may have ended in a wrong minimum. Near its minimum x_k its loss rises by
 
-    (s - s_k)ᵀ (A_k - B_k D_k⁻¹ B_kᵀ) (s - s_k)                                       Eq. (7.4)
+    (s - s_k)ᵀ (A_k - B_k D_k⁻¹ B_kᵀ) (s - s_k)                                       Eq. (P7.4)
 
 for another shape s. Frames agree if the loss of each rises little for the shape of one of them. The
 others are fitted again with the shape of those that agree.
@@ -351,7 +351,7 @@ def _linearised(
 
 
 def agreeing(arrow: Arrow, minima: Tensor) -> list[bool]:
-    """Which frames agree on a shape, by Eq. (7.4); minima (K, S + Q), each frame's own.
+    """Which frames agree on a shape, by Eq. (P7.4); minima (K, S + Q), each frame's own.
 
     The shape of the frame for which the losses of all rise least, each by no more than
     :data:`~radarbook.fitting.tuned.FRAMES_AGREE`, decides.
@@ -410,7 +410,7 @@ def _start(
     """The shape that the minima of the joined frames state together, and the own columns of all of
     them.
 
-    Each frame is linearised at its minimum, so that Eq. (7.3) has the mean of the shapes, weighted
+    Each frame is linearised at its minimum, so that Eq. (P7.3) has the mean of the shapes, weighted
     by what each frame knows of them.
     """
     width = frames[0].shapes
@@ -467,7 +467,7 @@ def _descend(
 
 
 def _uncertainties(frames: Sequence[_Frame], rows: Tensor) -> list[Uncertainty]:
-    """Of each frame's face: Eq. (7.1) of the joint loss, whose frames are independent."""
+    """Of each frame's face: Eq. (P7.1) of the joint loss, whose frames are independent."""
     objectives = [frame.problem.objective for frame in frames]
     if any(isinstance(o, PhaseObjective) and o.prior_follows for o in objectives):
         return []

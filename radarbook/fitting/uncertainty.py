@@ -5,7 +5,7 @@ the error A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ. Here n is the effect of noise
 the true coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise
 adds power, and a logarithm of power has another mean. So
 
-    P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (7.1)
+    P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (P7.1)
 
 with C the covariance of the population. The first term is the radar's noise, the second the prior:
 in directions that the recording does not show, P returns to C. ⟨nnᵀ⟩ is computed from samples of
@@ -150,7 +150,7 @@ def uncertainty(
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """What a recording states about one face: the terms of Eq. (7.1), all (K, K) float64.
+    """What a recording states about one face: the terms of Eq. (P7.1), all (K, K) float64.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
 A patch gathers the facets of a cell about half a wavelength wide. Every two patches that see each
 other pass the wave from one to the other; the sum over all pairs is a matrix product,
 
-    S = Σ Lᵣᵀ K Lₜ,   Eq. (2.12)
+    S = Σ Lᵣᵀ K Lₜ,   Eq. (P2.12)
 
 over the field's three components, with one column of L for each antenna and a sparse, symmetric K.
 So the signal is reciprocal by construction, for flat and for curved surfaces alike, focused or not.
@@ -69,7 +69,7 @@ def double_bounce(
     layer: Layer | None = None,
     patch_size: float = PATCH_SIZE,
 ) -> Tensor:
-    """Signal of all paths with two reflections, Eq. (2.12).
+    """Signal of all paths with two reflections, Eq. (P2.12).
 
     Parameters are :func:`~radarbook.radar.bounces.multiple_bounces`'; ``patch_size`` is the side
     of the cells, m, whose facets are one patch. The sum converges as it falls, and takes time and

@@ -1,4 +1,4 @@
-"""The sum over facets of both legs' waves, Eq. (2.3), and its gradient, written by hand.
+"""The sum over facets of both legs' waves, Eq. (P2.3), and its gradient, written by hand.
 
 Every method of :func:`~radarbook.radar.simulate.simulate` that is differentiated at full speed sums
 here: of cells (:mod:`radarbook.radar.cells`) and of all facets (:mod:`radarbook.radar.kernels`).
@@ -100,7 +100,7 @@ def responses(
     phase: Tensor | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """(k, N) scattering lengths of facets towards the middle of an array, Eq. (2.3), in a real
+    """(k, N) scattering lengths of facets towards the middle of an array, Eq. (P2.3), in a real
     precision: seen from its own centre, a facet needs single precision only. Other parameters as in
     :func:`~radarbook.radar.scattering.facet_response`."""
     toward = torch.nn.functional.normalize(middle(array).to(f.centre) - f.centre, dim=1).to(dtype)

@@ -107,7 +107,7 @@ def image_from_volume(
     *,
     sharp: Tensor | None = None,
 ) -> RadarImage:
-    """Amplitude, depth and mask of a volume by maximum projection along depth, Eqs. (5.1)-(5.3).
+    """Amplitude, depth and mask of a volume by maximum projection along depth, Eqs. (P5.1)-(P5.3).
 
     Parameters
     ----------

@@ -207,7 +207,7 @@ def back_project(
     memory: int = MEMORY_BUDGET,
     progress: bool = False,
 ) -> Tensor:
-    """Volume I(v) = Σ S[rx, tx, f] · w(f) · e^{+jk(d_tx(v) + d_rx(v))}, Eq. (4.1).
+    """Volume I(v) = Σ S[rx, tx, f] · w(f) · e^{+jk(d_tx(v) + d_rx(v))}, Eq. (P4.1).
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def project(
     method: ImagingMethod | None = None,
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
-    """The exact adjoint of :func:`back_project`: the signal of one point per voxel, Eq. (4.2).
+    """The exact adjoint of :func:`back_project`: the signal of one point per voxel, Eq. (P4.2).
 
     ``volume`` (z, y, x) or (B, z, y, x) complex reflectivities; returns (rx, tx, f) or
     (B, rx, tx, f), or (pair, f) and (B, pair, f), of the same dtype. Differentiable as
@@ -545,7 +545,7 @@ def _split(axis: Tensor, size: float) -> Tensor:
 
 
 class _Refined(_ByFrequency):
-    """A fine grid through a coarse one: Eqs. (4.4)-(4.6).
+    """A fine grid through a coarse one: Eqs. (P4.4)-(P4.6).
 
     The volume oscillates with a carrier, the two-way phase at mid-band from the middles of the
     antenna groups. Without it the volume is band-limited: its widest local frequency is measured

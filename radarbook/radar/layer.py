@@ -115,11 +115,11 @@ class Layer:
         )
 
     def leg_factor(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """What one crossing multiplies a leg by: T e^{+jk t cosθ}, Eq. (2.10), (K, ...) complex.
+        """What one crossing multiplies a leg by: T e^{+jk t cosθ}, Eq. (P2.10), (K, ...) complex.
 
         ``wavenumbers`` (K,) rad/m of vacuum; ``cosine`` (...) of the leg's straight line with the
         normal, 0 … 1. A (B,) layer takes cosines (B, ...). 1 for a layer of no thickness or of
-        air. The mean of both polarisations, as for skin (Eq. 2.5): the co-polar part of a linearly
+        air. The mean of both polarisations, as for skin (Eq. P2.5): the co-polar part of a linearly
         polarised wave, averaged over the plane of incidence's angle to its polarisation.
 
         The slab is crossed along Snell's angle. That the leg as a whole is taken at its straight
@@ -137,7 +137,7 @@ class Layer:
         return torch.stack(self._slab(wavenumbers, cosine)[0])
 
     def reflection(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """(2, K, ...) complex: the slab's reflection R at its front side, TE and TM, Eq. (2.9).
+        """(2, K, ...) complex: the slab's reflection R at its front side, TE and TM, Eq. (P2.9).
 
         Both are signed to agree at normal incidence. Arguments as ``leg_factor``'s.
         """
@@ -169,7 +169,7 @@ class Layer:
     def echo_signal(
         self, array: Array, waveform: Waveform, antenna_size: Tensor | float = 0.0
     ) -> Tensor:
-        """(rx, tx, f) complex128: the layer's mirror echo R g_t g_r e^{-jkD} / D, Eq. (2.11).
+        """(rx, tx, f) complex128: the layer's mirror echo R g_t g_r e^{-jkD} / D, Eq. (P2.11).
 
         D is the distance of a receiver from the transmitter's image behind the layer's front
         side, g the element pattern of antennas of side ``antenna_size`` metres. In the units of

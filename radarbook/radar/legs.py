@@ -1,7 +1,7 @@
 """One leg of a path: amplitude and length between an antenna and a facet (book, section 3).
 
-The only place of Eq. (3.2). The compiled kernels have the same arithmetic in their own language, in
-one device function ``leg`` each (:mod:`radarbook.radar.kernels.cpu`,
+The only place of Eq. (P3.2). The compiled kernels have the same arithmetic in their own language,
+in one device function ``leg`` each (:mod:`radarbook.radar.kernels.cpu`,
 :mod:`radarbook.radar.kernels.gpu`); tests compare them with this module.
 """
 
@@ -19,7 +19,7 @@ GRAZING = 1e-4
 def leg_gain(
     cosine: Tensor, direction: Tensor, length: Tensor, size: Tensor, wavelength: float
 ) -> Tensor:
-    """Amplitude of a leg: obliquity, element pattern and spreading, Eq. (3.2).
+    """Amplitude of a leg: obliquity, element pattern and spreading, Eq. (P3.2).
 
     The obliquity is √(cos_tx · cos_rx), one factor for each leg. At the specular point it equals
     the Kirchhoff mean of the cosines, and it is reciprocal.
@@ -54,7 +54,7 @@ def leg_gain(
 def amplitude(
     cosine: Tensor, x: Tensor, y: Tensor, inverse_length: Tensor, size: Tensor | float
 ) -> Tensor:
-    """Amplitude of a leg, Eq. (3.2), as :func:`leg_gain`, from the components ``x`` and ``y`` of
+    """Amplitude of a leg, Eq. (P3.2), as :func:`leg_gain`, from the components ``x`` and ``y`` of
     its direction, 1 / length in 1/m, and the antenna's size in wavelengths."""
     lit = cosine > GRAZING
     # The inner choice keeps the square root's gradient finite where nothing is lit.

@@ -105,7 +105,7 @@ def facet_response(
     permittivity: complex | None,
     diffuse_phase: Tensor | None,
 ) -> Tensor:
-    """(k, N) complex scattering length of each facet, metres, without obliquity: Eq. (2.3).
+    """(k, N) complex scattering length of each facet, metres, without obliquity: Eq. (P2.3).
 
     Coherent part (jk/2π) Γ A times the mean over the facet, or over the flat parts of a bent one,
     of its own two-way phase; diffuse part
@@ -136,7 +136,7 @@ def facet_response(
 
 
 def phase_integral(phases: Tensor) -> Tensor:
-    """Mean of e^{-jφ} over a triangle whose corner phases φ are given: Eq. (2.4) of the book.
+    """Mean of e^{-jφ} over a triangle whose corner phases φ are given: Eq. (P2.4) of the book.
 
     ``phases`` (..., 3) radians, φ linear over the triangle; returns (...) complex. It is twice the
     second divided difference of exp at -jφ (Hermite-Genocchi). Closed form where the corner
@@ -185,7 +185,7 @@ def wave(amplitude: Tensor, phase: Tensor) -> Tensor:
 
 
 def fresnel(cosine: Tensor, permittivity: complex | None) -> Tensor:
-    """Reflection coefficient of a half-space, the mean of both polarisations: Eq. (2.5).
+    """Reflection coefficient of a half-space, the mean of both polarisations: Eq. (P2.5).
 
     Parameters and dtype as :func:`fresnel_pair`'s.
 
@@ -221,7 +221,7 @@ def fresnel_pair(cosine: Tensor, permittivity: complex | None) -> tuple[Tensor, 
 
 
 def element_pattern(direction: Tensor, size: Tensor | float, wavelength: float) -> Tensor:
-    """Field pattern of a uniformly lit square aperture that looks along +z: Eq. (2.6).
+    """Field pattern of a uniformly lit square aperture that looks along +z: Eq. (P2.6).
 
     ``direction`` (..., 3) from the antenna, unit; ``size`` the aperture's side, m. 1 on the axis,
     isotropic for size 0.
@@ -236,5 +236,5 @@ def element_pattern(direction: Tensor, size: Tensor | float, wavelength: float) 
 
 
 def aperture_pattern(x: Tensor, y: Tensor, size: Tensor | float) -> Tensor:
-    """Eq. (2.6) from a direction's components ``x`` and ``y`` and the side in wavelengths."""
+    """Eq. (P2.6) from a direction's components ``x`` and ``y`` and the side in wavelengths."""
     return torch.sinc(x * size) * torch.sinc(y * size)

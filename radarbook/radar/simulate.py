@@ -55,7 +55,7 @@ def simulate(
     method: Method | None = None,
     memory: int = MEMORY_BUDGET,
 ) -> Tensor:
-    """Signal of a mesh: S[rx, tx, f] = Σ_facets a · e^{-jk(d_tx + d_rx)} / (d_tx d_rx), Eq. (3.1).
+    """Signal of a mesh: S[rx, tx, f] = Σ_facets a · e^{-jk(d_tx + d_rx)} / (d_tx d_rx), Eq. (P3.1).
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def _direct(problem: ForwardProblem) -> Tensor:
 def simulate_points(
     positions: Tensor, amplitudes: Tensor, array: Array, waveform: Waveform
 ) -> Tensor:
-    """Signal of isotropic points: S[rx, tx, f] = Σ_p a_p e^{-jk(d_tx + d_rx)}, Eq. (1.1).
+    """Signal of isotropic points: S[rx, tx, f] = Σ_p a_p e^{-jk(d_tx + d_rx)}, Eq. (P1.1).
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ centre taken out, a path's phase varies slowly from antenna to antenna and from 
 frequency. A :class:`Skeleton` picks the antennas and the frequencies that determine all others
 for every point of such a cell, and the real matrices that interpolate:
 
-    e^{-jk_f (d_a(p) - d_a(c))} ≈ Σ_i Σ_g W[f, g] P[a, i] e^{-jk_g (d_i(p) - d_i(c))},   Eq. (3.3)
+    e^{-jk_f (d_a(p) - d_a(c))} ≈ Σ_i Σ_g W[f, g] P[a, i] e^{-jk_g (d_i(p) - d_i(c))},   Eq. (P3.3)
 
 for a point p of the cell with centre c. Simulation and imaging then work with some 20 × 20
 antenna pairs and 8 frequencies for a point where the array has 94 × 94 and 128, and pay for the
@@ -35,7 +35,7 @@ from radarbook.radar.array import Array
 from radarbook.radar.waveform import C0, Waveform
 from radarbook.threads import alone, divide
 
-#: Default bound on the relative error of the interpolation of Eq. (3.3).
+#: Default bound on the relative error of the interpolation of Eq. (P3.3).
 TOLERANCE = 4e-4
 #: Bytes of a chunk on a CPU: what its caches hold counts for more than the length of a loop.
 CACHE = 32 * 2**20
@@ -124,7 +124,7 @@ class Skeleton:
     frequency_basis: Tensor
 
     def expand(self, core: Tensor, centres: Tensor, memory: int) -> Tensor:
-        """Signal (B, f, rx, tx) of the cells' cores (B, cells, g, n, m). Linear, Eq. (3.4)."""
+        """Signal (B, f, rx, tx) of the cells' cores (B, cells, g, n, m). Linear, Eq. (P3.4)."""
         return linear(
             core,
             lambda x: self._expand(x, centres, memory),
@@ -135,7 +135,7 @@ class Skeleton:
         self, core: Tensor, centres: Tensor, owner: Tensor, count: int, memory: int
     ) -> Tensor:
         """Signals (count, f, rx, tx) of many scenes at once: each cell's core (cells, g, n, m) goes
-        to the scene ``owner`` (cells,) int64. Linear, Eq. (3.4)."""
+        to the scene ``owner`` (cells,) int64. Linear, Eq. (P3.4)."""
         return linear(
             core,
             lambda x: self._expand(x[None], centres, memory, owner, count),

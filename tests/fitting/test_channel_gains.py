@@ -96,7 +96,7 @@ def test_another_face_is_not_explained_by_gains(clean: Tensor) -> None:
 
 
 def test_the_map_leaves_the_least_loss_over_the_gains() -> None:
-    """Eq. (6.14) against a least-squares solution with the prior as further rows."""
+    """Eq. (P6.14) against a least-squares solution with the prior as further rows."""
     stream = torch.Generator().manual_seed(1)
 
     def noise(*size: int) -> Tensor:

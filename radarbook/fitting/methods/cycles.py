@@ -6,7 +6,7 @@ twenty dimensions other minima are not found by chance. But the phase of a highl
 linear in the parameters, over a cycle or two. With Φ the derivatives of the phases and
 c = conj(face) target, sample by sample, a face moved by δ is as coherent with the target as
 
-    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                       (physics page, Eq. (6.4))
+    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                       (physics page, Eq. (P6.4))
 
 which needs no rendering. Of several recordings, each with a complex gain of its own, the moduli of
 their sums are added. Its maxima are climbed to from hundreds of starts at once; the few that
@@ -33,7 +33,7 @@ from radarbook.seeds import torch_stream
 
 
 class CoherenceModel:
-    """γ of Eq. (6.4) about one face, less a weak prior on the move.
+    """γ of Eq. (P6.4) about one face, less a weak prior on the move.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ class CycleIteration(FaceByFace):
 def rotated(derivatives: Tensor, before: Tensor, now: Tensor) -> Tensor:
     """(K, M) derivatives of a face ``now`` (M,), from those of a face ``before`` nearby.
 
-    The derivatives rotate in phase with the samples (Eq. (6.4)). Both faces have the gain that
+    The derivatives rotate in phase with the samples (Eq. (P6.4)). Both faces have the gain that
     brings them closest to a target: so the component of a derivative along the face does not count,
     and the effect of the rest on the gain is neglected (variable projection after Kaufman 1975).
     """

@@ -105,7 +105,7 @@ class FocusedObjective(ABC, Generic[T]):
         Weight of the prior against the mean square residual.
     independent : float, optional
         Number of independent residuals in a recording. The prior then follows the residual, Eq.
-        (6.12): near a face (:meth:`frozen_at`) a coefficient of 1 counts as much as one of them,
+        (P6.12): near a face (:meth:`frozen_at`) a coefficient of 1 counts as much as one of them,
         at least ``prior``. For models of many coefficients, which would otherwise explain the
         phases of a wrong face.
     noise : float

@@ -130,7 +130,7 @@ class PhaseObjective(FocusedObjective[PhaseTarget]):
         them, and without the gains of antennas about this face.
 
         Reflections are scaled by the factor, between 0 and 1, that leaves the least residual
-        (Eq. (6.5)): a recording may have none, and those of a wrong face have partly wrong phases.
+        (Eq. (P6.5)): a recording may have none, and those of a wrong face have partly wrong phases.
         """
         target = self.targets[face]
         extra = self.physics.reflections(parameters) if self.double_bounce else None

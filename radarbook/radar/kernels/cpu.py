@@ -77,7 +77,7 @@ def _sinc(x):  # type: ignore[no-untyped-def]
 
 @compiled(inline="always")
 def gain(dx, dy, dz, nx, ny, nz, inverse, size):  # type: ignore[no-untyped-def]
-    """Gain 1/m of a leg: Eq. (3.2), as :func:`radarbook.radar.legs.amplitude`. From antenna to
+    """Gain 1/m of a leg: Eq. (P3.2), as :func:`radarbook.radar.legs.amplitude`. From antenna to
     facet (dx, dy, dz), of length 1 / ``inverse``; the facet's normal (nx, ny, nz); the antenna's
     size in wavelengths."""
     cosine = -(nx * dx + ny * dy + nz * dz) * inverse
@@ -332,7 +332,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
             path[i] = slope * (
                 piece[i, 0] * toward[0] + piece[i, 1] * toward[1] + piece[i, 2] * toward[2]
             )
-        # The half-space's reflection, Eq. (2.5).
+        # The half-space's reflection, Eq. (P2.5).
         if conducts:
             gamma = np.complex64(-1)
         else:
@@ -343,7 +343,7 @@ def radiators_kernel(  # type: ignore[no-untyped-def]
         strength = smooth * area * _TURNS
         if has_weight:
             strength *= weight[n]
-        # (jk / 2π) Γ A times the phase integral, Eqs. (2.3) and (2.4).
+        # (jk / 2π) Γ A times the phase integral, Eqs. (P2.3) and (P2.4).
         for j in range(nodes):
             k = wavenumbers[j]
             if is_smooth:

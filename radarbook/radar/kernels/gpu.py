@@ -29,7 +29,7 @@ def _turned(angle):  # type: ignore[no-untyped-def]
 
 @triton.jit
 def leg(dx, dy, dz, nx, ny, nz, size):  # type: ignore[no-untyped-def]
-    """Gain 1/m, length m and cosine with z of legs: Eq. (3.2), as
+    """Gain 1/m, length m and cosine with z of legs: Eq. (P3.2), as
     :func:`radarbook.radar.legs.amplitude`. From antenna to facet (dx, dy, dz); the facets' normals
     (nx, ny, nz); the antennas' sizes in wavelengths."""
     length = tl.sqrt(dx * dx + dy * dy + dz * dz)

@@ -368,8 +368,8 @@ Wavenumbers = tuple[float, float, int]
 
 
 def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
-    """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (2.3), at equal steps of wavenumber,
-    times what a layer does to it, Eq. (2.10).
+    """(f, N, A) complex64: gain · e^{-jk d} of each path, Eq. (P2.3), at equal steps of wavenumber,
+    times what a layer does to it, Eq. (P2.10).
 
     Single precision, as :func:`radarbook.radar.legs.gain_and_length`; not differentiable.
     """
@@ -381,7 +381,7 @@ def waves(leg: Leg, wavenumbers: Wavenumbers) -> Tensor:
 
 
 def signal_on_cpu(to_tx: Leg, to_rx: Leg, wavenumbers: Wavenumbers) -> Tensor:
-    """(f, R, T) complex64: the sum over facets of both legs' waves, Eq. (2.3).
+    """(f, R, T) complex64: the sum over facets of both legs' waves, Eq. (P2.3).
 
     ``to_tx`` and ``to_rx`` are the legs to transmitters and receivers, of the same facets: so few
     at a time that their waves are still in a processor's cache when they are multiplied, and three
@@ -429,9 +429,9 @@ def radiators_on_cpu(
     """Centres (P, 3) m, normals (P, 3) and weighted scattering lengths (f, P) m, of pieces.
 
     What :func:`radarbook.radar.scattering.facets` and
-    :func:`~radarbook.radar.scattering.facet_response` give, Eqs. (2.3) to (2.5), the coherent part
-    alone, in single precision, for vertices (N, 3) float32 as :meth:`Pieces.points` gives them; not
-    differentiable.
+    :func:`~radarbook.radar.scattering.facet_response` give, Eqs. (P2.3) to (P2.5), the coherent
+    part alone, in single precision, for vertices (N, 3) float32 as :meth:`Pieces.points` gives
+    them; not differentiable.
     """
     from radarbook.radar.kernels.cpu import radiators_kernel  # compiles: seconds at first
 
