@@ -181,11 +181,37 @@ def test_reconstruct_takes_the_modes_that_there_are(
     command = ("reconstruct", tmp_path / "s.npy", "-o", tmp_path / "f.ply", "--model", shape_only)
     code, _, err = run(*command)
     assert code == 2
-    assert "2 shape and 0 expression modes are used, as it holds fewer" in err
+    assert "2 shape and 0 expression modes are fitted, all that it holds" in err
     assert [(model.n_shape, model.n_expression) for model in asked] == [(2, 0)]
     code, _, err = run(*command, "--modes", 2, 1)
     assert code == 2
     assert "1 expression modes asked for, expected the 0 it holds" in one_line(err)
+
+
+def test_reconstruct_fits_all_modes_of_a_model(
+    tmp_path: Path, run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def only_asked(_: object, model: MorphableModel, **__: object) -> None:
+        asked.append((model.n_shape, model.n_expression))
+        raise InputError("enough")
+
+    monkeypatch.setattr(reconstruction, "reconstruct", only_asked)
+    small = dome()
+    x, y = (small.mean[:, :2] / small.mean[:, :2].abs().amax(0)).T
+    powers = [x**i * y**j for i in range(4) for j in range(3)]
+    many = torch.zeros(12, len(x), 3)
+    many[:, :, 2] = 50 * torch.linalg.qr(torch.stack(powers, dim=1)).Q.T
+    many /= torch.arange(1.0, 13.0)[:, None, None]
+    write_bfm(tmp_path / "many.h5", replace(small, shape_modes=many))
+    np.save(tmp_path / "s.npy", np.ones((94, 94, 128), np.complex64))
+    given = ("reconstruct", tmp_path / "s.npy", "-o", tmp_path / "f.ply")
+    given += ("--model", tmp_path / "many.h5")
+    _, _, err = run(*given)
+    assert "12 shape and 1 expression modes are fitted, all that it holds" in err
+    run(*given, "--modes", 10, 1)
+    assert asked == [(12, 1), (10, 1)]
 
 
 def test_a_fit_without_expressions() -> None:

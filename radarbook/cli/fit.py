@@ -106,7 +106,7 @@ def reconstruct(
         tuple[int, int] | None,
         typer.Option(
             metavar="SHAPE EXPRESSION",
-            help="Number of fitted coefficients; default 10 7, or all if the model has fewer.",
+            help="Number of fitted coefficients. Default: all that the model holds.",
         ),
     ] = None,
     displacements: Annotated[
@@ -275,7 +275,7 @@ def reconstruct(
                 raise InputError(
                     f"{name}: expected with --through learned, found --through physical"
                 )
-        fitted = face_model_of(model, *(modes or (None, None)))
+        fitted = _fitted_model(model, modes)
         if displacements:
             from radarbook.faces.displacements import with_displacements
 
@@ -457,6 +457,19 @@ def _fit_learned(
     learned = load_renderer(weights)
     result = reconstruct_through_learned(image, predictor, learned, steps, progress=True)
     return result.parameters, progress_text(result)
+
+
+def _fitted_model(spec: str, modes: tuple[int, int] | None) -> MorphableModel:
+    """The face model with the modes asked for, else with all, which is said unless 10 + 7."""
+    from radarbook.faces.load import held_modes
+    from radarbook.faces.model import DEFAULT_MODES
+
+    model = face_model_of(spec, *(modes or held_modes(spec)))
+    held = model.n_shape, model.n_expression
+    if modes is None and held != (DEFAULT_MODES["shape"], DEFAULT_MODES["expression"]):
+        found = f"{held[0]} shape and {held[1]} expression modes are fitted, all that it holds"
+        say_notes([f"{model.name}: {found} (--modes takes the first ones)"])
+    return model
 
 
 def _is_image(path: Path) -> bool:
