@@ -24,6 +24,11 @@ all              the face's own surface, diffuse reflection, the second reflecti
                  (:mod:`radarbook.fitting.channel_gains`)
 ===============  ==================================================================================
 
+With ``--refined`` the fit has the procedural model on its refined mesh
+(:mod:`radarbook.faces.refined`), and ``surface`` is the smooth surface through that mesh; rows of
+both go to files of their own. ``--antennas`` and ``--depth`` state the samples that the fit keeps:
+one of how many antennas, and the depth in m over which the kept frequencies are unambiguous.
+
 Rows are written as they are finished, and an interrupted run continues.
 """
 
@@ -49,7 +54,9 @@ from benchmarks.referee.surface import Patches
 from radarbook.evaluation.metrics import vertex_distances
 from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.faces.pose import to_radar
+from radarbook.faces.refined import refined_procedural_model
 from radarbook.files import write_json
+from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import judge
 from radarbook.fitting.decimation import decimate
 from radarbook.fitting.methods import Problem
@@ -135,7 +142,7 @@ def targets(
         signal, options = found[cause]
         fitted = options | {"channels": ChannelErrors()}
         found[f"{cause}, gains fitted"] = signal, fitted
-    if model.name == "procedural":
+    if model.name.startswith("procedural"):
         found["formula"] = (formula, once)
     return found
 
@@ -163,10 +170,13 @@ def displaced(signal: Complex, renderer: PhysicalRenderer, truth: FaceParameters
     left = float((residual[:data] + unknown @ step).square().sum())
     end = space.unpack(vector.index_add(0, columns, step[: len(columns)])[None])
     model = renderer.model
-    errors = vertex_distances(model, end.to("cpu", torch.float32), truth)[0]
+    # Distances are of the even mesh: a refined one has most of its vertices at lids and lips.
+    errors = vertex_distances(model, end.to("cpu", torch.float32), truth)[0][: model.posed_by]
     return {
         "residual": round(verdict.residual, 5),
         "diffuse": round(verdict.diffuse, 5),
+        "highlight_residual": round(verdict.highlight_residual, 5),
+        "highlight_diffuse": round(verdict.highlight_diffuse, 5),
         "residual_after": round(left, 5),
         "displacement_mm": round(float(errors.mean()), 4),
         "position_mm": round(1e3 * float((end.translation - there.translation).norm()), 4),
@@ -183,13 +193,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--spacing", type=float, default=8e-4, help="m, twice for the second bounce"
     )
+    parser.add_argument("--refined", action="store_true", help="mesh of the procedural model")
+    parser.add_argument("--antennas", type=int, default=tuned.ANTENNAS)
+    parser.add_argument("--depth", type=float, default=tuned.DEPTH, help="m")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
-    model = rb.load_model(chosen.model, 10, 7)
-    kept = decimate(rb.qar50(), rb.qar50_waveform(128))
+    model = refined_procedural_model() if chosen.refined else rb.load_model(chosen.model, 10, 7)
+    kept = decimate(
+        rb.qar50(), rb.qar50_waveform(128), antennas=chosen.antennas, depth=chosen.depth
+    )
     waveform = rb.Waveform(rb.qar50_waveform(128).frequencies[kept.steps])
     usual = physical_renderer(model, kept.antennas(rb.qar50()), waveform, DISTANCE)
-    settings = {"model": Path(chosen.model).stem, "draw": "tuning", "spacing": chosen.spacing}
+    settings = {
+        "model": model.name if chosen.refined else Path(chosen.model).stem,
+        "draw": "tuning",
+        "spacing": chosen.spacing,
+        "antennas": chosen.antennas,
+        "depth": chosen.depth,
+    }
     rows: list[dict[str, Any]] = []
     if chosen.json and chosen.json.is_file():
         rows = json.loads(chosen.json.read_text(encoding="utf-8"))["rows"]

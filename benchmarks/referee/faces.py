@@ -41,7 +41,7 @@ def smooth_face(
 
     ``shift`` m moves it away from the array.
     """
-    if model.name == "procedural":
+    if model.name in ("procedural", "procedural-refined"):
         return procedural_face(model, parameters, distance, shift)
     turn, offset = _pose(model, parameters, distance)
     coefficients = torch.cat([parameters.shape, parameters.expression], dim=1)[0].double().numpy()

@@ -42,6 +42,9 @@ class MorphableModel:
         Boolean (N,) mask of each of :data:`REGIONS` that the model knows.
     notes : tuple of str
         What is doubtful about the file it was read from, one sentence each.
+    posed_by : int, optional
+        Number of leading vertices whose mean and extent a pose refers to; None: all of them. A
+        refined model has the pose of the one that it refines.
 
     A model may have no expression modes. Raises :class:`~radarbook.errors.InputError` if the
     shapes do not fit together.
@@ -56,6 +59,7 @@ class MorphableModel:
     landmarks: Mapping[str, int] = field(default_factory=dict)
     regions: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = field(default=(), compare=False)
+    posed_by: int | None = None
     # (1 + S + E, 3N): mean, shape modes and expression modes as rows of the one matrix that
     # `vertices` multiplies by; the modes above become views of it, so nothing is held twice.
     _matrix: Tensor = field(init=False, repr=False, compare=False)
@@ -165,6 +169,8 @@ class MorphableModel:
         sha.update(repr(sorted(self.landmarks.items())).encode())
         for name, mask in sorted(self.regions.items()):
             sha.update(name.encode() + mask.cpu().numpy().tobytes())
+        if self.posed_by is not None:
+            sha.update(f"posed by {self.posed_by}".encode())
         return sha.hexdigest()[:16]
 
 

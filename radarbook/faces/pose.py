@@ -43,9 +43,10 @@ def pivot_and_origin(model: MorphableModel) -> tuple[Tensor, Tensor]:
     """(3,), (3,) mm: the point heads turn about, and the model point that lies at z = R.
 
     The pivot is the centroid of the neutral face's vertices. The origin is the neutral face's
-    bounding-box centre in x and y and its foremost point (the nose tip's side) in z.
+    bounding-box centre in x and y and its foremost point (the nose tip's side) in z. Both are of
+    the vertices that a pose refers to (:attr:`MorphableModel.posed_by`).
     """
-    mean = model.mean
+    mean = model.mean[: model.posed_by]
     low, high = mean.amin(0), mean.amax(0)
     origin = torch.stack([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, high[2]])
     return mean.mean(0), origin

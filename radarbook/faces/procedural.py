@@ -32,7 +32,7 @@ deviations in a population; they are chosen so that ±3 stays a face.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -206,18 +206,18 @@ def procedural_model() -> MorphableModel:
 
     Deterministic, to the last bit on whatever processor; built once in a process.
     """
-    mean, triangles = neutral_mesh()
+    mean, triangles, _ = neutral_mesh()
     landmarks = _landmarks(mean)
     zeros = np.zeros_like(mean)
     regions = regions_from_landmarks(mean, landmarks)
     parts = {
         "shape_mean": mean,
         "expression_mean": zeros,
-        "shape_modes": SCALE * _orthogonal(mean, SHAPE_MODES),
-        "expression_modes": SCALE * _orthogonal(mean, EXPRESSION_MODES),
+        "shape_modes": SCALE * orthogonal_modes(mean, SHAPE_MODES),
+        "expression_modes": SCALE * orthogonal_modes(mean, EXPRESSION_MODES),
     }
     tensors: dict[str, Any] = {
-        name: torch.from_numpy(_settled(value)) for name, value in parts.items()
+        name: torch.from_numpy(settled(value)) for name, value in parts.items()
     }
     return MorphableModel(
         name="procedural",
@@ -228,15 +228,16 @@ def procedural_model() -> MorphableModel:
     )
 
 
-def _settled(value: np.ndarray) -> np.ndarray:
+def settled(value: np.ndarray) -> np.ndarray:
     """float32, to a tenth of a micrometre: sines and exponentials differ from processor to
     processor in their last bits, and the model's fingerprint must not."""
     # Adding zero makes one of 0 and -0.
     return np.asarray(np.round(value, 4) + 0.0, dtype=np.float32)
 
 
-def neutral_mesh() -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) float64 mm and (F, 3) int64: the neutral face in even triangles.
+def neutral_mesh() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(N, 3) float64 mm, (F, 3) int64 and (N, 2): the neutral face in even triangles, and u and v
+    of its vertices.
 
     Rows of points at equal arc length, as many in each as its length asks for, joined row to row;
     then smoothed along the surface.
@@ -350,8 +351,8 @@ def _flipped(points: np.ndarray, grid: np.ndarray, triangles: np.ndarray) -> np.
 
 def _split(
     points: np.ndarray, grid: np.ndarray, triangles: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Points and triangles with the few edges above :data:`LONGEST` cut at a point between them.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Points, triangles and grid with the few edges above :data:`LONGEST` cut between their ends.
 
     Cut is an edge that is the longest of every triangle it belongs to, so each round's cuts do not
     touch each other and no sliver arises (longest-edge bisection).
@@ -364,7 +365,7 @@ def _split(
         sides, uses = np.unique(key, return_counts=True)
         wanted, votes = np.unique(key[longest[length[longest] > LONGEST]], return_counts=True)
         if len(wanted) == 0:
-            return points, triangles
+            return points, triangles, grid
         cut = wanted[votes == uses[np.searchsorted(sides, wanted)]]
         halves = longest[np.isin(key[longest], cut)]
         middle = len(points) + np.searchsorted(cut, key[halves])
@@ -407,8 +408,13 @@ def displacement(mean: np.ndarray, mode: Mode) -> np.ndarray:
     return field
 
 
-def _orthogonal(mean: np.ndarray, modes: Sequence[Mode]) -> np.ndarray:
+def orthogonal_modes(
+    mean: np.ndarray, modes: Sequence[Mode], points: np.ndarray | None = None
+) -> np.ndarray:
     """(K, N, 3) mm per standard deviation: orthogonal fields without rigid motion.
+
+    They are orthogonal on ``mean`` (N, 3); with ``points`` (M, 3) of the same surface, (K, M, 3)
+    are the same fields there.
 
     Symmetric (Löwdin) orthogonalisation gives the orthonormal set nearest to the unit fields, so
     that every mode keeps its meaning; each then gets back its own length. Sums are NumPy's own
@@ -420,7 +426,27 @@ def _orthogonal(mean: np.ndarray, modes: Sequence[Mode]) -> np.ndarray:
     gram = np.array([[(p * q).sum() for q in unit] for p in unit])
     values, vectors = np.linalg.eigh(gram)
     root = (vectors / np.sqrt(values)) @ vectors.T
+    if points is not None:
+        # What was taken out is one rigid motion per field, known from its values at the vertices.
+        unit = np.stack(
+            [
+                (
+                    displacement(points, mode)
+                    - _rigid(mean, displacement(mean, mode) - field)(points)
+                )
+                / length
+                for mode, field, length in zip(modes, fields, lengths, strict=True)
+            ]
+        )
     return np.einsum("jk,knc->jnc", root, unit) * lengths[:, None, None]
+
+
+def _rigid(points: np.ndarray, field: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """The translation and infinitesimal rotation whose values at points (N, 3) are a field."""
+    middle, shift = points.mean(axis=0), field.mean(axis=0)
+    # Of x -> shift + spin · (x - middle), the matrix is exact: any least squares finds it.
+    spin = np.linalg.lstsq(points - middle, field - shift, rcond=None)[0]
+    return lambda other: shift + (other - middle) @ spin
 
 
 def _landmarks(mean: np.ndarray) -> dict[str, int]:

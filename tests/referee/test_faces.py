@@ -20,7 +20,13 @@ from radarbook.faces.load import load_model
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import to_radar
-from radarbook.faces.procedural import EXPRESSION_MODES, SHAPE_MODES, displacement
+from radarbook.faces.procedural import (
+    EXPRESSION_MODES,
+    SHAPE_MODES,
+    displacement,
+    procedural_model,
+)
+from radarbook.faces.refined import refined_procedural_model
 from radarbook.radar.array import qar50
 
 ICT = Path(__file__).resolve().parents[3] / "shared/models/ict_face.h5"
@@ -45,10 +51,11 @@ def test_array_is_the_published_one():
     np.testing.assert_allclose(rx, qar50().rx.numpy(), atol=1e-15)
 
 
-def test_modes_of_the_formula_are_the_models():
+@pytest.mark.parametrize("made", [procedural_model, refined_procedural_model])
+def test_modes_of_the_formula_are_the_models(made):
     """At the vertices the designed fields give the face to the model's rounding: 17 modes of
     0.05 µm each, times coefficients."""
-    model = load_model("procedural")
+    model = made()
     face = drawn(model)
     amounts, linear, constant = _field(model, face)
     mean = model.mean.double().numpy()
