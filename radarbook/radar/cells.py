@@ -33,8 +33,8 @@ from radarbook.radar.skeleton import (
 
 #: Cell of facets that share a skeleton, m.
 _CELL = (0.030, 0.030, 0.030)
-#: Facets in one matrix product.
-_BLOCK = 256
+#: Facets in one matrix product: at most, and where cells hold few of them.
+_BLOCK, _SMALL_BLOCK = 256, 32
 
 
 def signal(problem: ForwardProblem, memory: int) -> Tensor:
@@ -115,7 +115,7 @@ def _core(
 ) -> Tensor:
     """(cells, g, n, m) of cells with ``centres`` (cells, 3) of the meshes ``owner`` (cells,);
     ``cell`` (P,) is the one of each piece."""
-    cores = _Cores(problem, skeleton, centres, owner, *_blocks(cell), steepest, memory)
+    cores = _Cores(problem, skeleton, centres, owner, *_blocks(cell, len(centres)), steepest, memory)
     vertices, *others = problem.inputs
     return cores(vertices.double(), *others)
 
@@ -184,15 +184,19 @@ def _cells(places: Tensor, face: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack(rows[::-1], 1).to(places) + low, keys, cell
 
 
-def _blocks(cell: Tensor) -> tuple[Tensor, Tensor]:
-    """Pieces sorted by cell into blocks: (blocks, _BLOCK) numbers, -1 where empty; cell of each."""
+def _blocks(cell: Tensor, cells: int) -> tuple[Tensor, Tensor]:
+    """Pieces sorted by cell into blocks: (blocks, size) numbers, -1 where empty; cell of each.
+
+    There are ``cells`` cells. Blocks that would be empty for the most part are small.
+    """
+    size = _BLOCK if len(cell) >= _SMALL_BLOCK * cells else _SMALL_BLOCK
     order = cell.argsort(stable=True)
     count = cell.bincount()
-    blocks = (count + _BLOCK - 1) // _BLOCK
+    blocks = (count + size - 1) // size
     owner = torch.repeat_interleave(torch.arange(len(count), device=cell.device), blocks)
     start = (count.cumsum(0) - count)[owner]
     within = torch.arange(len(owner), device=cell.device) - (blocks.cumsum(0) - blocks)[owner]
-    slot = within[:, None] * _BLOCK + torch.arange(_BLOCK, device=cell.device)
+    slot = within[:, None] * size + torch.arange(size, device=cell.device)
     filled = slot < count[owner][:, None]
     return torch.where(filled, order[torch.where(filled, start[:, None] + slot, 0)], -1), owner
 
@@ -223,7 +227,7 @@ class _Cores(FacetSum):
         if problem.layer is not None:
             arrays *= 2
         antennas = len(skeleton.tx) + len(skeleton.rx)
-        per_block = _BLOCK * antennas * self.dtype.itemsize * arrays
+        per_block = index.shape[1] * antennas * self.dtype.itemsize * arrays
         chunk = min(memory, CACHE) if self.device.type == "cpu" else memory
         size = max(1, chunk // per_block)
         self._parts = torch.arange(len(index), device=self.device).split(size)
@@ -250,7 +254,7 @@ class _Cores(FacetSum):
             f,
             problem.array,
             self.wavenumbers,
-            material[face].repeat_interleave(_BLOCK),
+            material[face].repeat_interleave(index.shape[1]),
             problem.permittivity,
             None if pieces.phase is None else pieces.phase[flat],
             dtype,

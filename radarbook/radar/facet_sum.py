@@ -191,8 +191,8 @@ def stored_sum(parts: tuple[Tensor, ...], wavenumbers: Tensor, run: int) -> Tens
 def _waves(parts: Sequence[Tensor], wavenumbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Responses (g, b, K) and waves (g, b, K, T) and (g, b, K, R) of the geometry."""
     response, gain_tx, path_tx, gain_rx, path_rx, *factors = parts
-    sent = stepped_waves(path_tx, wavenumbers, -1).mul_(gain_tx)
-    received = stepped_waves(path_rx, wavenumbers, -1).mul_(gain_rx)
+    sent = stepped_waves(path_tx, wavenumbers, -1, gain_tx)
+    received = stepped_waves(path_rx, wavenumbers, -1, gain_rx)
     if factors:
         sent.mul_(factors[0])
         received.mul_(factors[1])

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
+import scipy.spatial
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from radarbook.errors import InputError
@@ -32,6 +35,8 @@ NEAR = 3.85
 #: their four flat parts then lie within a hundredth of a wavelength. Few do. It falls as the facet
 #: size's square, as the bulges of pieces do.
 BULGE = 160e-6
+#: Extent of antennas across a plane or a line, relative to that along it, that is a rounding error.
+_FLAT = 1e-9
 #: Divisions of a triangle into four, at most: a million pieces.
 _MAX_LEVEL = 10
 
@@ -131,11 +136,12 @@ class Pieces:
         if seen is not None:
             seen = seen.to(points).expand(meshes, *seen.shape[-2:]).flatten(0, 1)
             item = (seen > 0).any(1).nonzero()[:, 0]
-        # Lit by any antenna: n · (a - c) > 0 for the antenna a farthest along n.
+        # Lit by any antenna: n · (a - c) > 0 for the antenna a farthest along n, an outermost one.
+        outer = outermost(antennas)
         lit = [
-            (every.normal[some] @ antennas.T).amax(1)
+            (every.normal[some] @ outer.T).amax(1)
             > (every.normal[some] * every.centre[some]).sum(1)
-            for some in item.split(max(1, memory // (16 * len(antennas))))
+            for some in item.split(max(1, memory // (16 * len(outer))))
         ]
         item = item[torch.cat(lit)] if lit else item
         edges = every.corners[item] - every.corners[item].roll(1, dims=1)
@@ -341,6 +347,35 @@ def _nearness(places: Tensor, antennas: Tensor) -> Tensor:
     extent = (antennas - middle).square().sum(1).mean()
     distance = (places - middle).square().sum(1) + extent
     return (distance / (NEAR**2 * extent).clamp(min=1e-12)).pow(0.75).clamp(max=1)
+
+
+def outermost(antennas: Tensor) -> Tensor:
+    """(n, 3) of antennas (A, 3), the corners of their convex hull: in any direction one of them is
+    the farthest.
+
+    Examples
+    --------
+    >>> line = torch.zeros(9, 3)
+    >>> line[:, 0] = torch.linspace(-0.2, 0.2, 9)
+    >>> outermost(line)[:, 0].sort().values
+    tensor([-0.2000,  0.2000])
+    """
+    points = antennas.detach().cpu().numpy().astype(np.float64)
+    return antennas[torch.from_numpy(_hull(points.tobytes()).copy()).to(antennas.device)]
+
+
+@lru_cache(maxsize=64)
+def _hull(positions: bytes) -> NDArray[np.int64]:
+    points = np.frombuffer(positions).reshape(-1, 3)
+    offsets = points - points.mean(0)
+    _, extents, axes = np.linalg.svd(offsets, full_matrices=False)
+    # A hull exists in the space that the antennas span: on a plane, a line or in a point.
+    spanned = offsets @ axes[extents > _FLAT * max(extents.max(), 1e-300)].T
+    if len(points) < 4 or spanned.shape[1] == 0:
+        return np.arange(len(points))
+    if spanned.shape[1] == 1:
+        return np.array([spanned[:, 0].argmin(), spanned[:, 0].argmax()])
+    return np.asarray(scipy.spatial.ConvexHull(spanned).vertices, dtype=np.int64)
 
 
 def middle(array: Array) -> Tensor:

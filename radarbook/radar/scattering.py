@@ -149,8 +149,11 @@ def phase_integral(phases: Tensor) -> Tensor:
     1.0
     """
     a, b, c = phases.unbind(-1)
-    mean = ((a + b + c) / 3)[..., None]
-    low, middle, high = (phases - mean).sort(-1).values.unbind(-1)
+    mean = (a + b + c) / 3
+    a, b, c = a - mean, b - mean, c - mean
+    # In order, without a sort: their sum is zero.
+    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    middle = -(low + high)
     spread = high - low
     small = spread < 2.0
     # Closed form, its denominator kept from zero where the series is taken instead.
@@ -171,7 +174,7 @@ def phase_integral(phases: Tensor) -> Tensor:
     even = sum(h[n] * (2 * (-1) ** (n // 2) / math.factorial(n + 2)) for n in range(0, 16, 2))
     odd = sum(h[n] * (-2 * (-1) ** (n // 2) / math.factorial(n + 2)) for n in range(1, 16, 2))
     value = torch.where(small, torch.complex(even + zero, odd + zero), closed)
-    return value * wave(torch.ones_like(low), -mean[..., 0])
+    return value * wave(torch.ones_like(low), -mean)
 
 
 def _edge_mean(a: Tensor, b: Tensor) -> Tensor:

@@ -339,11 +339,20 @@ def unit(phase: Tensor) -> Tensor:
     return torch.complex(phase.cos(), phase.sin())
 
 
-def stepped_waves(length: Tensor, wavenumbers: Tensor, sign: int) -> Tensor:
-    """(g, ...) complex e^{±jk_g d} of path lengths d (...) at wavenumbers (g,): one product per
-    step where the steps are equal."""
+def stepped_waves(
+    length: Tensor, wavenumbers: Tensor, sign: int, gain: Tensor | None = None
+) -> Tensor:
+    """(g, ...) complex a e^{±jk_g d} of path lengths d (...) at wavenumbers (g,): one product per
+    step where the steps are equal, and real gains a (...), 1 by default, that the first wave
+    hands on."""
     k = wavenumbers.tolist()
-    first = unit(length * (sign * k[0]))
+
+    def wave(phase: Tensor) -> Tensor:
+        if gain is None:
+            return unit(phase)
+        return torch.complex(phase.cos().mul_(gain), phase.sin().mul_(gain))
+
+    first = wave(length * (sign * k[0]))
     whole = torch.empty(len(k), *length.shape, dtype=first.dtype, device=length.device)
     whole[0] = first
     if len(k) == 1:
@@ -351,7 +360,7 @@ def stepped_waves(length: Tensor, wavenumbers: Tensor, sign: int) -> Tensor:
     step = (k[-1] - k[0]) / (len(k) - 1)
     if any(abs(b - a - step) > 1e-6 * step for a, b in pairwise(k)):
         for g in range(1, len(k)):
-            whole[g] = unit(length * (sign * k[g]))
+            whole[g] = wave(length * (sign * k[g]))
         return whole
     step_wave = unit(length * (sign * step))
     for g in range(1, len(k)):

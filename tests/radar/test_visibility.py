@@ -8,7 +8,7 @@ import torch
 from radarbook.errors import InputError
 from radarbook.radar import meshes
 from radarbook.radar.array import Array, qar50
-from radarbook.radar.pieces import group_columns
+from radarbook.radar.pieces import group_columns, outermost
 from radarbook.radar.renderer import mesh_signal
 from radarbook.radar.simulate import simulate
 from radarbook.radar.visibility import group_centres, visibility
@@ -140,3 +140,27 @@ def test_the_groups_of_the_qar50_are_its_lines() -> None:
     tx, rx = group_columns(qar50())
     assert tx.bincount().tolist() == [47, 47]
     assert rx.bincount().tolist() == [0, 0, 47, 47]
+
+
+def test_the_outermost_antennas_are_the_farthest_in_every_direction() -> None:
+    """In space, on a plane that is turned, on a line, and in one point: to rounding."""
+    draw = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    turned = torch.linalg.qr(normal(3, 3))[0]
+    flat = torch.cat([qar50().tx, qar50().rx])
+    directions = normal(2000, 3)
+    for antennas, count in (
+        (normal(60, 3), None),
+        (flat, 8),
+        (flat @ turned, 8),
+        (normal(30, 1) @ normal(1, 3), 2),
+        (torch.ones(5, 3, dtype=torch.float64), None),
+        (normal(2, 3), 2),
+    ):
+        some = outermost(antennas)
+        farthest = (directions @ antennas.T).amax(1)
+        torch.testing.assert_close((directions @ some.T).amax(1), farthest, rtol=0, atol=1e-14)
+        assert count is None or len(some) == count
