@@ -35,6 +35,7 @@ CASES = {
     "layer": {"layer": BLANKET},
     "layer with its echo": {"layer": Layer(0.2, 3e-3, 1.6 - 0.05j, echo=True)},
     "material": {"material": 0.4},
+    "rough": {"material": 1.0},
     "coherent part": {"material": 0.4, "seed": None},
     "conductor": {"permittivity": None},
     "large antennas": {"antenna_size": 4e-3},
@@ -98,6 +99,19 @@ def test_every_method_is_the_direct_sum_on_a_body(method: str, body: str, materi
             points, triangles, array, WAVEFORM, pieces=pieces, material=material, method=way
         )
         for points, way in ((vertices.double(), "direct"), (vertices, method))
+    )
+    assert _relative(found, wanted) < BOUND
+
+
+@pytest.mark.parametrize("material", [0.0, 1.0])
+def test_cells_are_the_direct_sum_of_a_face_without_visibility(material: float) -> None:
+    """The most facets seen edge-on: those of the whole outline, at few antennas."""
+    model = load_model()
+    points = to_radar(model, FaceParameters.neutral(1), 0.30)[0]
+    pieces = Pieces.of(points.float(), model.triangles, ARRAY)
+    wanted, found = (
+        _signal(way, vertices, model.triangles, pieces=pieces, material=material)
+        for vertices, way in ((points, "direct"), (points.float(), "cells"))
     )
     assert _relative(found, wanted) < BOUND
 
