@@ -115,7 +115,8 @@ def _core(
 ) -> Tensor:
     """(cells, g, n, m) of cells with ``centres`` (cells, 3) of the meshes ``owner`` (cells,);
     ``cell`` (P,) is the one of each piece."""
-    cores = _Cores(problem, skeleton, centres, owner, *_blocks(cell, len(centres)), steepest, memory)
+    blocks = _blocks(cell, len(centres))
+    cores = _Cores(problem, skeleton, centres, owner, *blocks, steepest, memory)
     vertices, *others = problem.inputs
     return cores(vertices.double(), *others)
 
