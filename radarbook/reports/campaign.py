@@ -205,7 +205,7 @@ def gap_table(about: Mapping[str, Any], *, samples: int = SAMPLES) -> str:
                 str(found),
                 None if name == "shipped" else str(change),
                 *cells,
-                one.get("seconds"),
+                f"{one['seconds']:.0f}" if one.get("seconds") is not None else None,
             ]
         )
     heads = ["network", "vertex error (mm)", "minus shipped (mm)", "nearer to own takes"]

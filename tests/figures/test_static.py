@@ -118,6 +118,20 @@ def test_unknown_trace_is_not_silently_left_out():
         static.png(go.Figure(go.Violin(y=[1, 2, 3])))
 
 
+@pytest.mark.parametrize("colours", [1, 3])
+def test_large_pictures_have_few_colours_only_where_nothing_is_seen(colours):
+    """A noisy ramp of one colour fits 256 colours; one of three independent ones does not."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, colours), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.broadcast_to(noise, (400, 400, 3)).copy()).save(file, format="png")
+    given = file.getvalue()
+    made = static._smaller(given)
+    there, here = (np.asarray(Image.open(io.BytesIO(one)).convert("RGB")) for one in (given, made))
+    assert np.array_equal(there, here)
+    assert len(given) > static._LARGE
+    assert len(made) == len(given) if colours == 3 else len(made) < 0.5 * len(given)
+
+
 def test_save_png_is_whole(tmp_path):
     path = tmp_path / "face.png"
     figures.save_png(FIGURES["face"](), path)
