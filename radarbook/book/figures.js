@@ -187,7 +187,13 @@
       data: spec.data,
       layout: spec.layout,
       frames: spec.frames || [],
-      config: { displaylogo: false, responsive: false, scrollZoom: false },
+      config: {
+        displaylogo: false,
+        responsive: false,
+        scrollZoom: false,
+        // On a phone the buttons would lie over legend and headings.
+        displayModeBar: width < NARROW ? false : "hover",
+      },
     }).then(function () {
       if (!stage.isConnected) return;
       const picture = box.querySelector("img");

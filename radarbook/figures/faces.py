@@ -395,7 +395,7 @@ def faces_slider(
             {
                 "active": middle,
                 "currentvalue": {"prefix": f"{parameter}: "},
-                "pad": {"t": 10},
+                "pad": {"t": 10, "r": 25},  # room for half of the last label
                 "steps": [
                     {"method": "animate", "label": str(label), "args": [[str(n)], still]}
                     for n, label in enumerate(labels)

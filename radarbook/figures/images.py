@@ -312,7 +312,7 @@ def image_slider(
             {
                 "active": middle,
                 "currentvalue": {"prefix": f"{parameter}: "},
-                "pad": {"t": 50},
+                "pad": {"t": 50, "r": 25},  # room for half of the last label
                 "steps": [
                     {"method": "animate", "label": str(label), "args": [[str(n)], still]}
                     for n, label in enumerate(labels)

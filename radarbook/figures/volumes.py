@@ -100,7 +100,7 @@ def slices_viewer(
             {
                 "active": shown.index(top),
                 "currentvalue": {"prefix": f"{along} (mm): "},
-                "pad": {"t": 50},
+                "pad": {"t": 50, "r": 25},  # room for half of the last label
                 "steps": [
                     {
                         "method": "animate",
