@@ -38,7 +38,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:z.2f} ({self.low:z.2f} to {self.high:z.2f})"
 
     def rounded(self, decimals: int = 4) -> list[float]:
         """Value, low and high, for a JSON file."""

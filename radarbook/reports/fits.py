@@ -193,7 +193,14 @@ def layer_rows(path: Path) -> list[list[str]]:
         mine = [face for face in faces if face["layer"] == way]
         end, across, behind, seconds = (float(np.median(_column(mine, key))) for key in keys[1:])
         rows.append(
-            [way, str(len(mine)), f"{end:.2f}", f"{across:.2f}", f"{behind:+.2f}", f"{seconds:.0f}"]
+            [
+                way,
+                str(len(mine)),
+                f"{end:.2f}",
+                f"{across:.2f}",
+                f"{behind:+z.2f}",
+                f"{seconds:.0f}",
+            ]
         )
     return rows
 

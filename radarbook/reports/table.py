@@ -16,8 +16,8 @@ def table(
 ) -> str:
     """A table as Markdown, with a title above it if there is one.
 
-    Floats are written with ``decimals`` digits after the point, None as a dash. A column of
-    numbers, other than the first, is aligned to the right. Raises
+    Floats are written with ``decimals`` digits after the point, a zero without a sign, None as a
+    dash. A column of numbers, other than the first, is aligned to the right. Raises
     :class:`~radarbook.errors.InputError` if a row has not one cell for each column.
 
     Examples
@@ -49,7 +49,7 @@ def show(markdown: str) -> None:
 def _text(value: Any, decimals: int) -> str:
     if value is None:
         return "–"
-    return f"{value:.{decimals}f}" if isinstance(value, float) else _escaped(str(value))
+    return f"{value:z.{decimals}f}" if isinstance(value, float) else _escaped(str(value))
 
 
 def _escaped(text: str) -> str:

@@ -14,6 +14,10 @@ def test_table_writes_numbers_and_missing_values():
     assert lines == ["| m | v |", "| --- | ---: |", "| a | 0.123 |", "| b | – |"]
 
 
+def test_a_rounded_zero_has_no_sign():
+    assert table(["a", "b"], [["x", -0.001]], decimals=2).splitlines()[-1] == "| x | 0.00 |"
+
+
 def test_a_column_of_words_is_aligned_to_the_left():
     assert "| --- | --- | ---: |" in table(["a", "b", "c"], [["x", "y", 1], ["x", 2, "−3 dB"]])
 
