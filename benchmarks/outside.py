@@ -15,9 +15,11 @@ Each row states, of the face that smoothed power alone gives and of the one that
 it, the distance of the target's surface to the face within 75 mm of the nose tip after alignment
 (``radarbook compare``), the normalised residual power, its prediction by the fitted material, and
 the share of the face's vertices whose distance to the target along their normal is within the 90 %
-interval of the stated deviation. ``kept`` names the one that the library gives out. A face of the
-model itself has vertex distances, too. Each row is printed and written as it is finished, with the
-fitted parameters; the same command continues. The summary has one row for each file.
+interval of the stated deviation (``within``; ``within_model`` without what is stated for shapes
+outside the model). ``kept`` names the one that the library gives out. A face of the model itself
+has vertex distances, too. Each row is printed and written as it is finished, with the fitted
+parameters; the same command continues. With ``--judge FILE`` everything but the parameters is
+computed again. The summary has one row for each file.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +49,16 @@ from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import FaceParameters
 from radarbook.faces.pose import rotation_matrix, to_radar
 from radarbook.files import write_json
-from radarbook.fitting import tuned
 from radarbook.fitting.acceptance import judge
-from radarbook.fitting.plan import final_objective, physical_plan
+from radarbook.fitting.plan import final_objective
 from radarbook.fitting.reconstruct import (
     mean_face_start,
     physical_renderer,
     reconstruct_through_physics,
+    uncertainty_through_physics,
 )
-from radarbook.fitting.schedule import usual_schedule
-from radarbook.fitting.space import UNKNOWN
-from radarbook.fitting.uncertainty import Uncertainty, uncertainty
+from radarbook.fitting.space import ParameterSpace
+from radarbook.fitting.uncertainty import Uncertainty
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import mesh_signal
@@ -65,10 +66,8 @@ from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.seeds import numpy_stream
 
-#: Factors of the deviations of 90 % intervals for which the share of vertices is stated.
-FACTORS = (1.0, 1.25, 1.5, 1.8, 2.2, 2.7, 3.3, 4.0)
-#: Deviations of shapes outside the model, mm, for which it is stated, too.
-BEYOND = (0.3, 0.5, 0.7, 1.0, 1.4)
+#: Half of a 90 % interval, in standard deviations.
+NINETY = 1.645
 #: First index of faces that settings are chosen on, and of the others.
 TUNING, TEST = 2_000_300, 1_100_300
 RADIUS = 0.075
@@ -181,11 +180,7 @@ def upright(surface: Surface) -> Surface:
 
 
 def of_face(
-    model: MorphableModel,
-    face: FaceParameters,
-    target: Surface,
-    sure: Uncertainty | None,
-    smoothed: bool = False,
+    model: MorphableModel, face: FaceParameters, target: Surface, sure: Uncertainty | None
 ) -> dict[str, Any]:
     """Distances to a target in the model's frame, and shares of vertices within intervals."""
     found = compare(Surface.of_face(model, face), upright(target), radius=RADIUS)
@@ -199,99 +194,87 @@ def of_face(
         return out
     vertices = torch.from_numpy(found.fit.vertices)
     normals = vertex_normals(vertices, model.triangles)
-    modes = torch.cat([model.shape_modes, model.expression_modes]).double()
-    mine = sure.columns < len(modes)
-    along = torch.einsum("knx,nx->nk", modes[sure.columns[mine]], normals)
-    # Alignment removes rigid motion: its share of the deviations, too.
-    held = torch.from_numpy(np.isfinite(found.vertex_distances()))
-    near = held.nonzero()[:, 0]
-    rigid = torch.cat([normals, torch.linalg.cross(vertices - vertices.mean(0), normals)], 1)[near]
-    basis, _ = torch.linalg.qr(rigid)
-    mode = along[near] - basis @ (basis.T @ along[near])
-
-    def spread(factor: float) -> Tensor:
-        matrix = widened(sure, len(modes), factor)[mine][:, mine]
-        return torch.einsum("nk,kl,nl->n", mode, matrix, mode).clamp(min=0).sqrt()
-
+    near = torch.from_numpy(np.isfinite(found.vertex_distances())).nonzero()[:, 0]
     point, _, _ = closest_on_surface(
         found.fit.vertices[near.numpy()], found.scan.vertices, found.scan.triangles
     )
     gap = 1e3 * (torch.from_numpy(point) - vertices[near])
     distance = (gap * normals[near]).sum(1).abs()
-    out["stated_mm"] = {str(f): round(float(spread(f).mean()), 4) for f in FACTORS}
-    out["within"] = {
-        str(f): round(float((distance <= 1.645 * spread(f)).double().mean()), 4) for f in FACTORS
-    }
-    # As if shapes outside the model had such a deviation, too.
-    usual = spread(tuned.SMOOTHED_WIDER if smoothed else tuned.PHASES_WIDER)
-    out["within_beyond"] = {
-        str(mm): round(
-            float((distance <= 1.645 * torch.hypot(usual, torch.tensor(mm))).double().mean()), 4
-        )
-        for mm in BEYOND
-    }
+    # Alignment removes rigid motion: its share of the deviations, too.
+    rigid = torch.cat([normals, torch.linalg.cross(vertices - vertices.mean(0), normals)], 1)[near]
+    basis, _ = torch.linalg.qr(rigid)
+    for name, one in (("", sure), ("_model", replace(sure, beyond=None))):
+        whole = one.normal_covariance(model, 1e3 * vertices, near)
+        moved = whole @ basis
+        square = whole.diagonal() - 2 * (basis * moved).sum(1)
+        square += (basis @ (basis.T @ moved) * basis).sum(1)
+        spread = square.clamp(min=0).sqrt()
+        out[f"stated{name}_mm"] = round(float(spread.mean()), 4)
+        out[f"within{name}"] = round(float((distance <= NINETY * spread).double().mean()), 4)
     return out
-
-
-def widened(sure: Uncertainty, coefficients: int, factor: float) -> Tensor:
-    """(K, K) covariance with residuals of a deviation so many times larger; the prior's precision
-    of coefficients, 1, stays."""
-    prior = torch.diag((sure.columns < coefficients).double())
-    data = torch.linalg.inv(sure.covariance) - prior
-    return torch.linalg.inv(data / factor**2 + prior)
 
 
 def fitted(
     model: MorphableModel, of: Target, index: int, seed: int, *, runs: int = 1
 ) -> dict[str, Any]:
     """One row of the table."""
-    target, truth, signal = target_of(of, index, seed)
+    signal = target_of(of, index, seed)[2]
     noise = ERRORS if of.errors else 0.0
     renderer = physical_renderer(model, qar50(), qar50_waveform(of.steps), 0.30)
-    schedule = usual_schedule(model.n_shape + model.n_expression)
     began = time.perf_counter()
     result = reconstruct_through_physics(
         signal, renderer.array, renderer.waveform, model, runs=runs, renderer=renderer, noise=noise
     )
     seconds = time.perf_counter() - began
-    powers = [n for n, level in enumerate(schedule) if level.smoothing]
-    names = {level.name for level in (schedule[n] for n in powers)}
-    steps = [n for n, r in enumerate(result.history) if result.stages[r.stage] in names]
-    faces = {"power": result.at(steps[-1]), "phase": result.parameters}
-    phases = final_objective(signal, renderer)
-    last = physical_plan(signal, renderer, schedule=[schedule[powers[-1]]])
-    power = last.stages[0].objective
-    free = tuple(name for name in UNKNOWN if name != "material")
-    row: dict[str, Any] = {"index": index, "seconds": round(seconds, 1)}
+    smoothed = result.smoothed
+    assert smoothed is not None
+    faces = {"power": smoothed, "phase": result.parameters}
+    kept = {
+        name: {"parameters": [round(v, 5) for v in face.normalised()[0].tolist()]}
+        for name, face in faces.items()
+    }
+    return judged({"index": index, "seconds": round(seconds, 1)} | kept, model, of, seed)
+
+
+def judged(row: dict[str, Any], model: MorphableModel, of: Target, seed: int) -> dict[str, Any]:
+    """A row of fitted faces with everything that follows from them."""
+    index = row["index"]
+    target, truth, signal = target_of(of, index, seed)
+    noise = ERRORS if of.errors else 0.0
+    renderer = physical_renderer(model, qar50(), qar50_waveform(of.steps), 0.30)
+    out: dict[str, Any] = {"index": index, "seconds": row["seconds"]}
     start = mean_face_start(signal, renderer)
-    row["mean_face"] = of_face(model, start, target, None)
-    row["kept"] = "phase"
-    for name, face in faces.items():
+    out["mean_face"] = of_face(model, start, target, None)
+    out["kept"] = "phase"
+    phases = final_objective(signal, renderer)
+    space = ParameterSpace(model.n_shape, model.n_expression)
+    for name in ("power", "phase"):
+        vector = torch.tensor([row[name]["parameters"]], dtype=torch.float64)
+        face = space.unpack(vector)
         verdict = judge(phases, face, noise=noise)[0]
-        if name == "phase" and not verdict.phases_fit and phases.prior_follows:
-            row["kept"] = "power"
+        smoothed = name == "power"
+        if not smoothed and not verdict.phases_fit and phases.prior_follows:
+            out["kept"] = "power"
         sure = None
         if phases.prior_follows:
-            objective: Any = power if name == "power" else phases
-            part = objective.recorded(signal)
-            sure = uncertainty(objective, part, face, free=free, wider=1.0)
-        mine = of_face(model, face, target, sure, smoothed=name == "power")
+            sure = uncertainty_through_physics(signal, renderer, face, smoothed=smoothed)
+            sure = sure if verdict.accepted else sure.outside()
+        mine = of_face(model, face, target, sure)
         mine |= {
             "residual": round(verdict.residual, 5),
             "predicted": round(verdict.predicted, 5),
             "highlight_residual": round(verdict.highlight_residual, 5),
             "highlight_predicted": round(verdict.highlight_diffuse, 5),
             "accepted": verdict.accepted,
-            "coherence": round(float(phases.coherence(faces["power"], face)), 4),
-            "parameters": [round(v, 5) for v in face.normalised()[0].tolist()],
+            "parameters": row[name]["parameters"],
         }
-        row[name] = mine
+        out[name] = mine
         if truth is not None and truth.shape.shape[1] == model.n_shape:
             mine["vertex_mm"] = apart(model, face, truth)
-            row["mean_face"]["vertex_mm"] = apart(model, start, truth)
+            out["mean_face"]["vertex_mm"] = apart(model, start, truth)
     if truth is not None:
-        row["material"] = round(float(truth.material[0]), 3)
-    return row
+        out["material"] = round(float(truth.material[0]), 3)
+    return out
 
 
 def summary(paths: Sequence[Path]) -> dict[str, Any]:
@@ -303,12 +286,8 @@ def summary(paths: Sequence[Path]) -> dict[str, Any]:
         kept = [row[row["kept"]] for row in faces]
         medians = np.array([mine["median_mm"] for mine in kept])
         means = np.array([row["mean_face"]["median_mm"] for row in faces])
-        factor = {"power": str(tuned.SMOOTHED_WIDER), "phase": str(tuned.PHASES_WIDER)}
-        within = [
-            mine["within"][factor[row["kept"]]]
-            for row, mine in zip(faces, kept, strict=True)
-            if "within" in mine
-        ]
+        within = [mine["within"] for mine in kept if "within" in mine]
+        of_model = [mine["within_model"] for mine in kept if "within_model" in mine]
         vertices = [
             (m["vertex_mm"], r["mean_face"]["vertex_mm"])
             for r, m in zip(faces, kept, strict=True)
@@ -327,6 +306,7 @@ def summary(paths: Sequence[Path]) -> dict[str, Any]:
             "ninety_mm": float(np.quantile(medians, 0.9)) if len(faces) > 4 else None,
             "ratio": float(np.median(medians / means)),
             "within_90": float(np.mean(within)) if within else None,
+            "within_90_model": float(np.mean(of_model)) if of_model else None,
             "residual": float(np.median([mine["residual"] for mine in kept])),
             "accepted": sum(mine["accepted"] for mine in kept),
             "smoothed": sum(row["kept"] == "power" for row in faces),
@@ -363,6 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modes", type=int, nargs=2, help="of the fit; all without it")
     parser.add_argument("--runs", type=int, default=1, help="of a fit, at most")
+    parser.add_argument("--judge", type=Path, nargs="+", help="files of fits, to be judged again")
     parser.add_argument("--summary", type=Path, nargs="+", help="files of fits")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
@@ -377,6 +358,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("--model and --target are needed, or --summary")
     model = load_model(chosen.model, *(chosen.modes or held_modes(chosen.model)))
     target = Target(chosen.target, tuple(chosen.turn), chosen.compare, chosen.errors, chosen.steps)
+    for path in chosen.judge or ():
+        file = json.loads(path.read_text(encoding="utf-8"))
+        again = [judged(row, model, target, file["settings"]["seed"]) for row in file["rows"]]
+        write_json(path, {"settings": file["settings"], "rows": again})
+    if chosen.judge:
+        return
     first = TUNING if chosen.tuning else TEST
     settings = {
         "model": Path(chosen.model).stem,

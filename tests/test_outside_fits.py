@@ -37,8 +37,8 @@ def test_test_faces_have_the_full_width() -> None:
 
 def test_a_summary_has_the_face_that_is_kept(tmp_path: Path) -> None:
     def face(median: float, share: float) -> dict[str, object]:
-        within = {"1.5": share, "2.2": share + 0.1}
-        about = {"median_mm": median, "mean_mm": 1.5 * median, "within": within}
+        within = {"within": share, "within_model": share - 0.1}
+        about = {"median_mm": median, "mean_mm": 1.5 * median, **within}
         return about | {"residual": 0.2, "accepted": False}
 
     rows = [
@@ -51,9 +51,9 @@ def test_a_summary_has_the_face_that_is_kept(tmp_path: Path) -> None:
     settings = about | {"modes": [80, 40], "errors": False}
     path.write_text(json.dumps({"settings": settings, "rows": rows}))
     found = summary([path])
-    # Medians of 0.8 by power and 1.2 by phases, with the factors of their deviations.
-    keys = "median_mm", "ratio", "within_90", "smoothed", "seconds"
-    assert [found["rows"][0][key] for key in keys] == [1.0, 0.5, 0.65, 1, 100.0]
+    # Medians of 0.8 by power and 1.2 by phases.
+    keys = "median_mm", "ratio", "within_90", "within_90_model", "smoothed", "seconds"
+    assert [found["rows"][0][key] for key in keys] == [1.0, 0.5, 0.6, 0.5, 1, 100.0]
     (tmp_path / "outside_ict.json").write_text(json.dumps(found))
     start = ["scan, yaw 25°, pitch 0°", "ict_face, 80 + 40", "2", 2.0, 1.5, 1.0]
     assert outside_rows(tmp_path / "outside_ict.json") == [[*start, None, "20%", "0 of 2"]]

@@ -197,11 +197,14 @@ class Reconstruction:
         deviation = self.vertex_deviation()
         if deviation is None:
             return "not accepted: no deviation is stated"
-        return (
+        text = (
             f"stated deviation of a vertex {float(deviation.mean()):.2f} mm on average, at most "
             f"{float(deviation.max()):.2f} mm"
-            + ("" if self.accepted else ", if a face of this model was recorded")
         )
+        beyond = None if self.uncertainty is None else self.uncertainty.beyond
+        if beyond is not None:
+            text += f", with {beyond.variance**0.5:.1f} mm for shapes that the model may lack"
+        return text
 
 
 def _check_thickest(thickest: float, layer: Layer, distance: float, pose: PoseRange) -> None:
@@ -453,7 +456,8 @@ def reconstruct(
         if smoothed and result.smoothed is not None:
             found = result.smoothed
             verdict = verdict.at(found, pose_range)
-        sure = uncertainty_through_physics(signals, renderers, found, smoothed=smoothed)
+        # The residual says that the model may lack the recorded shape.
+        sure = uncertainty_through_physics(signals, renderers, found, smoothed=smoothed).outside()
     return Reconstruction(
         model,
         found,

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from radarbook.errors import InputError
+from radarbook.faces.displacements import Displacements, vertex_normals
 from radarbook.faces.model import MorphableModel
 from radarbook.faces.parameters import VISIBLE_POSE, FaceParameters
 from radarbook.fitting import tuned
@@ -49,11 +50,26 @@ class Uncertainty:
         Of the normalised vector, that were unknown.
     covariance, noise, prior : Tensor (K, K), float64
         Of the normalised parameters: the sum, and its two terms.
+    beyond : Displacements, optional
+        Of the surface along its normals, where the model may lack the recorded shape
+        (:meth:`outside`). None: the face is one of the model.
+
+    Examples
+    --------
+    Of a face whose one unknown is known, and of one that the model may lack, mm.
+
+    >>> from radarbook.faces.load import load_model
+    >>> model, nothing = load_model("procedural"), torch.zeros(1, 1).double()
+    >>> sure = Uncertainty(torch.tensor([0]), nothing, nothing)
+    >>> wider = replace(sure, beyond=Displacements(lengths=(20.0,), deviations=(0.5,)))
+    >>> [round(float(one.vertex_deviation(model).max()), 3) for one in (sure, wider)]
+    [0.0, 0.5]
     """
 
     columns: Tensor
     noise: Tensor
     prior: Tensor
+    beyond: Displacements | None = None
 
     @property
     def covariance(self) -> Tensor:
@@ -68,11 +84,49 @@ class Uncertainty:
 
         Square root of the trace of the vertex's 3 × 3 covariance; pose does not enter.
         """
+        basis, part = self._of_modes(model)
+        square = torch.einsum("knx,kl,lnx->n", basis, part, basis).clamp(min=0)
+        return (square + (0.0 if self.beyond is None else self.beyond.variance)).sqrt()
+
+    def normal_covariance(
+        self, model: MorphableModel, vertices: Tensor, which: Tensor | None = None
+    ) -> Tensor:
+        """(M, M) mm²: covariance of the errors of vertices along the normals of a face.
+
+        Parameters
+        ----------
+        model : MorphableModel
+        vertices : Tensor (N, 3)
+            Of the fitted face, mm, in the model's frame.
+        which : Tensor (M,), int64, optional
+            The vertices in question; None: all, of which there are too many in most models.
+
+        Returns float64 on the CPU. Not differentiable.
+        """
+        points = vertices.detach().cpu().double()
+        normals = vertex_normals(points, model.triangles.cpu())
+        which = torch.arange(len(points)) if which is None else which
+        points, normals = points[which], normals[which]
+        basis, part = self._of_modes(model)
+        along = torch.einsum("knx,nx->nk", basis[:, which].cpu(), normals)
+        found = along @ part.cpu() @ along.T
+        if self.beyond is not None:
+            one = points.numpy(), normals.numpy()
+            found = found + torch.from_numpy(self.beyond.kernel(*one, *one))
+        return found
+
+    def outside(self) -> Uncertainty:
+        """The same of a face that the model may lack: one that is not accepted [0044]."""
+        return replace(
+            self,
+            beyond=Displacements(lengths=tuned.BEYOND_LENGTHS, deviations=tuned.BEYOND_DEVIATIONS),
+        )
+
+    def _of_modes(self, model: MorphableModel) -> tuple[Tensor, Tensor]:
+        """Modes (K', N, 3) that were unknown, mm, and the covariance (K', K') of their factors."""
         modes = torch.cat([model.shape_modes, model.expression_modes]).double()
         mine = self.columns < len(modes)
-        basis = modes[self.columns[mine]]
-        part = self.covariance[mine][:, mine]
-        return torch.einsum("knx,kl,lnx->n", basis, part, basis).clamp(min=0).sqrt()
+        return modes[self.columns[mine]], self.covariance[mine][:, mine]
 
 
 @alone()
