@@ -296,8 +296,8 @@ UNCERTAINTY_SAMPLES = 48
 SMOOTHED_WIDER, PHASES_WIDER = 1.5, 2.2
 
 #: Shapes that a model lacks: lengths and deviations, mm, of smooth displacements along the normals,
-#: for a face of many coefficients that is not accepted. Alignment within 75 mm of the nose tip leaves
-#: 1.4 of their 1.7 mm [0044].
+#: for a face of many coefficients that is not accepted. Alignment within 75 mm of the nose tip
+#: leaves 1.4 of their 1.7 mm [0044].
 BEYOND_LENGTHS, BEYOND_DEVIATIONS = (20.0, 10.0), (1.4, 0.95)
 
 # -- learned fit ---------------------------------------------------------------------------------
