@@ -243,7 +243,12 @@ def found_layer_rows(path: Path) -> list[list[str]]:
 
 
 #: What a fit models unless it is left out, by the benchmark's name.
-_LEFT_OUT = {"smooth": "curved facets", "double": "double bounce", "gate": "range gate"}
+_LEFT_OUT = {
+    "refined": "groove of the lips",
+    "smooth": "curved facets",
+    "double": "double bounce",
+    "gate": "range gate",
+}
 
 
 #: Classes of the material factor.
