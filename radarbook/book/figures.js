@@ -80,16 +80,19 @@
     const layout = spec.layout;
     const sheet = layout.meta && layout.meta.sheet;
     if (!sheet) return;
-    const { height, margin } = sizes(layout);
+    const { width: designed, margin } = sizes(layout);
+    if (width >= designed) return;
     const room = width - margin.l - margin.r;
     const most = Math.max(1, Math.floor(room / LEAST_FACE));
-    if (sheet.columns <= most) return;
     // As equal rows as possible: seven faces are 3 + 3 + 1, or 4 + 3.
-    const columns = Math.ceil(sheet.count / Math.ceil(sheet.count / most));
+    const fewer = Math.ceil(sheet.count / Math.ceil(sheet.count / most));
+    const columns = sheet.columns <= most ? sheet.columns : fewer;
     const rows = Math.ceil(sheet.count / columns);
+    // Labels keep their size in pixels: the fewer mm a pixel has, the less room they need.
+    const stepY = sheet.tall + (sheet.below * columns * sheet.step[0]) / room;
     const shift = (n) => [
       ((n % columns) - (n % sheet.columns)) * sheet.step[0],
-      (Math.floor(n / sheet.columns) - Math.floor(n / columns)) * sheet.step[1],
+      Math.floor(n / sheet.columns) * sheet.step[1] - Math.floor(n / columns) * stepY,
     ];
     spec.data.forEach(function (trace, n) {
       const x = numbers(trace.x);
@@ -99,9 +102,11 @@
       trace.y = y.map((value, k) => value + (own || shift(k))[1]);
       if (!own) trace.textfont = Object.assign({}, trace.textfont, { size: 11 });
     });
-    const each = (room / columns) * (sheet.step[1] / sheet.step[0]);
+    const each = (room / columns) * (stepY / sheet.step[0]);
     layout.height = Math.round(rows * each + margin.t + margin.b);
-    const extent = [columns * sheet.step[0], rows * sheet.step[1], sheet.step[2]];
+    const extent = [columns * sheet.step[0], rows * stepY, sheet.step[2]];
+    layout.scene.xaxis.range = [-sheet.step[0] / 2, (columns - 0.5) * sheet.step[0]];
+    layout.scene.yaxis.range = [sheet.tall / 2 - rows * stepY, sheet.tall / 2];
     const panel = room / (rows * each);
     const ratio = sheet.height * Math.min(1 / extent[1], panel / extent[0]);
     layout.scene.aspectratio = { x: extent[0] * ratio, y: extent[1] * ratio, z: extent[2] * ratio };
@@ -119,7 +124,14 @@
     const place = { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" };
     layout.legend = Object.assign({}, layout.legend, place);
     layout.margin.r = 12;
-    layout.height = height + 18 * named.length;
+    // A line for each name, below the title if there is one.
+    const lines = 20 * named.length;
+    const title = layout.title && (layout.title.text || layout.title) ? 44 : 12;
+    layout.margin.t = title + lines;
+    if (layout.title && layout.title.text) {
+      layout.title = Object.assign({}, layout.title, { y: 1, yref: "container", yanchor: "top", pad: { t: 12 } });
+    }
+    layout.height = height - Math.min(margin.t, height) + layout.margin.t;
   }
 
   // -- theme ---------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ VIEWS = {
 }
 #: Scene units that an orthographic plotly camera shows over the height of its panel.
 _SHEET_HEIGHT = 1.9
+#: Pixels: the height of a sheet of faces at most, and of one line of a label.
+_HIGHEST_SHEET, _LABEL = 900, 17
 
 
 def _array(value: Any, dtype: type) -> NDArray[Any]:
@@ -287,9 +289,18 @@ def faces_row(
         raise InputError(f"labels: expected {len(shapes)}, one per face, found {len(labels)}")
     span = np.max([s.max(0) - s.min(0) for s in shapes], axis=0)
     # Faces in profile are narrow: what stands below each needs room too.
-    step_x, step_y = max(1.12 * span[0], 0.75 * span[1]), 1.3 * span[1]
+    step_x = max(1.12 * span[0], 0.75 * span[1])
     columns = min(columns, len(shapes))
     rows = -(-len(shapes) // columns)
+    margin = {"l": 0, "r": 0 if values is None else 70, "t": 40 if title else 10, "b": 20}
+    # Labels have their size in pixels, so the room for them depends on the sheet's scale (mm per
+    # pixel): the one that fills its width, or the one of the highest sheet.
+    tall, below = 1.06 * span[1], 14 + _LABEL * (1 + max(label.count("<br>") for label in labels))
+    scale = max(
+        columns * step_x / (theme.WIDTH - margin["r"]),
+        rows * tall / (_HIGHEST_SHEET - margin["t"] - margin["b"] - rows * below),
+    )
+    step_y = tall + below * scale
     if values is not None and limits is None:
         stacked = np.concatenate([_array(v, np.float32).reshape(-1) for v in values])
         limits = (float(np.nanmin(stacked)), float(np.nanmax(stacked)))
@@ -325,15 +336,22 @@ def faces_row(
             showlegend=False,
         )
     )
-    height = int(min(760, 40 + rows * theme.WIDTH / columns * 1.15))
-    margin = {"l": 0, "r": 0 if values is None else 70, "t": 40 if title else 10, "b": 20}
+    height = round(rows * step_y / scale) + margin["t"] + margin["b"]
     # Orthographic, or the outer faces would be seen from their sides. Its zoom is the aspect:
     # fit the sheet's height or its width, whichever fills the panel first.
     extent = np.array([columns * step_x, rows * step_y, span[2]])
     panel = (theme.WIDTH - margin["r"]) / (height - margin["t"] - margin["b"])
     ratio = extent * _SHEET_HEIGHT * min(1 / extent[1], panel / extent[0])
     figure.update_traces(selector={"type": "mesh3d"}, lightposition=_LIGHT_POSITION_ORTHOGRAPHIC)
-    scene = _scene("front") | {f"{axis}axis": {"visible": False} for axis in "xyz"}
+    ends = {
+        "x": [-step_x / 2, (columns - 0.5) * step_x],
+        "y": [tall / 2 - rows * step_y, tall / 2],
+        "z": [-span[2] / 2, span[2] / 2],
+    }
+    scene = _scene("front") | {
+        f"{axis}axis": {"visible": False, "range": [float(end) for end in pair]}
+        for axis, pair in ends.items()
+    }
     scene["camera"]["projection"] = {"type": "orthographic"}
     scene["aspectmode"] = "manual"
     scene["aspectratio"] = dict(zip("xyz", ratio.tolist(), strict=True))
@@ -342,6 +360,8 @@ def faces_row(
         "count": len(shapes),
         "columns": columns,
         "step": [float(step_x), float(step_y), float(span[2])],
+        "tall": float(tall),  # mm: a face without its label
+        "below": below,  # pixels: its label
         "height": _SHEET_HEIGHT,
     }
     figure.update_layout(scene=scene, height=height, margin=margin, meta={"sheet": sheet})

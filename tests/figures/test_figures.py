@@ -65,6 +65,12 @@ def test_row_of_faces_is_one_scene_without_overlap():
     assert (sheet["count"], sheet["columns"]) == (5, 3)
     assert boxes[1][0] - boxes[0][0] == pytest.approx(sheet["step"][0])
     assert boxes[0][2] - boxes[3][2] == pytest.approx(sheet["step"][1])
+    # Faces keep their proportions, and the last row has room for its labels.
+    scene = figure.layout.scene
+    shown = np.array([np.diff(scene[f"{axis}axis"].range)[0] for axis in "xy"])
+    aspect = np.array([scene.aspectratio.x, scene.aspectratio.y])
+    np.testing.assert_allclose(shown / shown[0], aspect / aspect[0])
+    assert boxes[-1][2] - scene.yaxis.range[0] >= sheet["step"][1] - sheet["tall"]
 
 
 def test_slider_has_a_frame_for_each_stop():
