@@ -75,6 +75,7 @@ def test_a_delay_left_in_a_recording_is_noticed(smooth: FaceParameters) -> None:
     assert found.delay == pytest.approx(3e-11, rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_delay_is_fitted(smooth: FaceParameters) -> None:
     """From a face that is a little wrong, at the range where the delay puts it.
 

@@ -130,6 +130,7 @@ def test_stated_deviations_shrink_and_hold_the_truth(fitted: Fitted) -> None:
         assert bool((own < 4 * sure.deviations()[2:3]).all())
 
 
+@pytest.mark.slow
 def test_a_frame_is_differentiated_by_its_own_columns_alone(
     fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

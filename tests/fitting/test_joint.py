@@ -121,6 +121,7 @@ def _fit(
     return restarts(physical_plan(signals, renderers, schedule=schedule, free=FREE), START)
 
 
+@pytest.mark.slow
 def test_the_same_recording_twice_is_one_recording() -> None:
     """Normal equations and verdict are equal but for rounding of sums, so descents take the same
     steps. The search among minima climbs in single precision, and of the many samples that end in
@@ -235,6 +236,7 @@ def test_recordings_have_gains_of_their_own_in_the_search_among_minima() -> None
         values = after
 
 
+@pytest.mark.slow
 def test_every_level_is_of_all_recordings() -> None:
     signals, renderers = recorded([qar50(), aside(40)])
     plan = physical_plan(signals, renderers, schedule=SCHEDULE)
