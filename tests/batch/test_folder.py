@@ -35,7 +35,9 @@ from tests.fitting.scenes import dome, face, renderer
 
 #: Two steps of a real fit, and its last stage, whose objective judges the face.
 SHORT = (replace(REFINE[0], steps=2), replace(REFINE[3], steps=1))
-OPTIONS: dict[str, Any] = {"schedule": SHORT, "bounces": 1, "progress": False}
+#: From where the domes are: the search for them is no matter of a folder.
+START = face()
+OPTIONS: dict[str, Any] = {"schedule": SHORT, "start": START, "bounces": 1, "progress": False}
 HEIGHTS = (0.5, -0.5)
 
 
@@ -230,7 +232,8 @@ def test_workers_find_the_same_faces_after_a_kill(night: Path, tmp_path: Path, d
 
 @pytest.fixture
 def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(batch, "reconstruct", partial(reconstruct, schedule=SHORT))
+    monkeypatch.setattr(batch, "reconstruct", partial(reconstruct, schedule=SHORT, start=START))
+    monkeypatch.setattr(tuned, "BOUNCES", 1)
     return partial(run, "reconstruct")
 
 
@@ -252,7 +255,6 @@ def test_the_command(
     # As frames of one person, which they are not: the shape is common, whatever that leaves.
     monkeypatch.setattr(frames, "_uncertainties", lambda *_: [])
     monkeypatch.setattr(frames, "agreeing", lambda *_: [True, True])
-    monkeypatch.setattr(tuned, "BOUNCES", 1)
     code, out, _ = run("--frames", night / "first.h5", night / "second.h5", *common)
     assert code == 0
     assert "2 frames of one shape, " in out
