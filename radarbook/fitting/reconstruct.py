@@ -281,6 +281,8 @@ def reconstruct_through_physics(
         start = ParameterSpace(model.n_shape, model.n_expression).unpack(resume.vectors)
     elif start is None:
         start = mean_face_between(images, imagers, _mean_faces(model, len(whole[0])), pose_range)
+    else:
+        start = start.to(dtype=torch.float64)  # as a resumed fit's
     state = resume or FitState.at(start, pose_range)
 
     def keeping(record: Record) -> bool | None:

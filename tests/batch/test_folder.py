@@ -35,8 +35,9 @@ from tests.fitting.scenes import dome, face, renderer
 
 #: Two steps of a real fit, and its last stage, whose objective judges the face.
 SHORT = (replace(REFINE[0], steps=2), replace(REFINE[3], steps=1))
-#: From where the domes are: the search for them is no matter of a folder.
-START = face()
+#: From where the domes are: the search for them is no matter of a folder. Single precision, from
+#: which a resumed fit is the same bit for bit.
+START = face().to(dtype=torch.float32)
 OPTIONS: dict[str, Any] = {"schedule": SHORT, "start": START, "bounces": 1, "progress": False}
 HEIGHTS = (0.5, -0.5)
 
