@@ -101,6 +101,12 @@ def test_bold_and_script_letters_are_those_of_unicode():
     assert all(f"&#x{code:05X};" in text for code in (0x1D42F, 0x2112, 0x1D429))
 
 
+def test_names_of_functions_stand_apart_from_their_arguments():
+    for formula, spaces in ((r"\sin 2x", 1), (r"20\log_{10} x", 2), (r"2\cos\theta", 2)):
+        assert to_mathml(formula, display=False).count("<mspace") == spaces
+    assert "<mspace" not in to_mathml(r"\sin(x) + \ln\left(x\right)", display=False)
+
+
 def test_bars_of_a_magnitude_are_brackets():
     tree = ElementTree.fromstring(to_mathml(r"|\Gamma| = \|x\|", display=False))
     bars = [e for e in tree.iter() if e.text in ("|", "‖")]

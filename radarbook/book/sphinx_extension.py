@@ -237,6 +237,13 @@ def to_mathml(latex: str, *, display: bool) -> str:
     # With braces the converter takes Unicode's bold and script letters, which browsers show;
     # without them it writes an attribute that they no longer know.
     source = re.sub(r"\\(mathbf|mathcal)\s+([A-Za-z])", r"\\\1{\2}", source)
+    # TeX sets a thin space around the name of a function, unless a bracket follows.
+    name = r"\\(?:sin|cos|tan|ln|log|exp)(?![a-z])"
+    source = re.sub(rf"(?<=[A-Za-z0-9}}])\s*(?={name})", r"\\, ", source)
+    index = r"(?:\s*[_^](?:\{[^{}]*\}|\w))?"
+    source = re.sub(
+        rf"({name}{index})\s*(?=[A-Za-z0-9]|\\(?!left|[bB]ig|[,;|]))", r"\1\\, ", source
+    )
     try:
         text = convert(source, display="block" if display else "inline")
     except Exception as error:
