@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -259,10 +259,10 @@ def referee_rows(folder: Path) -> list[list[str]]:
     """A row for each variant and class of material in each file ``referee_*.json`` of
     ``benchmarks.referee_fits``.
 
-    Model, faces' set (tuning or test), the referee's variant, what the fit leaves out and where it
-    starts, range of the material factor, number of faces, median vertex distance (mm), distance
-    that nine tenths stay below (mm), accepted faces, how many of those with errors above 0.5 mm
-    were accepted, shares of coefficients and of vertices inside their 90 % intervals, median
+    Model, faces' set (tuning or test), the referee's variant, how the fit differs from the default
+    from the mean face, range of the material factor, number of faces, median vertex distance (mm),
+    distance that nine tenths stay below (mm), accepted faces, how many of those with errors above
+    0.5 mm were accepted, shares of coefficients and of vertices inside their 90 % intervals, median
     normalised residual power, and median seconds. Raises
     :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
     """
@@ -274,16 +274,14 @@ def referee_rows(folder: Path) -> list[list[str]]:
     for path in sorted(folder.glob("referee_*.json")):
         kept = _read(path, "referee_fits", "summary", keys)
         settings = kept["settings"]
-        left_out = ", ".join(_LEFT_OUT.get(name, name) for name in settings.get("without", []))
-        start = "truth" if settings.get("start") == "truth" else "mean face"
+        fit = _fit_of(settings)
         for row in kept["summary"]:
             rows.append(
                 [
                     str(settings.get("model")).removesuffix("_face"),
                     str(settings.get("referee", {}).get("draw", "–")),
                     str(row["variant"]),
-                    left_out or "nothing",
-                    start,
+                    fit,
                     _MATERIALS.get(row["material"], str(row["material"])),
                     str(row["faces"]),
                     f"{row['median_mm']:.2f}",
@@ -297,6 +295,18 @@ def referee_rows(folder: Path) -> list[list[str]]:
                 ]
             )
     return rows
+
+
+def _fit_of(settings: Mapping[str, Any]) -> str:
+    """How a fit differs from the default one, in words."""
+    parts = [f"without {_LEFT_OUT.get(name, name)}" for name in settings.get("without", [])]
+    if settings.get("gains"):
+        parts.append("gains of antennas unknown")
+    if settings.get("noise"):
+        parts.append(f"noise of {settings['noise']:g} stated")
+    if settings.get("start") == "truth":
+        parts.append("from the truth")
+    return ", ".join(parts) or "default"
 
 
 #: Causes of ``benchmarks.referee_causes``: what is in the target besides the coherent first

@@ -192,7 +192,7 @@ def test_causes_are_medians_over_the_faces(tmp_path: Path) -> None:
         cause_rows(tmp_path)
 
 
-def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
+def test_the_referee_s_rows_say_how_the_fit_differs(tmp_path: Path) -> None:
     row = {
         "variant": "full", "faces": 4, "median_mm": 0.214, "ninety_mm": 0.5, "accepted": 3,
         "inside_90": 0.841, "vertices_inside_90": 0.9, "residual": 0.0312, "seconds": 81.4,
@@ -203,11 +203,18 @@ def test_the_referee_s_rows_say_what_is_left_out(tmp_path: Path) -> None:
     path.write_text(json.dumps({"settings": settings, "summary": [row]}))
     assert referee_rows(tmp_path) == [
         [
-            "ict", "test", "full", "curved facets, range gate", "mean face",
+            "ict", "test", "full", "without curved facets, without range gate",
             "below 0.1", "4", "0.21", "0.50",
             "3 of 4", "1 of 2", "84%", "90%", "0.031", "81",
         ]
     ]  # fmt: skip
+    for settings, said in (
+        ({"gains": True, "noise": 0.025}, "gains of antennas unknown, noise of 0.025 stated"),
+        ({"start": "truth"}, "from the truth"),
+        ({"gains": False, "noise": 0.0, "without": [], "start": "mean"}, "default"),
+    ):
+        path.write_text(json.dumps({"settings": settings, "summary": [row]}))
+        assert referee_rows(tmp_path)[0][3] == said
     path.write_text(json.dumps({"settings": settings, "summary": [{"variant": "full"}]}))
     with pytest.raises(InputError, match=r"referee_ict_test.json: expected the figures of"):
         referee_rows(tmp_path)
