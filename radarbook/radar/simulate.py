@@ -57,6 +57,11 @@ def simulate(
 ) -> Tensor:
     """Signal of a mesh: S[rx, tx, f] = Σ_facets a · e^{-jk(d_tx + d_rx)} / (d_tx d_rx), Eq. (P3.1).
 
+    First reflections in the Kirchhoff (physical optics) approximation. Neglected are diffraction at
+    edges, waves that creep around the body or travel inside it, the polarisation of the first
+    reflection, and reflections between facets
+    (:meth:`~radarbook.radar.renderer.PhysicalRenderer.signal` adds the second one).
+
     Parameters
     ----------
     vertices : Tensor (N, 3) or (B, N, 3)
