@@ -364,9 +364,11 @@ def test_strict_refuses_a_face_that_is_not_accepted(
 ) -> None:
     model, signal = recorded
     common = ("--model", model, "--modes", 2, 1, "-o", tmp_path / "face.ply")
-    # Half of the antennas' phases are wrong: no face explains it.
+    # The phases of two thirds of the receivers are wrong: no face explains it, by a wide margin (a
+    # half leaves an excess of 0.60, which is the limit).
     broken = np.load(signal)
-    broken[::2] *= np.exp(1j * np.arange(47) ** 2)[:, None, None]
+    wrong = np.arange(len(broken)) % 3 > 0
+    broken[wrong] *= np.exp(1j * np.arange(wrong.sum()) ** 2)[:, None, None]
     write_signal(tmp_path / "broken.npy", broken.astype(np.complex64))
     code, out, _ = run(tmp_path / "broken.npy", *common)
     assert code == 0
