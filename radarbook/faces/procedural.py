@@ -217,7 +217,7 @@ def procedural_model() -> MorphableModel:
         "expression_modes": SCALE * orthogonal_modes(mean, EXPRESSION_MODES),
     }
     tensors: dict[str, Any] = {
-        name: torch.from_numpy(settled(value)) for name, value in parts.items()
+        name: torch.from_numpy(rounded(value)) for name, value in parts.items()
     }
     return MorphableModel(
         name="procedural",
@@ -228,7 +228,7 @@ def procedural_model() -> MorphableModel:
     )
 
 
-def settled(value: np.ndarray) -> np.ndarray:
+def rounded(value: np.ndarray) -> np.ndarray:
     """float32, to a tenth of a micrometre: sines and exponentials differ from processor to
     processor in their last bits, and the model's fingerprint must not."""
     # Adding zero makes one of 0 and -0.

@@ -25,7 +25,7 @@ from radarbook.faces.procedural import (
     neutral_mesh,
     orthogonal_modes,
     procedural_model,
-    settled,
+    rounded,
 )
 from radarbook.faces.regions import regions_from_landmarks
 from radarbook.faces.sculpture import surface
@@ -58,7 +58,7 @@ def refined_procedural_model() -> MorphableModel:
     n = len(mean)
 
     def joined(known: torch.Tensor, more: np.ndarray) -> torch.Tensor:
-        return torch.cat([known, torch.from_numpy(settled(more))], dim=-2)
+        return torch.cat([known, torch.from_numpy(rounded(more))], dim=-2)
 
     new = points[n:]
     whole = joined(even.shape_mean, new)
@@ -142,24 +142,18 @@ def _divide(triangles: np.ndarray, added: np.ndarray, points: np.ndarray) -> np.
     a, b, c = np.take_along_axis(triangles, order, 1).T
     p, q, r = np.take_along_axis(added, order, 1).T
 
-    def of(parts: list[list[np.ndarray]], kind: int) -> np.ndarray:
-        kept = count == kind
-        return np.concatenate([np.stack([x[kept] for x in part], axis=1) for part in parts])
-
-    one = of([[a, p, c], [p, b, c]], 1)
-    two = count == 2
-    # The quadrilateral a, p, q, c is cut along its shorter diagonal.
+    one, two, three = (count == kind for kind in (1, 2, 3))
+    # Of two divided edges, the quadrilateral a, p, q, c is cut along its shorter diagonal.
     short = two & (
         np.linalg.norm(points[a] - points[q], axis=1)
         < np.linalg.norm(points[p] - points[c], axis=1)
     )
     long = two & ~short
-    pairs = [
-        np.stack([x[kept] for x in part], axis=1)
-        for kept, part in (
-            (two, (p, b, q)), (short, (a, p, q)), (short, (a, q, c)),
-            (long, (a, p, c)), (long, (p, q, c)),
-        )
-    ]  # fmt: skip
-    three = of([[a, p, r], [p, b, q], [r, q, c], [p, q, r]], 3)
-    return np.concatenate([triangles[count == 0], one, *pairs, three]).astype(np.int64)
+    parts = (
+        (one, (a, p, c)), (one, (p, b, c)),
+        (two, (p, b, q)), (short, (a, p, q)), (short, (a, q, c)),
+        (long, (a, p, c)), (long, (p, q, c)),
+        (three, (a, p, r)), (three, (p, b, q)), (three, (r, q, c)), (three, (p, q, r)),
+    )  # fmt: skip
+    new = [np.stack([corner[kept] for corner in part], axis=1) for kept, part in parts]
+    return np.concatenate([triangles[count == 0], *new]).astype(np.int64)

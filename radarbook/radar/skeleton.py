@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from radarbook.radar.array import Array
+from radarbook.radar.scattering import wave
 from radarbook.radar.waveform import C0, Waveform
 from radarbook.threads import alone, divide
 
@@ -347,12 +348,11 @@ def stepped_waves(
     hands on."""
     k = wavenumbers.tolist()
 
-    def wave(phase: Tensor) -> Tensor:
-        if gain is None:
-            return unit(phase)
-        return torch.complex(phase.cos().mul_(gain), phase.sin().mul_(gain))
+    def at(wavenumber: float) -> Tensor:
+        phase = length * (sign * wavenumber)
+        return unit(phase) if gain is None else wave(gain, phase)
 
-    first = wave(length * (sign * k[0]))
+    first = at(k[0])
     whole = torch.empty(len(k), *length.shape, dtype=first.dtype, device=length.device)
     whole[0] = first
     if len(k) == 1:
@@ -360,7 +360,7 @@ def stepped_waves(
     step = (k[-1] - k[0]) / (len(k) - 1)
     if any(abs(b - a - step) > 1e-6 * step for a, b in pairwise(k)):
         for g in range(1, len(k)):
-            whole[g] = wave(length * (sign * k[g]))
+            whole[g] = at(k[g])
         return whole
     step_wave = unit(length * (sign * step))
     for g in range(1, len(k)):

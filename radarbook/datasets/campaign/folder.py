@@ -66,9 +66,7 @@ def file_name(name: Name) -> str:
     return f"{subject_name(subject)}_{expression.replace(' ', '-')}_{take + 1}"
 
 
-def take_image(
-    recording: Recording, profile: Profile, dynamic_range_db: float = DEEP_DB
-) -> RadarImage:
+def take_image(recording: Recording, profile: Profile) -> RadarImage:
     """The image (1, H, W) of a recording on the grid of a profile's networks, float32.
 
     It is deep enough for a gate; :func:`~radarbook.radar.face_gate.seen_by_networks` clips it.
@@ -76,7 +74,7 @@ def take_image(
     grid = Grid.for_profile(profile)
     with torch.no_grad():
         volume = back_project(recording.signal, recording.array, recording.waveform, grid)
-    return image_from_volume(volume, grid, dynamic_range_db).to(dtype=torch.float32)
+    return image_from_volume(volume, grid, DEEP_DB).to(dtype=torch.float32)
 
 
 def make(
