@@ -15,6 +15,9 @@ STAMP := .venv/.installed
 # One thread per process: the tests run $(JOBS) processes at once.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
+# A file's tests run in one process, in order: what they share is calculated once.
+PYTEST := -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
 # The most conservative instruction set of each numerical library, which rounds sums differently from
 # the processor's own. A kernel of OpenBLAS that the environment already selects is kept.
 PORTABLE := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 \
@@ -70,11 +73,11 @@ browse: setup ## check every page of the built book in Chromium, at the widths o
 
 test: setup ## run all tests
 	@$(THREADS) $(BIN)/python -m tests.rounding
-	$(THREADS) $(BIN)/python -m pytest -n $(JOBS)
+	$(THREADS) $(BIN)/python $(PYTEST)
 
 test-portable: setup ## run the quicker numerical tests with the most conservative instruction sets
 	@$(THREADS) $(PORTABLE) $(BIN)/python -m tests.rounding --portable
-	$(THREADS) $(PORTABLE) $(BIN)/python -m pytest -n $(JOBS) -m 'not slow' $(NUMERICAL)
+	$(THREADS) $(PORTABLE) $(BIN)/python $(PYTEST) -m 'not slow' $(NUMERICAL)
 
 lint: setup ## check style, format and types
 	$(BIN)/ruff check .
