@@ -48,7 +48,7 @@ from radarbook.fitting.reconstruct import mean_face_start, physical_renderer
 from radarbook.fitting.restarts import Plan, restarts
 from radarbook.fitting.schedule import ENCODED, SCHEDULE, Level
 from radarbook.fitting.space import UNKNOWN
-from radarbook.fitting.uncertainty import uncertainty
+from radarbook.fitting.uncertainty import NINETY, uncertainty
 from radarbook.profiles import get_profile
 from radarbook.radar.array import qar50
 from radarbook.radar.image import image_from_volume
@@ -173,7 +173,7 @@ def _intervals(
     sure = uncertainty(objective, part, found.parameters.to(dtype=torch.float64), free=names)
     k = model.n_shape + model.n_expression
     off = (found.parameters.normalised() - truth.normalised())[0, :k].abs().double()
-    inside = off < 1.645 * sure.deviations()[:k]
+    inside = off < NINETY * sure.deviations()[:k]
     stated = sure.vertex_deviation(model)
     error = vertex_distances(model, found.parameters.to(dtype=torch.float32), truth)[0]
     return {

@@ -40,6 +40,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.frames import reconstruct_frames
 from radarbook.fitting.reconstruction import reconstruct
+from radarbook.fitting.uncertainty import NINETY
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.imaging import Grid
@@ -130,7 +131,7 @@ def fit_together(
         "faces_mm": [one["face_mm"] for one in each],
         "agreed": list(found.joined),
         "accepted": list(found.accepted),
-        "shape_inside_90": int((off < 1.645 * sure).sum()),
+        "shape_inside_90": int((off < NINETY * sure).sum()),
         "steps": found.steps,
         "seconds": round(seconds, 1),
         "found": [written(row) for row in found.parameters.normalised()],

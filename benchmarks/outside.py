@@ -58,7 +58,7 @@ from radarbook.fitting.reconstruct import (
     uncertainty_through_physics,
 )
 from radarbook.fitting.space import ParameterSpace
-from radarbook.fitting.uncertainty import Uncertainty
+from radarbook.fitting.uncertainty import NINETY, Uncertainty
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import mesh_signal
@@ -66,8 +66,6 @@ from radarbook.radar.surface import SmoothSurface
 from radarbook.radar.waveform import qar50_waveform
 from radarbook.seeds import numpy_stream
 
-#: Half of a 90 % interval, in standard deviations.
-NINETY = 1.645
 #: First index of faces that settings are chosen on, and of the others.
 TUNING, TEST = 2_000_300, 1_100_300
 RADIUS = 0.075

@@ -60,7 +60,7 @@ from radarbook.fitting.reconstruct import (
     uncertainty_through_physics,
 )
 from radarbook.fitting.schedule import REFINE
-from radarbook.fitting.uncertainty import Uncertainty
+from radarbook.fitting.uncertainty import NINETY, Uncertainty
 from radarbook.provenance import hardware
 from radarbook.radar.channel_errors import ChannelErrors
 
@@ -156,7 +156,7 @@ def fit_recording(
         if fit.smoothed is None
         else round(_error(model, fit.smoothed, truth), 4),
         "stated_mm": round(float(sure.vertex_deviation(model).mean()), 4),
-        "inside_90": int((off < 1.645 * sure.deviations()[:k]).sum()),
+        "inside_90": int((off < NINETY * sure.deviations()[:k]).sum()),
         "coefficients": k,
         "vertices_inside_90": round(float(inside.double().mean()), 4),
         "seconds": round(seconds, 1),

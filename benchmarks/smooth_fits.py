@@ -34,6 +34,7 @@ from radarbook.fitting.reconstruct import (
     uncertainty_through_physics,
 )
 from radarbook.fitting.schedule import REFINE
+from radarbook.fitting.uncertainty import NINETY
 from radarbook.provenance import hardware
 from radarbook.radar.array import qar50
 from radarbook.radar.renderer import PhysicalRenderer, mesh_signal
@@ -82,7 +83,7 @@ def fit(signal: torch.Tensor, renderer: PhysicalRenderer, truth: FaceParameters)
     inside = vertices_inside(sure, model, errors)
     return {
         "error_mm": round(float(errors.mean()), 4),
-        "inside_90": int((off < 1.645 * sure.deviations()[:k]).sum()),
+        "inside_90": int((off < NINETY * sure.deviations()[:k]).sum()),
         "coefficients": k,
         "vertices_inside_90": round(float(inside.double().mean()), 4),
         "stated_mm": round(float(sure.vertex_deviation(model).mean()), 4),

@@ -32,6 +32,7 @@ from radarbook.faces.parameters import FaceParameters
 from radarbook.files import write_json
 from radarbook.fitting.reconstruct import physical_renderer, uncertainty_through_physics
 from radarbook.fitting.schedule import ENCODED
+from radarbook.fitting.uncertainty import NINETY
 from radarbook.provenance import hardware
 from radarbook.radar.array import Array
 from radarbook.radar.imaging import Grid
@@ -96,7 +97,7 @@ def fit_row(
         "stated_mm": round(float(sure.vertex_deviation(model).mean()), 4),
         "position_mm": round(1e3 * float(moved), 4),
         "orientation_deg": round(float(turned), 4),
-        "inside_90": int((off < 1.645 * sure.deviations()[:k]).sum()),
+        "inside_90": int((off < NINETY * sure.deviations()[:k]).sum()),
         "coefficients": k,
         "residual": round(result.verdict.residual, 5),
         "seconds": round(seconds, 1),

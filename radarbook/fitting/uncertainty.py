@@ -39,6 +39,9 @@ from radarbook.fitting.space import UNKNOWN, ParameterSpace
 from radarbook.seeds import torch_stream
 from radarbook.threads import alone
 
+#: Half of a 90 % interval, in standard deviations.
+NINETY = 1.645
+
 
 @dataclass(frozen=True)
 class Uncertainty:
