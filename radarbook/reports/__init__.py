@@ -4,10 +4,17 @@ from radarbook.reports.comparison import (
     Results,
     recipes_compared,
     results_page,
+    settings_table,
     shipped_results,
     side_by_side,
 )
-from radarbook.reports.findings import from_results, named, verdict
+from radarbook.reports.findings import (
+    comparison_table,
+    findings_table,
+    from_results,
+    named,
+    verdict,
+)
 from radarbook.reports.fits import (
     TARGETS,
     cause_rows,
@@ -40,6 +47,8 @@ __all__ = [
     "TARGETS",
     "Results",
     "cause_rows",
+    "comparison_table",
+    "findings_table",
     "fit_rows",
     "found_layer_rows",
     "frame_rows",
@@ -59,6 +68,7 @@ __all__ = [
     "referee_rows",
     "result_row",
     "results_page",
+    "settings_table",
     "shipped_results",
     "show",
     "side_by_side",

@@ -7,7 +7,7 @@ recipe. Columns of a table are of one profile; what is not there is a column les
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.profiles import PROFILES
-from radarbook.reports.findings import named, verdict
+from radarbook.reports.findings import comparison_table, findings_table, named
 from radarbook.reports.results import (
     MEAN_FACE,
     PAPER_RESULTS,
@@ -72,28 +72,13 @@ class Results:
         """Face model, profile and recipe."""
         words = [self.model, self.profile]
         if self.recipe is not None:
-            words.append(_RECIPES.get(self.recipe, self.recipe))
+            words.append(_named_recipe(self))
         return ", ".join(words)
 
     @property
     def errors(self) -> dict[tuple[str, str], torch.Tensor]:
         """(faces,) vertex distances in mm by method and input."""
         return {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in self.rows}
-
-    def settings(self) -> str:
-        """In a sentence, what was trained on how much: faces, recipe, networks, schedule."""
-        sentence = f"{self.rows[0]['faces']} test faces"
-        if "training_faces" in self.about:
-            sentence += f", {self.about['training_faces']:,} training faces"
-        if self.recipe is not None:
-            sentence += f"; {_RECIPES.get(self.recipe, self.recipe)}"
-        if "networks" in self.about:
-            sizes = (f"{kind} `{size}`" for kind, size in _ordered(self.about["networks"]))
-            sentence += f"; networks: {', '.join(sizes)}"
-        if "epochs" in self.about:
-            epochs = (f"{kind} {count}" for kind, count in _ordered(self.about["epochs"]))
-            sentence += f"; epochs scheduled: {', '.join(epochs)}"
-        return sentence + "."
 
 
 def shipped_results(folder: str | os.PathLike[str]) -> dict[str, list[Results]]:
@@ -144,12 +129,30 @@ def side_by_side(results: Sequence[Results]) -> str:
     return table(["method", "input", "paper", *(r.title for r in results)], cells)
 
 
-def recipes_compared(results: Sequence[Results]) -> list[str]:
-    """Verdicts between the recipes on one face model, face by face, for each row that both have.
+def settings_table(results: Sequence[Results]) -> str:
+    """Markdown: what each of ``results`` was trained on: faces, networks and scheduled epochs."""
+    kinds = ("encoder", "renderer", "autoencoder")
+    header = ["results", "test faces", "training faces", *kinds[:2]]
+    header += [f"epochs of the {kind}" for kind in kinds]
+    rows = []
+    for r in results:
+        networks, epochs = r.about.get("networks", {}), r.about.get("epochs", {})
+        trained = r.about.get("training_faces")
+        rows.append(
+            [r.title, str(r.rows[0]["faces"]), None if trained is None else f"{trained:,}"]
+            + [f"`{networks[kind]}`" if kind in networks else None for kind in kinds[:2]]
+            + [str(epochs[kind]) if kind in epochs else None for kind in kinds]
+        )
+    return table(header, rows)
 
-    Only where both were tested on the very same faces; the first of two recipes is the subject.
+
+def recipes_compared(results: Sequence[Results]) -> str:
+    """Markdown: a table of two recipes on one face model, face by face; empty if there are none.
+
+    It has a row for each network that both have. Only recipes that were tested on the very same
+    faces are compared.
     """
-    sentences = []
+    pairs = []
     for number, ours in enumerate(results):
         for theirs in results[number + 1 :]:
             if None in (ours.recipe, theirs.recipe) or ours.recipe == theirs.recipe:
@@ -159,37 +162,32 @@ def recipes_compared(results: Sequence[Results]) -> list[str]:
             same_faces = torch.equal(mine[MEAN_FACE, "–"], others[MEAN_FACE, "–"])
             if ours.model != theirs.model or not same_faces:
                 continue
-            sentences += [
-                verdict(
-                    f"The {ours.recipe} recipe's {kind} on {named(inputs)}",
+            pairs += [
+                (
+                    f"{_named_recipe(ours)}, {kind} on {named(inputs)}",
                     error,
-                    f"the {theirs.recipe} recipe's",
+                    _named_recipe(theirs),
                     others[kind, inputs],
                 )
                 for (kind, inputs), error in mine.items()
                 if inputs != "–" and (kind, inputs) in others
             ]
-    return sentences
+    return comparison_table(pairs) if pairs else ""
 
 
 def results_page(folder: str | os.PathLike[str]) -> str:
     """Markdown of all ``PROFILE_MODEL….json`` results of learning in a folder, for the book."""
     parts = []
     for profile, results in shipped_results(folder).items():
-        parts += [f"### Profile {profile}", side_by_side(results)]
-        parts.append(_listed(recipes_compared(results)))
+        parts += [f"### Profile {profile}", side_by_side(results), settings_table(results)]
+        parts.append(recipes_compared(results))
         for r in results:
-            note = f"{r.settings()} {r.about.get('note', '')}".strip()
-            parts += [f"#### {r.title}", note, markdown_table(r.rows), millimetre_table(r.rows)]
-            parts += [_listed(r.about.get("findings", [])), provenance_lines(r.rows)]
+            parts += [f"#### {r.title}", r.about.get("note", "")]
+            parts += [markdown_table(r.rows), millimetre_table(r.rows), findings_table(r.rows)]
+            parts.append(provenance_lines(r.rows))
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def _ordered(of: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """By network, in the order in which they are trained (files are sorted by name)."""
-    order = ("encoder", "renderer", "autoencoder")
-    return sorted(of.items(), key=lambda item: order.index(item[0]))
-
-
-def _listed(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+def _named_recipe(results: Results) -> str:
+    recipe = str(results.recipe)
+    return _RECIPES.get(recipe, recipe)

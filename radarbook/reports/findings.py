@@ -1,4 +1,4 @@
-"""Statements that follow from numbers: is one error smaller than another, and how sure is that?"""
+"""What follows from numbers: is one error smaller than another, and how sure is that?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from torch import Tensor
 from radarbook.errors import InputError
 from radarbook.evaluation.metrics import bootstrap_interval
 from radarbook.reports.results import MEAN_FACE
+from radarbook.reports.table import table
+
+#: A network of a table: its method and its input.
+Key = tuple[str, str]
 
 
 def verdict(
@@ -27,15 +31,9 @@ def verdict(
     >>> verdict("The fit", errors, "the mean face", errors + 1.0)
     'The fit is better than the mean face by 1 mm (0.3 against 1.3 mm, 20 faces).'
     """
-    if errors.shape != others.shape or errors.ndim != 1:
-        raise InputError(
-            f"verdict: expected two errors of the same faces, found {tuple(errors.shape)} "
-            f"and {tuple(others.shape)}"
-        )
-    difference = others - errors
-    low, high = bootstrap_interval(difference, seed=seed)
+    difference, low, high = _difference(errors, others, seed)
     means = f"{float(errors.mean()):.3g} against {float(others.mean()):.3g} {unit}".strip()
-    gap = f"{abs(float(difference.mean())):.2g} {unit}".strip()
+    gap = f"{abs(difference):.2g} {unit}".strip()
     count = f"{len(errors)} faces"
     if low > 0:
         return f"{name} is better than {other} by {gap} ({means}, {count})."
@@ -50,34 +48,79 @@ def from_results(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     Is every row better than the mean face; does the autoencoder beat the encoder on each input;
     does depth beat amplitude.
     """
-    errors = {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in rows}
-    mean = errors[MEAN_FACE, "–"]
-    found = [
-        verdict(f"the {kind} on {named(inputs)}", value, "the mean face", mean)
-        for (kind, inputs), value in errors.items()
-        if inputs != "–"
-    ]
-    for inputs in ("amplitude", "depth", "both"):
-        if {("autoencoder", inputs), ("encoder", inputs)} <= errors.keys():
-            found.append(
-                verdict(
-                    f"the autoencoder on {named(inputs)}",
-                    errors["autoencoder", inputs],
-                    "the encoder",
-                    errors["encoder", inputs],
-                )
-            )
-    for kind in ("encoder", "autoencoder"):
-        if {(kind, "depth"), (kind, "amplitude")} <= errors.keys():
-            found.append(
-                verdict(
-                    f"the {kind} on depth",
-                    errors[kind, "depth"],
-                    "that on amplitude",
-                    errors[kind, "amplitude"],
-                )
-            )
+    errors = _errors(rows)
+    found = []
+    for key, other in _pairs(errors):
+        same = "mean face" if other[0] == MEAN_FACE else other[0]
+        than = f"that on {other[1]}" if key[0] == other[0] else f"the {same}"
+        found.append(verdict(f"the {_called(key)}", errors[key], than, errors[other]))
     return [sentence[0].upper() + sentence[1:] for sentence in found]
+
+
+def findings_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: the comparisons of :func:`from_results` as a table."""
+    errors = _errors(rows)
+    return comparison_table(
+        [
+            (_called(key), errors[key], _called(other), errors[other])
+            for key, other in _pairs(errors)
+        ]
+    )
+
+
+def comparison_table(compared: Sequence[tuple[str, Tensor, str, Tensor]], *, seed: int = 0) -> str:
+    """Markdown: pairs of errors (B,) of the same faces in mm, one row per pair.
+
+    Each pair is a name, its errors, another name and that one's errors. *Lower by* is the mean of
+    the differences face by face, with their 95 % bootstrap interval; a negative number means a
+    larger error. The difference is not chance where the interval excludes zero. Raises
+    :class:`~radarbook.errors.InputError` if two errors are not of the same faces.
+
+    Examples
+    --------
+    >>> errors = torch.tensor([2.0, 2.2, 1.8, 2.0])
+    >>> print(comparison_table([("encoder", errors, "mean face", errors + 1)]).strip())
+    | network | compared with | faces | error (mm) | other error (mm) | lower by (mm) | 95 % interval |
+    | --- | --- | ---: | ---: | ---: | ---: | ---: |
+    | encoder | mean face | 4 | 2.00 | 3.00 | 1.00 | 1.00 to 1.00 |
+    """
+    cells = []
+    for name, errors, other, others in compared:
+        difference, low, high = _difference(errors, others, seed)
+        cells.append(
+            [name, other, str(len(errors)), float(errors.mean()), float(others.mean())]
+            + [difference, f"{low:.2f} to {high:.2f}"]
+        )
+    header = ["network", "compared with", "faces", "error (mm)", "other error (mm)"]
+    return table([*header, "lower by (mm)", "95 % interval"], cells, decimals=2)
+
+
+def _difference(errors: Tensor, others: Tensor, seed: int) -> tuple[float, float, float]:
+    """By how much ``errors`` are lower, face by face: mean and 95 % bootstrap interval."""
+    if errors.shape != others.shape or errors.ndim != 1:
+        raise InputError(
+            f"verdict: expected two errors of the same faces, found {tuple(errors.shape)} "
+            f"and {tuple(others.shape)}"
+        )
+    difference = others - errors
+    return float(difference.mean()), *bootstrap_interval(difference, seed=seed)
+
+
+def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[Key, Tensor]:
+    return {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in rows}
+
+
+def _pairs(errors: Mapping[Key, Tensor]) -> list[tuple[Key, Key]]:
+    """Which two are compared: each network with the mean face, and so on."""
+    pairs: list[tuple[Key, Key]] = [(key, (MEAN_FACE, "–")) for key in errors if key[1] != "–"]
+    inputs = ("amplitude", "depth", "both")
+    pairs += [(("autoencoder", of), ("encoder", of)) for of in inputs]
+    pairs += [((kind, "depth"), (kind, "amplitude")) for kind in ("encoder", "autoencoder")]
+    return [pair for pair in pairs if set(pair) <= errors.keys()]
+
+
+def _called(key: Key) -> str:
+    return "mean face" if key[0] == MEAN_FACE else f"{key[0]} on {named(key[1])}"
 
 
 def named(inputs: str) -> str:

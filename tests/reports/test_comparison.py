@@ -43,7 +43,7 @@ THEIRS = {("encoder", "both"): [3.0, 3.3, 2.9, 3.1], ("autoencoder", "both"): [1
 def folder(tmp_path):
     """The default model, a scanned one, and that again with the paper's recipe; other files too."""
     write(tmp_path, "laptop_scan_paper_recipe", "scan", "paper", THEIRS)
-    write(tmp_path, "laptop_scan", "scan.h5", "fast", OURS, findings=["It is so."])
+    write(tmp_path, "laptop_scan", "scan.h5", "fast", OURS)
     default = {("encoder", "depth"): [1.0] * 4}
     write(
         tmp_path,
@@ -76,7 +76,8 @@ def test_a_missing_file_is_a_column_less(folder):
     (folder / "laptop_scan.json").unlink()
     header = side_by_side(shipped_results(folder)["laptop"]).splitlines()[0]
     assert header.endswith("| procedural, laptop, fast recipe | scan, laptop, paper's recipe |")
-    assert "recipe's" not in results_page(folder).replace("paper's recipe", "")
+    assert "| compared with |" in results_page(folder)
+    assert "| paper's recipe | 4 |" not in results_page(folder)
     for path in folder.glob("laptop_*.json"):
         path.unlink()
     with pytest.raises(InputError, match="expected results such as"):
@@ -92,25 +93,26 @@ def test_the_page_says_of_each_what_it_is_and_what_follows(folder):
         "scan, laptop, paper's recipe",
     ):
         assert f"#### {title}\n" in page
-    assert "4 test faces, 2,000 training faces; fast recipe; networks: encoder `medium`" in page
-    assert "epochs scheduled: encoder 30, renderer 20, autoencoder 9. Made at night." in page
-    assert "- It is so." in page
+    settings = "| procedural, laptop, fast recipe | 4 | 2,000 | `medium` | – | 30 | 20 | 9 |"
+    assert settings in page
+    assert "\n\nMade at night.\n\n" in page
+    assert (
+        "| autoencoder on amplitude and depth | encoder on amplitude and depth | 4 | 1.60 | 2.00 "
+        "| 0.40 | 0.40 to 0.40 |"
+    ) in page
     assert "profile `laptop`, `radarbook run of laptop_scan_paper_recipe`, on a machine" in page
     assert "1.0 min" in page
 
 
 def test_recipes_are_compared_face_by_face(folder):
-    sentences = recipes_compared(shipped_results(folder)["laptop"])
-    assert len(sentences) == 2
-    assert sentences[0].startswith(
-        "The fast recipe's encoder on amplitude and depth is better than the paper recipe's by 1.1"
+    compared = recipes_compared(shipped_results(folder)["laptop"])
+    *_, encoder, autoencoder = compared.splitlines()
+    assert encoder.startswith(
+        "| fast recipe, encoder on amplitude and depth | paper's recipe | 4 | 2.00 | 3.08 | 1.08 |"
     )
-    # the autoencoders of the two differ by chance alone
-    assert sentences[1].startswith(
-        "The fast recipe's autoencoder on amplitude and depth and the paper recipe's "
-        "cannot be distinguished"
-    )
-    assert f"- {sentences[0]}" in results_page(folder)
+    # the autoencoders of the two differ by chance alone: the interval holds zero
+    assert autoencoder.endswith("| paper's recipe | 4 | 1.60 | 1.60 | 0.00 | -0.07 to 0.08 |")
+    assert compared.strip() in results_page(folder)
 
 
 def test_recipes_on_other_faces_are_not_compared(tmp_path):
@@ -118,7 +120,7 @@ def test_recipes_on_other_faces_are_not_compared(tmp_path):
     write(tmp_path, "laptop_scan_paper_recipe", "scan", "paper", THEIRS, mean=[4.0, 4.0, 4.0, 4.0])
     write(tmp_path, "laptop_other_paper_recipe", "other", "paper", THEIRS)
     write(tmp_path, "laptop_old", "scan", None, THEIRS)
-    assert recipes_compared(shipped_results(tmp_path)["laptop"]) == []
+    assert recipes_compared(shipped_results(tmp_path)["laptop"]) == ""
 
 
 def test_profiles_get_tables_of_their_own(folder):

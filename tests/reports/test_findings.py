@@ -8,7 +8,7 @@ import torch
 from radarbook.errors import InputError
 from radarbook.evaluation.metrics import error_by, explained_variance, mean_face
 from radarbook.faces.parameters import parameter_names
-from radarbook.reports.findings import from_results, verdict
+from radarbook.reports.findings import findings_table, from_results, verdict
 from tests.training.toys import toy_parameters
 
 
@@ -67,14 +67,13 @@ def test_findings_of_a_table_compare_the_same_faces():
         errors = (faces + offset + noise[n]).tolist()
         return {"method": method, "input": inputs, "vertex_faces_mm": errors}
 
-    said = from_results(
-        [
-            row("baseline, mean face", "–", 3.0, 0),
-            row("encoder", "depth", 1.0, 1),
-            row("autoencoder", "depth", 0.0, 2),
-            row("autoencoder", "amplitude", 0.0, 3),
-        ]
-    )
+    rows = [
+        row("baseline, mean face", "–", 3.0, 0),
+        row("encoder", "depth", 1.0, 1),
+        row("autoencoder", "depth", 0.0, 2),
+        row("autoencoder", "amplitude", 0.0, 3),
+    ]
+    said = from_results(rows)
     assert [s.split(" by ")[0].split(" (")[0] for s in said] == [
         "The encoder on depth is better than the mean face",
         "The autoencoder on depth is better than the mean face",
@@ -82,3 +81,13 @@ def test_findings_of_a_table_compare_the_same_faces():
         "The autoencoder on depth is better than the encoder",
         "The autoencoder on depth and that on amplitude cannot be distinguished here",
     ]
+    # the table has the same comparisons, and its intervals exclude zero where a sentence claims
+    lines = [line.strip("| ").split(" | ") for line in findings_table(rows).splitlines()[2:]]
+    assert [line[:2] for line in lines] == [
+        ["encoder on depth", "mean face"],
+        ["autoencoder on depth", "mean face"],
+        ["autoencoder on amplitude", "mean face"],
+        ["autoencoder on depth", "encoder on depth"],
+        ["autoencoder on depth", "autoencoder on amplitude"],
+    ]
+    assert [float(line[-1].split(" to ")[0]) > 0 for line in lines] == [True] * 4 + [False]
