@@ -62,7 +62,7 @@ class Verdict:
     ----------
     residual : float
         Normalised residual power, 0 to 1: the share of the recording's weighted power that the face
-        does not explain, L of Eq. (P6.3).
+        does not explain, ℒ of Eq. (P6.3).
     diffuse : float
         The part of it that the fitted material predicts: its diffuse share.
     highlight_residual, highlight_diffuse : float

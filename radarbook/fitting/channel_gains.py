@@ -1,20 +1,20 @@
 """Unknown complex gains of an array's antennas, removed from what a fit compares.
 
-A recording y of a face with the signal s has the samples
+A recording of a face with the signal S has the samples
 
-    y[r, t, f] = g (1 + a_r)(1 + b_t) s[r, t, f] + n,                                    Eq. (P6.13)
+    S̃[r, t, f] = ξ (1 + ξ_r)(1 + ξ_t) S[r, t, f] + noise,                                Eq. (P6.13)
 
-with a common gain g and small deviations a_r, b_t of receivers and transmitters: one complex number
+with a common gain ξ and small deviations ξ_r, ξ_t of receivers and transmitters: one complex number
 each, whose parts have the standard deviation σ of :class:`ChannelErrors`. To first order the
-deviations add C c to the weighted range profiles, where column n of C is what antenna n alone
-contributes and c holds all a_r and b_t. For a fixed C the loss that is least over c,
+deviations add Y ξ to the weighted range profiles, where each column of Y is what one antenna alone
+contributes and the vector ξ holds all ξ_r and ξ_t. For a fixed Y the loss that is least over them,
 
-    min_c |d - C c|² + (v / σ²) |c|² = |T d|²,    T = I - B (1 - √(λ / (s² + λ))) Bᴴ,    Eq. (P6.14)
+    min |r - Y ξ|² + μ |ξ|² = |W r|²,    W = 1 - U (1 - √(μ / (ς² + μ))) Uᴴ,             Eq. (P6.14)
 
-is the power of d after a linear map. B and s are the left singular vectors and singular values of
-C, v is the variance of one independent residual, and λ = v / σ². So the deviations are no
-parameters of the fit: target and face pass through T, and steps, searches and deviations hold with
-them unknown. C has no component along the face itself, whose gain is g.
+is the power of the residuals r after a linear map. U and ς are the left singular vectors and
+singular values of Y, and μ is the variance of one independent residual over σ². So the deviations
+are no parameters of the fit: target and face pass through W, and steps, searches and deviations
+hold with them unknown. Y has no component along the face itself, whose gain is ξ.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ _ROUNDS = 6
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ChannelGains:
-    """The map T of Eq. (P6.14) about one face.
+    """The map W of Eq. (P6.14) about one face.
 
     Attributes
     ----------
     basis : Tensor (M, N) complex64
-        B: orthonormal columns.
+        U: orthonormal columns.
     removed : Tensor (N,)
-        1 - √(λ / (s² + λ)), 0 to 1.
+        1 - √(μ / (ς² + μ)), 0 to 1.
     deviations : Tensor (R + T,) complex128
-        The most probable a_r, then b_t, about the face.
+        The most probable ξ_r, then ξ_t, about the face.
     receivers : int
         R.
     """
@@ -53,19 +53,19 @@ class ChannelGains:
     receivers: int
 
     def without(self, profiles: Tensor) -> Tensor:
-        """T d of weighted range profiles ([B,] f, V)."""
+        """W r of weighted range profiles ([B,] f, V)."""
         rows = profiles.flatten(-2)
         along = rows @ self.basis.conj()
         return profiles - ((along * self.removed) @ self.basis.T).reshape(profiles.shape)
 
     @property
     def of_receivers(self) -> Tensor:
-        """(R,) complex: a_r."""
+        """(R,) complex: ξ_r."""
         return self.deviations[: self.receivers]
 
     @property
     def of_transmitters(self) -> Tensor:
-        """(T,) complex: b_t."""
+        """(T,) complex: ξ_t."""
         return self.deviations[self.receivers :]
 
 

@@ -3,10 +3,10 @@
 A surface that moves tangentially stays the same surface. So a change of a face is a field of small
 motions along its normals, and to first order the range profile of a pixel at frequency f changes by
 
-    dI_f = Σ_i A_i(tx) A_i(rx) Σ_c (∂a_i / ∂δ_c) δ_c                                       (P6.11)
+    dI_f = Σ_i H_i(tx) H_i(rx) Σ_j (∂a_i / ∂δ_j) δ_j                                       (P6.11)
 
-with the wave A_i of both legs of facet i, focused to the pixel, the facet's response a_i
-(Eq. (P2.3)) and the motion δ_c of its corners along their normals. What a facet's motion does is
+with the waves H_i of both legs of facet i, focused to the pixel, the facet's response a_i
+(Eq. (P2.3)) and the motion δ_j of its corners along their normals. What a facet's motion does is
 computed once and summed to the vertices; any number of changes then costs one matrix product. Rigid
 motions and changes of size also move the rim of what is lit and seen, which (P6.11) leaves out, and
 where they move a face along itself, errors of its facets do not cancel. So the part of a change

@@ -1,24 +1,25 @@
 """Several frames of one person: one shape in all of them, expression and pose in each.
 
-A frame's residuals depend on the shape s, which all frames share, and on what is its own,
-q_k: expression, position, orientation and antenna size. The loss is
+A frame's residuals depend on the shape α, which all frames share, and on what is its own,
+p_i: expression, position, orientation and antenna size. The loss is
 
-    F = Σ_k w_k (|r_k(s, q_k)|² + prior of q_k) + prior of s,                         Eq. (P7.2)
+    ℒ = Σ_i w_i (|r_i(α, p_i)|² + prior of p_i) + prior of α,                         Eq. (P7.2)
 
-with the prior of the shape counted once, and weights w_k that are inverse to the residuals that
+with the prior of the shape counted once, and weights w_i that are inverse to the residuals that
 the frames' own fits left, of mean 1. The Jacobian has an arrow's shape: a frame is differentiated
-by s and its own q_k alone, so n frames cost n times one frame, not n² times. With the blocks A_k,
-B_k, D_k of a frame's normal equations and its gradients a_k, d_k, the step of the shape solves
+by α and its own p_i alone, so n frames cost n times one frame, not n² times. With the blocks A_i,
+B_i, D_i of a frame's normal equations M and its gradients a_i, d_i, the step of the shape solves
 
-    (Σ_k A_k - B_k D_k⁻¹ B_kᵀ) δ_s = -Σ_k (a_k - B_k D_k⁻¹ d_k),                      Eq. (P7.3)
+    (Σ_i A_i - B_i D_i⁻¹ B_iᵀ) δ_α = -Σ_i (a_i - B_i D_i⁻¹ d_i),                      Eq. (P7.3)
 
-and that of a frame is δ_k = -D_k⁻¹ (d_k + B_kᵀ δ_s): memory and time are linear in n, too.
+and that of a frame is δ_i = -D_i⁻¹ (d_i + B_iᵀ δ_α): memory and time are linear in n, too. (The
+book writes Mᵅᵅ, Mᵅᵖ, Mᵖᵖ, ∇ᵅ and ∇ᵖ for A, B, D, a and d.)
 
-A frame's own fit may have ended in a wrong minimum. Near its minimum x_k its loss rises by
+A frame's own fit may have ended in a wrong minimum, with the shape α_i. Near it its loss rises by
 
-    (s - s_k)ᵀ (A_k - B_k D_k⁻¹ B_kᵀ) (s - s_k)                                       Eq. (P7.4)
+    (α - α_i)ᵀ (A_i - B_i D_i⁻¹ B_iᵀ) (α - α_i)                                       Eq. (P7.4)
 
-for another shape s. Frames agree if the loss of each rises little for the shape of one of them. The
+for another shape α. Frames agree if the loss of each rises little for the shape of one of them. The
 others are fitted again with the shape of those that agree.
 """
 

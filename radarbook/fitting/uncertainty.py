@@ -1,16 +1,16 @@
 """Uncertainty of a fitted face: covariance of its parameters, and of each vertex in millimetres.
 
-Near its minimum a fit is linear. For the objective |r|² + θᵀΛθ with Jacobian J, the estimate has
-the error A⁻¹ (Jᵀ n - Λ θ), A = JᵀJ + Λ. Here n is the effect of noise on the residuals, and θ are
-the true coefficients, which the prior pulls to zero. The mean of n counts as its spread does: noise
+Near its minimum a fit is linear. For the objective |r|² + pᵀμp with Jacobian J, the estimate has
+the error M⁻¹ (Jᵀ n - μ p), M = JᵀJ + μ. Here n is the effect of noise on the residuals, and p are
+the true parameters, which the prior pulls to zero. The mean of n counts as its spread does: noise
 adds power, and a logarithm of power has another mean. So
 
-    P = A⁻¹ (⟨Jᵀn nᵀJ⟩ + Λ C Λ) A⁻¹,                                                  Eq. (P7.1)
+    Σ = M⁻¹ (⟨Jᵀn nᵀJ⟩ + μ C μ) M⁻¹,                                                  Eq. (P7.1)
 
 with C the covariance of the population. The first term is the radar's noise, the second the prior:
-in directions that the recording does not show, P returns to C. ⟨nnᵀ⟩ is computed from samples of
+in directions that the recording does not show, Σ returns to C. ⟨nnᵀ⟩ is computed from samples of
 noise and of speckle that pass through the features, because logarithms and smoothing leave them
-neither white nor Gaussian. P does *not* include a wrong minimum, physics that the fit does not
+neither white nor Gaussian. Σ does *not* include a wrong minimum, physics that the fit does not
 model, and noise so strong that a logarithm is no longer linear in it. For faces fitted by smoothed
 power with noise of a tenth of the recording's amplitude, errors have the stated covariance on most
 faces; on some, and at three tenths on more, errors of several parameters together are larger than

@@ -5,7 +5,7 @@ varies slowly: it is known everywhere from few nodes. So the pairs are halved an
 their positions, into a tree of clusters. A cluster's demodulated image is computed on a grid of
 Chebyshev nodes, as coarse as its extent and the bandwidth allow, from those of its parts
 
-    g_C(v) = Σ_parts e^{j(φ_part(v) - φ_C(v))} Σ_nodes L_n(v) g_part(n),                  Eq. (P4.7)
+    I_C(v) = Σ_parts e^{j(ψ_part(v) - ψ_C(v))} Σ_nodes Ψ_n(v) I_part(n),                  Eq. (P4.7)
 
 and of a small cluster by the sum over its pairs (:mod:`radarbook.radar.pair_sum`). Nothing is
 assumed of where antennas stand: raster, line, arc, shell, or one transmitter far away. The cost of

@@ -3,12 +3,12 @@
 A patch gathers the facets of a cell about half a wavelength wide. Every two patches that see each
 other pass the wave from one to the other; the sum over all pairs is a matrix product,
 
-    S = Σ Lᵣᵀ K Lₜ,   Eq. (P2.12)
+    S = Σ Hᵣᵀ K Hₜ,   Eq. (P2.12)
 
-over the field's three components, with one column of L for each antenna and a sparse, symmetric K.
+over the field's three components, with one column of H for each antenna and a sparse, symmetric K.
 So the signal is reciprocal by construction, for flat and for curved surfaces alike, focused or not.
 
-L holds the field of each antenna after the patch has reflected it as its tangent plane does, at the
+H holds the field of each antenna after the patch has reflected it as its tangent plane does, at the
 antenna's own angle of incidence. The reflection at the receiver's end is applied to the receiver's
 field, which by reciprocity comes to the same. On stationary paths both mirror images are the ray
 between the patches, and the product is exact.

@@ -115,7 +115,7 @@ class Layer:
         )
 
     def leg_factor(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """What one crossing multiplies a leg by: T e^{+jk t cosθ}, Eq. (P2.10), (K, ...) complex.
+        """What one crossing multiplies a leg by: L of Eq. (P2.10), (K, ...) complex.
 
         ``wavenumbers`` (K,) rad/m of vacuum; ``cosine`` (...) of the leg's straight line with the
         normal, 0 … 1. A (B,) layer takes cosines (B, ...). 1 for a layer of no thickness or of
@@ -124,7 +124,7 @@ class Layer:
 
         The slab is crossed along Snell's angle. That the leg as a whole is taken at its straight
         line's angle is right to first order, since the path is stationary: the error is
-        k s²/2d for a ray moved sideways by s, 1e-4 rad for 3 mm of cotton at 0.3 m.
+        k δ²/2d for a ray moved sideways by δ, 1e-4 rad for 3 mm of cotton at 0.3 m.
 
         Real parts of the cosine's precision. Differentiable with respect to cosine, thickness and
         permittivity.
@@ -133,11 +133,11 @@ class Layer:
         return (transmitted[0] + transmitted[1]) / 2
 
     def transmission(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """(2, K, ...) complex: T e^{+jk t cosθ} of TE and of TM, arguments as ``leg_factor``'s."""
+        """(2, K, ...) complex: L of Eq. (P2.10) for TE and for TM, arguments as ``leg_factor``'s."""
         return torch.stack(self._slab(wavenumbers, cosine)[0])
 
     def reflection(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """(2, K, ...) complex: the slab's reflection R at its front side, TE and TM, Eq. (P2.9).
+        """(2, K, ...) complex: the slab's reflection at its front side, TE and TM, Eq. (P2.9).
 
         Both are signed to agree at normal incidence. Arguments as ``leg_factor``'s.
         """
@@ -169,9 +169,10 @@ class Layer:
     def echo_signal(
         self, array: Array, waveform: Waveform, antenna_size: Tensor | float = 0.0
     ) -> Tensor:
-        """(rx, tx, f) complex128: the layer's mirror echo R g_t g_r e^{-jkD} / D, Eq. (P2.11).
+        """(rx, tx, f) complex128: the layer's mirror echo, Eq. (P2.11): its reflection times
+        g_t g_r e^{-jkd} / d.
 
-        D is the distance of a receiver from the transmitter's image behind the layer's front
+        d is the distance of a receiver from the transmitter's image behind the layer's front
         side, g the element pattern of antennas of side ``antenna_size`` metres. In the units of
         :func:`~radarbook.radar.simulate.simulate`. For one layer, not a batch; differentiable
         with respect to its distance, thickness and permittivity, and the antennas' positions.

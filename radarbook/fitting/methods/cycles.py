@@ -4,9 +4,9 @@ A phase repeats every half wavelength. So a fit by phases has a minimum for each
 cycles to highlights, and a face that starts half a millimetre off may end in a wrong one. In some
 twenty dimensions other minima are not found by chance. But the phase of a highlight is nearly
 linear in the parameters, over a cycle or two. With Φ the derivatives of the phases and
-c = conj(face) target, sample by sample, a face moved by δ is as coherent with the target as
+ζ = conj(face) target, sample by sample, a face moved by δ is as coherent with the target as
 
-    γ(δ) = |Σ c exp(-i Φ δ)| / Σ |c|,                       (physics page, Eq. (P6.4))
+    coh(δ) = |Σ ζ exp(-j Φ δ)| / Σ |ζ|,                     (physics page, Eq. (P6.4))
 
 which needs no rendering. Of several recordings, each with a complex gain of its own, the moduli of
 their sums are added. Its maxima are climbed to from hundreds of starts at once; the few that
@@ -33,7 +33,7 @@ from radarbook.seeds import torch_stream
 
 
 class CoherenceModel:
-    """γ of Eq. (P6.4) about one face, less a weak prior on the move.
+    """Coherence, Eq. (P6.4), about one face, less a weak prior on the move.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class CoherenceModel:
         self._counts = [int(some.sum()) for some in kept.split(counts or len(kept))]
 
     def climb(self, moves: Tensor, steps: int = tuned.COHERENCE_STEPS) -> tuple[Tensor, Tensor]:
-        """Moves (B, K) to the maxima above them, and γ less the prior (B,) there.
+        """Moves (B, K) to the maxima above them, and the coherence less the prior (B,) there.
 
         Along any line a cosine curves by no more than at its top. So the curvature with all phases
         agreed bounds that of Σ|c| cos(...) everywhere, and Newton steps with this one matrix never
@@ -123,7 +123,7 @@ class CycleSearch(Method):
     """Steps from minimum to minimum of a :class:`~radarbook.fitting.objectives.PhaseObjective`.
 
     Each step linearises the phases of the best face so far, samples moves about where the fit
-    began, climbs to the maxima of their coherence γ(δ), renders the most coherent of them, and
+    began, climbs to the maxima of their coherence coh(δ), renders the most coherent of them, and
     takes a few Levenberg-Marquardt steps from those of least loss. Minima that have been visited
     are not tried again. A face is finished when none of them is better, or when its residual is at
     the level predicted for a correct face
@@ -136,7 +136,7 @@ class CycleSearch(Method):
     samples, rendered, tried : int
         Moves sampled, minima rendered, and minima descended from, per step.
     margin : float
-        γ of a rendered minimum is at most so much below the highest.
+        The coherence of a rendered minimum is at most so much below the highest.
     descent : LevenbergMarquardt
         Of the descents. Its Jacobian is that of the face nearby, rotated with the phases.
     steps : int

@@ -34,7 +34,7 @@ class JointObjective(Generic[P]):
     phase between the arrays' clocks nor their levels need to be known. The loss is the mean of
     their losses, with the prior counted once:
 
-        L = (1 / n) Σ |rᵢ|² + prior                                                      Eq. (P6.10)
+        ℒ = (1 / n) Σ |rᵢ|² + prior                                                      Eq. (P6.10)
 
     So every array has the same weight, n recordings of equal content have the loss of one, and a
     loss on phases remains a normalised residual power. Rows are the data of one recording after
