@@ -88,8 +88,15 @@ def comparison_table(compared: Sequence[tuple[str, Tensor, str, Tensor]], *, see
     for name, errors, other, others in compared:
         difference, low, high = _difference(errors, others, seed)
         cells.append(
-            [name, other, str(len(errors)), float(errors.mean()), float(others.mean())]
-            + [difference, f"{low:.2f} to {high:.2f}"]
+            [
+                name,
+                other,
+                str(len(errors)),
+                float(errors.mean()),
+                float(others.mean()),
+                difference,
+                f"{low:.2f} to {high:.2f}",
+            ]
         )
     header = ["network", "compared with", "faces", "error (mm)", "other error (mm)"]
     return table([*header, "lower by (mm)", "95 % interval"], cells, decimals=2)
