@@ -133,7 +133,7 @@ class Layer:
         return (transmitted[0] + transmitted[1]) / 2
 
     def transmission(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:
-        """(2, K, ...) complex: L of Eq. (P2.10) for TE and for TM, arguments as ``leg_factor``'s."""
+        """(2, K, ...) complex: L of Eq. (P2.10) by TE and by TM, arguments as ``leg_factor``'s."""
         return torch.stack(self._slab(wavenumbers, cosine)[0])
 
     def reflection(self, wavenumbers: Tensor, cosine: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ for every point of such a cell, and the real matrices that interpolate:
 
     e^{-jk_f (d_a(p) - d_a(c))} ≈ Σ_i Σ_g Π[f, g] Π[a, i] e^{-jk_g (d_i(p) - d_i(c))},   Eq. (P3.3)
 
-for a point p of the cell with centre c (i' and f' on the page are i and g here). Simulation and imaging then work with some 20 × 20
-antenna pairs and 8 frequencies for a point where the array has 94 × 94 and 128, and pay for the
-whole array once a cell. The two directions, :meth:`Skeleton.expand` and :meth:`Skeleton.focus`,
+for a point p of the cell with centre c (the book writes i' and f' for i and g). Simulation and
+imaging then work with some 20 × 20 antenna pairs and 8 frequencies for a point where the array
+has 94 × 94 and 128, and pay for the whole array once per cell. The two directions, :meth:`Skeleton.expand` and :meth:`Skeleton.focus`,
 are exact adjoints of each other. The tolerance is a bound on the interpolation's relative error.
 """
 

@@ -79,9 +79,8 @@ def comparison_table(compared: Sequence[tuple[str, Tensor, str, Tensor]], *, see
     Examples
     --------
     >>> errors = torch.tensor([2.0, 2.2, 1.8, 2.0])
-    >>> print(comparison_table([("encoder", errors, "mean face", errors + 1)]).strip())
-    | network | compared with | faces | error (mm) | other error (mm) | lower by (mm) | 95 % interval |
-    | --- | --- | ---: | ---: | ---: | ---: | ---: |
+    >>> compared = comparison_table([("encoder", errors, "mean face", errors + 1)])
+    >>> print(compared.splitlines()[-1])
     | encoder | mean face | 4 | 2.00 | 3.00 | 1.00 | 1.00 to 1.00 |
     """
     cells = []
