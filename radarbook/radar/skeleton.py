@@ -9,8 +9,9 @@ for every point of such a cell, and the real matrices that interpolate:
 
 for a point p of the cell with centre c (the book writes i' and f' for i and g). Simulation and
 imaging then work with some 20 × 20 antenna pairs and 8 frequencies for a point where the array
-has 94 × 94 and 128, and pay for the whole array once per cell. The two directions, :meth:`Skeleton.expand` and :meth:`Skeleton.focus`,
-are exact adjoints of each other. The tolerance is a bound on the interpolation's relative error.
+has 94 × 94 and 128, and pay for the whole array once per cell. The two directions,
+:meth:`Skeleton.expand` and :meth:`Skeleton.focus`, are exact adjoints of each other. The tolerance
+is a bound on the interpolation's relative error.
 """
 
 from __future__ import annotations
