@@ -25,7 +25,7 @@ from radarbook.reports.fits import (
     method_rows,
     mode_means,
     outside_rows,
-    referee_rows,
+    referee_tables,
 )
 from radarbook.reports.results import (
     MEAN_FACE,
@@ -65,7 +65,7 @@ __all__ = [
     "read_kept",
     "read_results",
     "recipes_compared",
-    "referee_rows",
+    "referee_tables",
     "result_row",
     "results_page",
     "settings_table",

@@ -255,33 +255,31 @@ _LEFT_OUT = {
 _MATERIALS = {"smooth": "below 0.1", "middle": "0.1 to 0.3", "rough": "from 0.3"}
 
 
-def referee_rows(folder: Path) -> list[list[str]]:
-    """A row for each variant and class of material in each file ``referee_*.json`` of
-    ``benchmarks.referee_fits``.
+def referee_tables(folder: Path) -> dict[str, list[list[str]]]:
+    """Tables of the files ``referee_*.json`` of ``benchmarks.referee_fits`` in ``folder``.
 
-    Model, faces' set (tuning or test), the referee's variant, how the fit differs from the default
-    from the mean face, range of the material factor, number of faces, median vertex distance (mm),
-    distance that nine tenths stay below (mm), accepted faces, how many of those with errors above
-    0.5 mm were accepted, shares of coefficients and of vertices inside their 90 % intervals, median
-    normalised residual power, and median seconds. Raises
+    One for each file and variant of the referee. Its title names the face model, whether the faces
+    are tuning or test faces, the variant, and how the fit differs from the default from the mean
+    face. A row for each range of the material factor: that range, number of faces, median vertex
+    distance (mm), distance that nine tenths stay below (mm), accepted faces, how many of those with
+    errors above 0.5 mm were accepted, shares of coefficients and of vertices inside their 90 %
+    intervals, median normalised residual power, and median seconds. Raises
     :class:`~radarbook.errors.InputError` as :func:`fit_rows`.
     """
     keys = (
         "variant", "material", "faces", "median_mm", "ninety_mm", "accepted", "wrong",
         "wrong_accepted", "inside_90", "vertices_inside_90", "residual", "seconds",
     )  # fmt: skip
-    rows = []
+    tables: dict[str, list[list[str]]] = {}
     for path in sorted(folder.glob("referee_*.json")):
         kept = _read(path, "referee_fits", "summary", keys)
         settings = kept["settings"]
-        fit = _fit_of(settings)
+        model = str(settings.get("model")).removesuffix("_face")
+        faces = str(settings.get("referee", {}).get("draw", "–"))
         for row in kept["summary"]:
-            rows.append(
+            title = f"{model}, {faces} faces, scene {row['variant']}; fit: {_fit_of(settings)}"
+            tables.setdefault(title, []).append(
                 [
-                    str(settings.get("model")).removesuffix("_face"),
-                    str(settings.get("referee", {}).get("draw", "–")),
-                    str(row["variant"]),
-                    fit,
                     _MATERIALS.get(row["material"], str(row["material"])),
                     str(row["faces"]),
                     f"{row['median_mm']:.2f}",
@@ -294,7 +292,7 @@ def referee_rows(folder: Path) -> list[list[str]]:
                     f"{row['seconds']:.0f}",
                 ]
             )
-    return rows
+    return tables
 
 
 def _fit_of(settings: Mapping[str, Any]) -> str:

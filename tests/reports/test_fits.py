@@ -16,7 +16,7 @@ from radarbook.reports.fits import (
     method_rows,
     mode_means,
     outside_rows,
-    referee_rows,
+    referee_tables,
 )
 
 
@@ -192,32 +192,33 @@ def test_causes_are_medians_over_the_faces(tmp_path: Path) -> None:
         cause_rows(tmp_path)
 
 
-def test_the_referee_s_rows_say_how_the_fit_differs(tmp_path: Path) -> None:
+def test_the_referee_s_tables_say_how_the_fit_differs(tmp_path: Path) -> None:
     row = {
         "variant": "full", "faces": 4, "median_mm": 0.214, "ninety_mm": 0.5, "accepted": 3,
         "inside_90": 0.841, "vertices_inside_90": 0.9, "residual": 0.0312, "seconds": 81.4,
         "material": "smooth", "wrong": 2, "wrong_accepted": 1,
     }  # fmt: skip
-    settings = {"model": "ict_face", "without": ["smooth", "gate"], "referee": {"draw": "test"}}
+    named = {"model": "ict_face", "referee": {"draw": "test"}}
     path = tmp_path / "referee_ict_test.json"
-    path.write_text(json.dumps({"settings": settings, "summary": [row]}))
-    assert referee_rows(tmp_path) == [
-        [
-            "ict", "test", "full", "without curved facets, without range gate",
-            "below 0.1", "4", "0.21", "0.50",
-            "3 of 4", "1 of 2", "84%", "90%", "0.031", "81",
-        ]
-    ]  # fmt: skip
+    numbers = ["4", "0.21", "0.50", "3 of 4", "1 of 2", "84%", "90%", "0.031", "81"]
+    rows = [row, row | {"material": "any"}, row | {"variant": "alone"}]
     for settings, said in (
+        ({"without": ["smooth", "gate"]}, "without curved facets, without range gate"),
         ({"gains": True, "noise": 0.025}, "gains of antennas unknown, noise of 0.025 stated"),
         ({"start": "truth"}, "from the truth"),
         ({"gains": False, "noise": 0.0, "without": [], "start": "mean"}, "default"),
     ):
-        path.write_text(json.dumps({"settings": settings, "summary": [row]}))
-        assert referee_rows(tmp_path)[0][3] == said
+        path.write_text(json.dumps({"settings": named | settings, "summary": rows}))
+        assert referee_tables(tmp_path) == {
+            f"ict, test faces, scene full; fit: {said}": [
+                ["below 0.1", *numbers],
+                ["any", *numbers],
+            ],
+            f"ict, test faces, scene alone; fit: {said}": [["below 0.1", *numbers]],
+        }
     path.write_text(json.dumps({"settings": settings, "summary": [{"variant": "full"}]}))
     with pytest.raises(InputError, match=r"referee_ict_test.json: expected the figures of"):
-        referee_rows(tmp_path)
+        referee_tables(tmp_path)
 
 
 def test_frames_of_a_subject_are_compared_with_their_joint_fit(tmp_path: Path) -> None:
