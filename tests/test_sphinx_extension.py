@@ -117,6 +117,8 @@ def test_bars_of_a_magnitude_are_brackets():
 def test_formula_that_cannot_be_drawn_is_an_error():
     with pytest.raises(ValueError, match=r"\\\\foo"):
         to_mathml(r"\foo x", display=False)
+    with pytest.raises(ValueError, match=r"\\\\langle"):  # the converter enlarges no such bracket
+        to_mathml(r"\Big\langle x \Big\rangle", display=False)
 
 
 def test_docstrings_keep_magnitudes_and_end_their_sections():

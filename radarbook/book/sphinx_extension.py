@@ -248,7 +248,7 @@ def to_mathml(latex: str, *, display: bool) -> str:
         text = convert(source, display="block" if display else "inline")
     except Exception as error:
         raise ValueError(f"formula {latex!r}: {error!r}") from error
-    left_over = re.search(r"<m[io]>\s*(\\\w+|&)\s*</m[io]>", text)
+    left_over = re.search(r"<m[io][^>]*>\s*(\\\w+|&)\s*</m[io]>", text)
     if left_over:  # what the converter does not know it passes on as if it were a letter
         raise ValueError(f"formula {latex!r}: cannot convert {left_over[1]!r}")
     # A bar is a bracket here, though MathML spaces it as a relation.
