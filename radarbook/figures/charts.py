@@ -12,6 +12,9 @@ from radarbook.errors import InputError
 from radarbook.figures import theme
 from radarbook.figures.faces import _array
 
+#: Bars whose names are written small and upright, so that all of them have room.
+_MANY_BARS = 12
+
 
 def curves(
     series: Mapping[str, ArrayLike | tuple[ArrayLike, ArrayLike]],
@@ -95,6 +98,9 @@ def bars(
         title={"text": title},
         showlegend=len(groups) > 1,
     )
+    if max(map(len, groups.values()), default=0) > _MANY_BARS:
+        # On a narrow page plotly would leave out every second name.
+        figure.update_xaxes(dtick=1, tickangle=-90, tickfont={"size": 9})
     return figure
 
 
