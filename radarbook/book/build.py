@@ -231,10 +231,11 @@ def stage(source: Path, executed: Path, root: Path) -> None:
 
 
 #: Where pages take what the build makes: the tables of ``data/results``, of the parameters cells,
-#: and of the profiles.
+#: of the profiles, and of the commands.
 RESULTS_HERE = "<!-- the tables of data/results -->"
 PARAMETERS_HERE = "<!-- the parameters of the chapters -->"
 FIELDS_HERE = "<!-- the fields of the profiles -->"
+COMMANDS_HERE = "<!-- the commands and their options -->"
 
 
 def fill_pages(source: Path, root: Path) -> None:
@@ -246,6 +247,7 @@ def fill_pages(source: Path, root: Path) -> None:
         RESULTS_HERE: lambda: results_page(root / "data" / "results"),
         PARAMETERS_HERE: lambda: parameters_of_chapters(list(find_chapters(root).values())),
         FIELDS_HERE: fields_of_profiles,
+        COMMANDS_HERE: _commands,
     }
     for page in source.glob("*.md"):
         before = text = page.read_text(encoding="utf-8")
@@ -254,6 +256,16 @@ def fill_pages(source: Path, root: Path) -> None:
                 text = text.replace(mark, make())
         if text != before:
             page.write_text(text, encoding="utf-8")
+
+
+def _commands() -> str:
+    """What the command line states about itself. It is asked as a program: it imports the book."""
+    ask = [sys.executable, "-m", "radarbook.cli.reference"]
+    said = {**os.environ, "PYTHONUTF8": "1"}
+    done = subprocess.run(ask, capture_output=True, check=False, encoding="utf-8", env=said)
+    if done.returncode:
+        raise RuntimeError(f"the command line could not be described:\n{done.stderr}")
+    return done.stdout
 
 
 _NOT_EXECUTED = """```{note}
