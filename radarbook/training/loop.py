@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import os
 import time
@@ -170,6 +171,8 @@ def make_fabric(device: str = "auto", precision: str | None = None) -> Any:
     """
     from lightning_fabric import Fabric  # seconds to import, so only when used
 
+    # It would announce the precision in the middle of a chapter.
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     accelerator = device
     if device == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
