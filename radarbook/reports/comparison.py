@@ -16,7 +16,12 @@ import torch
 
 from radarbook.errors import InputError
 from radarbook.profiles import PROFILES
-from radarbook.reports.findings import comparison_table, findings_table, named
+from radarbook.reports.findings import (
+    comparison_table,
+    errors_by_network,
+    findings_table,
+    named,
+)
 from radarbook.reports.results import (
     MEAN_FACE,
     PAPER_RESULTS,
@@ -78,7 +83,7 @@ class Results:
     @property
     def errors(self) -> dict[tuple[str, str], torch.Tensor]:
         """(faces,) vertex distances in mm by method and input."""
-        return {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in self.rows}
+        return errors_by_network(self.rows)
 
 
 def shipped_results(folder: str | os.PathLike[str]) -> dict[str, list[Results]]:

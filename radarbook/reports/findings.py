@@ -48,7 +48,7 @@ def from_results(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     Is every row better than the mean face; does the autoencoder beat the encoder on each input;
     does depth beat amplitude.
     """
-    errors = _errors(rows)
+    errors = errors_by_network(rows)
     found = []
     for key, other in _pairs(errors):
         same = "mean face" if other[0] == MEAN_FACE else other[0]
@@ -59,7 +59,7 @@ def from_results(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def findings_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: the comparisons of :func:`from_results` as a table."""
-    errors = _errors(rows)
+    errors = errors_by_network(rows)
     return comparison_table(
         [
             (_called(key), errors[key], _called(other), errors[other])
@@ -112,7 +112,8 @@ def _difference(errors: Tensor, others: Tensor, seed: int) -> tuple[float, float
     return float(difference.mean()), *bootstrap_interval(difference, seed=seed)
 
 
-def _errors(rows: Sequence[Mapping[str, Any]]) -> dict[Key, Tensor]:
+def errors_by_network(rows: Sequence[Mapping[str, Any]]) -> dict[Key, Tensor]:
+    """(faces,) vertex distances in mm by method and input."""
     return {(r["method"], r["input"]): torch.tensor(r["vertex_faces_mm"]) for r in rows}
 
 
